@@ -1,0 +1,104 @@
+# The image of avatar-setup: Debian's Python 3.13, three packages and the configurator, nothing else.
+#
+# Builds with BuildKit and with the classic builder. A private CA or package mirror belongs into the
+# base image (/etc/pip.conf, /etc/apt): nothing of the base reaches the final stage but the files that
+# are named below.
+
+# --- base: Debian's Python and the tools of the build ------------------------------------------------
+FROM debian:trixie-slim AS base
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        ca-certificates dash python3 python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+
+# --- root: the file set of the final stage, chosen by hand -------------------------------------------
+FROM base AS root
+ARG SOURCE_DATE_EPOCH=1767225600
+WORKDIR /root.d
+# The frame: merged /usr as Debian has it, and the directories that must be writable by any uid.
+# /out too: a fresh named volume takes over its mode, so that --user works on it without a chown.
+RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run root \
+ && ln -s usr/bin bin && ln -s usr/lib lib && ln -s usr/lib64 lib64 \
+ && mkdir -m 1777 tmp out \
+ && chmod 0700 root \
+ && printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' > etc/passwd \
+ && printf 'root:x:0:\nnogroup:x:65534:\n' > etc/group \
+ && printf 'passwd: files\ngroup: files\nhosts: files dns\n' > etc/nsswitch.conf \
+ && cp /etc/os-release etc/os-release
+# The interpreter and its standard library, without tests, GUIs, REPL helpers, installers and the
+# bindings to libraries that nothing here needs.
+RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
+ && cp /usr/bin/dash usr/bin/ && ln -s dash usr/bin/sh \
+ && cp -R /usr/lib/python3.13 usr/lib/ \
+ && cd usr/lib/python3.13 \
+ && find . -name __pycache__ -prune -exec rm -rf {} + \
+ && rm -rf curses dbm ensurepip idlelib lib2to3 pydoc_data sqlite3 test tkinter turtle.py turtledemo \
+        unittest doctest.py venv wsgiref xmlrpc \
+        config-3.13* dist-packages EXTERNALLY-MANAGED sitecustomize.py LICENSE.txt \
+ && cd lib-dynload \
+ && rm -f _test*.so _ctypes_test*.so _xxtestfuzz*.so xx*.so _codecs_*.so _multibytecodec*.so \
+        _curses*.so _dbm*.so _sqlite3*.so _tkinter*.so readline*.so
+# The shared libraries that all of this is linked against, and UTF-8.
+RUN find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \
+        | grep -Eo '/[^ ]+\.so[^ ]*' | grep -v lib-dynload | sort -u > /tmp/libraries \
+ && while read -r lib; do \
+        target=".$(realpath "$(dirname "$lib")")/$(basename "$lib")"; \
+        mkdir -p "$(dirname "$target")" && cp -L "$lib" "$target" || exit 1; \
+    done < /tmp/libraries \
+ && mkdir -p usr/lib/locale && cp -R /usr/lib/locale/C.utf8 usr/lib/locale/ \
+ && cp /etc/ld.so.conf etc/ && cp -R /etc/ld.so.conf.d etc/ \
+ && ldconfig -r . && rm -rf var/cache etc/ld.so.conf etc/ld.so.conf.d
+# The public CA roots as Debian ships them. Not the bundle of /etc/ssl: that may hold a private CA of
+# the machine this is built on.
+RUN cat /usr/share/ca-certificates/mozilla/*.crt > etc/ssl/certs/ca-certificates.crt
+# The licences of what was copied.
+RUN for file in /usr/bin/python3.13 /usr/lib/python3.13/os.py /usr/lib/python3.13/socket.py /usr/bin/dash \
+        $(while read -r lib; do realpath "$lib"; done < /tmp/libraries); do \
+        dpkg -S "$file" | cut -d: -f1; \
+    done | sort -u > /tmp/packages \
+ && for package in $(cat /tmp/packages) ca-certificates; do \
+        install -D -m 0644 "/usr/share/doc/$package/copyright" "usr/share/doc/$package/copyright" || exit 1; \
+    done
+# Bytecode is never checked against its source: nothing here changes, and a stat less a module is time
+# on every start.
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /root.d -p / /root.d/usr/lib/python3.13 \
+ && find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+
+# --- app: the packages from the lock file, and the configurator --------------------------------------
+FROM base AS app
+ARG SOURCE_DATE_EPOCH=1767225600
+WORKDIR /app.d
+COPY requirements.txt /tmp/requirements.txt
+RUN pip install --no-cache-dir --no-compile --root-user-action=ignore --disable-pip-version-check \
+        --require-hashes --no-deps --only-binary :all: \
+        --target opt/avatar-setup/lib -r /tmp/requirements.txt \
+ && rm -rf opt/avatar-setup/lib/bin
+COPY LICENSE opt/avatar-setup/
+COPY setup opt/avatar-setup/setup
+COPY templates opt/avatar-setup/templates
+COPY entrypoint.sh usr/local/bin/avatar-setup
+RUN find . -name __pycache__ -prune -exec rm -rf {} + \
+ && python3 -m compileall -q --invalidation-mode unchecked-hash -s /app.d -p / \
+        /app.d/opt/avatar-setup/lib /app.d/opt/avatar-setup/setup \
+ && chmod -R u=rwX,go=rX . && chmod 0755 usr/local/bin/avatar-setup \
+ && find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+
+# --- the image ---------------------------------------------------------------------------------------
+FROM scratch
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="avatar-setup" \
+      org.opencontainers.image.description="Configures one Avatar deployment: asks what it must, writes a complete deployment tree into /out and resumes where it stopped." \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="avatar-setup contributors"
+COPY --from=root /root.d/ /
+COPY --from=app /app.d/ /
+ENV PATH=/usr/local/bin:/usr/bin \
+    LANG=C.UTF-8 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    PYTHONPATH=/opt/avatar-setup:/opt/avatar-setup/lib \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONNOUSERSITE=1
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/avatar-setup"]

@@ -1,0 +1,12 @@
+#!/bin/sh
+# What the image runs. Like the entry points of the postgres and nginx images: without a command, or
+# with a flag first, the configurator; any other command as it was given.
+#
+# `exec` throughout: the command becomes PID 1 and gets the signals of `docker stop` itself.
+set -eu
+
+case "${1--}" in
+    # -P: not the working directory, which may be a volume, but only the image's own modules.
+    -*) exec python3 -P -m setup --output-dir /out "$@" ;;
+esac
+exec "$@"

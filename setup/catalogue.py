@@ -1,0 +1,158 @@
+"""Every setting, once: the questions, variables, file keys, `.env` and reference all derive from here.
+
+Facts and defaults: the stack's tables ".env" and "TLS and ports". Versions, image names and presets
+change with every Avatar release and stand in `defaults.yaml`; their rows here have no default.
+"""
+
+from __future__ import annotations
+
+from setup import derived
+from setup import values as kinds
+from setup.model import Setting as S
+
+REQUIRED = "Required Settings"
+PRESET = "Preset"
+INSTALLATION = "Installation Settings"
+ADDRESS = "TLS and Ports"
+MAIL = "E-mail"
+SIGN_IN = "Sign-in"
+TELEMETRY = "Telemetry"
+LOGGING = "Logging"
+STORAGE = "Data and Storage"
+IMAGES = "Images"
+DERIVED = "Derived Addresses"
+
+PRESETS = ("default", "dev-mode", "airgapped")
+
+_ROWS = (
+    S("PUBLIC_URL", REQUIRED, "Public URL (domain name, e.g., avatar.example.com)",
+      "The address people type to reach Avatar: host, host:port, or an http(s) URL without a path.",
+      kinds.PUBLIC_URL, example="avatar.example.com", in_env=False, asked=True),
+    S("ENV_NAME", REQUIRED, "Environment name (e.g., mycompany-prod)",
+      "A short name of this installation; it shows in logs and error reports.",
+      kinds.NAME, example="mycompany-prod", asked=True),
+
+    S("PRESET", PRESET, "Preset", "A ready choice of logging, Sentry and telemetry.",
+      kinds.choice(*PRESETS), "", empty=True, in_env=False),
+
+    S("AUTH_TYPE", INSTALLATION, "Sign-in by e-mail address or by user name",
+      "How people sign in: with their e-mail address, or with a user name.",
+      kinds.choice("email", "username"), derived.auth_type, in_env=False, asked=True),
+    S("USE_EMAIL_AUTHENTICATION", INSTALLATION, "Sign-in by e-mail address",
+      "The API's own spelling of AUTH_TYPE.", kinds.BOOLEAN, derived.email_authentication),
+    S("DB_HOST", INSTALLATION, "Database host",
+      "db for the PostgreSQL of this stack; any other name leaves it out and uses that server.",
+      kinds.HOST, derived.BUNDLED_DATABASE, asked=True),
+    S("DB_VOLUME", INSTALLATION, "Database volume", "The Docker volume of the database.",
+      kinds.NAME, "avatar_postgres_data"),
+    S("SEAWEEDFS_VOLUME", INSTALLATION, "Storage volume", "The Docker volume of the object storage.",
+      kinds.NAME, "avatar_seaweedfs_data"),
+
+    S("TLS_MODE", ADDRESS, "TLS mode",
+      "provided: nginx serves https with your certificate; behind-proxy: another proxy ends TLS; off: plain http.",
+      kinds.choice("provided", "behind-proxy", "off"), derived.tls_mode, in_env=False, asked=True),
+    S("NGINX_TLS_ENABLED", ADDRESS, "TLS in nginx", "Older spelling of TLS_MODE: true is provided, false is off.",
+      kinds.BOOLEAN, derived.tls_is_ours, in_env=False),
+    S("NGINX_SSL_CERTIFICATE_PATH", ADDRESS, "Certificate chain (path on the host)",
+      "The server's certificate followed by its chain, PEM.",
+      kinds.HOST_PATH, "./tls/server.fullchain.crt", when=derived.tls_is_ours, in_env=False, asked=True),
+    S("NGINX_SSL_CERTIFICATE_KEY_PATH", ADDRESS, "Certificate key (path on the host)",
+      "The certificate's key, PEM, not encrypted.",
+      kinds.HOST_PATH, "./tls/private/server.decrypted.key", when=derived.tls_is_ours, in_env=False, asked=True),
+    S("TLS_CA_PATH", ADDRESS, "Private CA certificate",
+      "A private CA that the API services trust beside the public ones; read when this tool runs, "
+      "so it stands in the deployment's directory or is mounted.",
+      kinds.HOST_PATH, "", example="./tls/ca.crt", empty=True, in_env=False),
+    S("TLS_EXTRA_NAMES", ADDRESS, "Further host names", "More names under which nginx answers.",
+      kinds.HOSTS, "", example="avatar.internal", empty=True, in_env=False),
+    S("NGINX_HTTPS_PORT", ADDRESS, "https port", "The published https port: the port of PUBLIC_URL, or 443.",
+      kinds.PORT, derived.https_port, when=derived.tls_is_ours, in_env=False),
+    S("NGINX_HTTP_PORT", ADDRESS, "http port", "The published http port where nginx does not end TLS.",
+      kinds.PORT, derived.http_port, when=derived.serves_plain_http, in_env=False, asked=True),
+    S("NGINX_HTTP_REDIRECT_PORT", ADDRESS, "Redirect port", "A port, usually 80, that redirects to https; empty: none.",
+      kinds.PORT, "", example="80", when=derived.tls_is_ours, empty=True, in_env=False),
+    S("NGINX_IPV6", ADDRESS, "IPv6 in nginx", "Whether nginx listens on IPv6 inside its container; auto: no, Docker maps it.",
+      kinds.choice("auto", "on", "off"), "auto", in_env=False),
+    S("TRUSTED_PROXIES", ADDRESS, "Trusted proxies", "Addresses or networks of the proxy in front, whose word on the client's address counts.",
+      kinds.NETWORKS, "", example="10.0.0.0/8", when=derived.behind_proxy, empty=True, in_env=False),
+
+    S("MAIL_PROVIDER", MAIL, "Mail provider", "smtp: your mail server; aws: Octopize's account (keys are given by Octopize).",
+      kinds.choice("aws", "smtp"), derived.mail_provider, asked=True),
+    S("SMTP_HOST", MAIL, "SMTP host", "The mail server.",
+      kinds.HOST, derived.smtp_host, example="mail.example.com", asked=True),
+    S("SMTP_PORT", MAIL, "SMTP port", "465 speaks TLS from the start, 587 and 25 switch to it (STARTTLS).",
+      kinds.PORT, "587", asked=True),
+    S("SMTP_USE_TLS", MAIL, "TLS from the start", "Implicit TLS; follows the port.", kinds.BOOLEAN, derived.smtp_use_tls),
+    S("SMTP_START_TLS", MAIL, "STARTTLS", "Switch to TLS after connecting; follows the port.",
+      kinds.BOOLEAN, derived.smtp_start_tls),
+    S("SMTP_VERIFY", MAIL, "Verify the mail server's certificate", "Whether the server's certificate is verified.",
+      kinds.BOOLEAN, "true"),
+    S("SMTP_SENDER_EMAIL", MAIL, "Sender address", "The From address of every mail.",
+      kinds.EMAIL, "noreply@octopize.io", asked=True),
+    S("SMTP_USERNAME", MAIL, "SMTP user name", "Empty: the server wants no sign-in.",
+      kinds.TEXT, "", example="avatar", empty=True, asked=True),
+
+    S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, "avatar-api"),
+    S("AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", SIGN_IN, "Licence of the groups",
+      "The licence that members of the Octopize groups get.",
+      kinds.choice("free_trial", "starter", "professional", "expert", "octopize"), "free_trial"),
+    S("AUTHENTIK_BOOTSTRAP_EMAIL", SIGN_IN, "Authentik administrator's address",
+      "The first of the admin e-mail addresses, else admin@ and the public host.",
+      kinds.EMAIL, derived.bootstrap_email),
+
+    S("TELEMETRY_ENABLED", TELEMETRY, "Send usage telemetry to Octopize",
+      "Whether the API writes usage statistics to a bucket of Octopize's; off until you say yes.",
+      kinds.BOOLEAN, derived.telemetry, in_env=False, asked=True),
+    S("TELEMETRY_S3_ENDPOINT_URL", TELEMETRY, "Telemetry endpoint", "The object storage that takes telemetry.",
+      kinds.HTTP_URL, "https://s3.fr-par.scw.cloud", when=derived.telemetry_on),
+    S("TELEMETRY_S3_REGION", TELEMETRY, "Telemetry region", "The region of that storage.",
+      kinds.NAME, "fr-par", when=derived.telemetry_on),
+    S("TELEMETRY_S3_BUCKET_NAME", TELEMETRY, "Telemetry bucket",
+      "Given by Octopize; without one, set TELEMETRY_ENABLED=false.",
+      kinds.NAME, example="mycompany-telemetry", when=derived.telemetry_on, asked=True),
+
+    S("USE_CONSOLE_LOGGING", LOGGING, "Readable console logs", "true: readable lines; false: JSON.", kinds.BOOLEAN, asked=True),
+    S("IS_SENTRY_ENABLED", LOGGING, "Report errors to Sentry", "Whether errors are reported to Octopize's Sentry.",
+      kinds.BOOLEAN, asked=True),
+    S("LOG_LEVEL", LOGGING, "Log level", "How much the API logs.", kinds.LOG_LEVEL, "INFO", asked=True),
+    S("COMPATIBILITY_MAPPING_URL", LOGGING, "Compatibility mapping",
+      "Where the API looks up which client versions fit; the word disabled turns it off.",
+      kinds.SWITCHABLE_URL, "https://license.octopize.io/compatibility/compatibility_mapping.json"),
+
+    S("SHARED_STORAGE_PATH", STORAGE, "Shared storage path", "Where results are stored; the API fills in the braces.",
+      kinds.STORAGE_PATH, "s3://{user_id}/{expire_days}d"),
+    S("DATASET_EXPIRATION_DAYS", STORAGE, "Dataset expiry", "When datasets are deleted, as in 30d, 2w or 12h.",
+      kinds.DURATION, "30d", asked=True),
+    S("AVATAR_SEAWEEDFS_LOG_VERBOSITY", STORAGE, "SeaweedFS log verbosity", "0 (quiet) to 4.",
+      kinds.whole_number("verbosity", 0, 4), "0"),
+
+    S("AVATAR_API_VERSION", IMAGES, "API version", "Tag of the API's image.", kinds.VERSION, asked=True),
+    S("AVATAR_WEB_VERSION", IMAGES, "Web client version", "Tag of the web client's image.", kinds.VERSION, asked=True),
+    S("AVATAR_SEAWEEDFS_VERSION", IMAGES, "SeaweedFS version", "Tag of SeaweedFS's image.", kinds.VERSION, asked=True),
+    S("AVATAR_AUTHENTIK_VERSION", IMAGES, "Authentik version", "Tag of Authentik's image.", kinds.VERSION, asked=True),
+    S("AVATAR_REGISTRY", IMAGES, "Avatar registry", "Registry and path of the Avatar images.", kinds.REPOSITORY),
+    S("AVATAR_SEAWEEDFS_REGISTRY", IMAGES, "SeaweedFS registry", "Registry and path of SeaweedFS's image.", kinds.REPOSITORY),
+    S("AVATAR_AUTHENTIK_REPOSITORY", IMAGES, "Authentik registry", "Registry and path of Authentik's image.", kinds.REPOSITORY),
+    S("POSTGRES_IMAGE", IMAGES, "PostgreSQL image", "The whole image name, with its tag.", kinds.IMAGE),
+    S("NGINX_IMAGE", IMAGES, "nginx image", "The whole image name, with its tag.", kinds.IMAGE),
+
+    S("AVATAR_DOMAIN", DERIVED, "Public host[:port]", "The public address without its scheme.",
+      kinds.NETLOC, derived.public_netloc),
+    S("AVATAR_WEB_CLIENT_URL", DERIVED, "Web client", "Where the web client is served.", kinds.HTTP_URL, derived.web_client_url),
+    S("AVATAR_API_URL", DERIVED, "API", "Where the API is served.", kinds.HTTP_URL, derived.api_url),
+    S("AVATAR_STORAGE_ENDPOINT_PUBLIC_URL", DERIVED, "Storage, from outside", "Where storage is served.",
+      kinds.HTTP_URL, derived.storage_url),
+    S("AVATAR_STORAGE_ENDPOINT_INTERNAL_URL", DERIVED, "Storage, from inside", "Where the services reach storage.",
+      kinds.HTTP_URL, "http://s3:8333"),
+    S("SSO_PROVIDER_URL", DERIVED, "Authentik", "Where Authentik is served.", kinds.HTTP_URL, derived.sso_url),
+    S("AVATAR_AUTHENTIK_BLUEPRINT_DOMAIN", DERIVED, "Authentik's brand", "The host[:port] of Authentik's brand.",
+      kinds.NETLOC, derived.public_netloc),
+    S("AVATAR_AUTHENTIK_BLUEPRINT_API_REDIRECT_URI", DERIVED, "Redirect URI", "Where Authentik sends people back to.",
+      kinds.HTTP_URL, derived.redirect_uri),
+    S("AVATAR_AUTHENTIK_BLUEPRINT_API_WEBHOOK_URL", DERIVED, "User events", "Where Authentik reports changed users.",
+      kinds.HTTP_URL, "http://api:8000/internal/authentik/user-events"),
+)  # fmt: skip
+
+SETTINGS = {row.key: row for row in _ROWS}
+GROUPS = tuple(dict.fromkeys(row.group for row in _ROWS))
+REQUIRED_KEYS = frozenset(row.key for row in _ROWS if row.group == REQUIRED)

@@ -1,0 +1,261 @@
+"""Values that follow from other values, and the combinations that are refused, each in one place.
+
+The facts are those of the stack's tables ".env", "TLS and ports" and "Presets".
+"""
+
+from __future__ import annotations
+
+from setup.lookup import Values
+from setup.values import netloc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+BUNDLED_DATABASE = "db"
+AWS_MAIL_HOST = "email-smtp.eu-west-3.amazonaws.com"
+
+
+# --- the public address -------------------------------------------------------------------------
+
+
+def tls_mode(v: Values) -> str:
+    """`provided`, unless the older NGINX_TLS_ENABLED or the URL's scheme says otherwise."""
+    if v.given("NGINX_TLS_ENABLED"):
+        return "provided" if v["NGINX_TLS_ENABLED"] else "off"
+    return "off" if v["PUBLIC_URL"].scheme == "http" else "provided"
+
+
+def tls_is_ours(v: Values) -> bool:
+    return bool(v["TLS_MODE"] == "provided")
+
+
+def https_port(v: Values) -> int:
+    return v["PUBLIC_URL"].port or 443
+
+
+def http_port(v: Values) -> int:
+    """The port of plain HTTP: the public one with TLS off, else the one a proxy in front talks to."""
+    if v["TLS_MODE"] == "off" and v["PUBLIC_URL"].port:
+        return int(v["PUBLIC_URL"].port)
+    return 8080
+
+
+def listen_port(v: Values) -> int:
+    """The port on which nginx listens inside, and which is published."""
+    return int(v["NGINX_HTTPS_PORT"] if tls_is_ours(v) else v["NGINX_HTTP_PORT"])
+
+
+def public_netloc(v: Values) -> str:
+    """`host[:port]` as browsers show it, without the scheme's own port."""
+    url = v["PUBLIC_URL"]
+    if v["TLS_MODE"] == "off":
+        return netloc(url.host, None if listen_port(v) == 80 else listen_port(v))
+    return netloc(url.host, None if url.port == 443 else url.port)
+
+
+def base_url(v: Values) -> str:
+    return ("http://" if v["TLS_MODE"] == "off" else "https://") + public_netloc(v)
+
+
+def web_client_url(v: Values) -> str:
+    return base_url(v) + "/web/"
+
+
+def api_url(v: Values) -> str:
+    return base_url(v) + "/api"
+
+
+def storage_url(v: Values) -> str:
+    return base_url(v) + "/storage"
+
+
+def sso_url(v: Values) -> str:
+    return base_url(v) + "/sso"
+
+
+def redirect_uri(v: Values) -> str:
+    return str(v["AVATAR_API_URL"]) + "/login/sso/auth"
+
+
+# --- mail ---------------------------------------------------------------------------------------
+
+
+def mail_provider(v: Values) -> str:
+    return "smtp" if v.given("SMTP_HOST") else "aws"
+
+
+def smtp_host(v: Values) -> str | None:
+    return AWS_MAIL_HOST if v["MAIL_PROVIDER"] == "aws" else None
+
+
+def smtp_use_tls(v: Values) -> bool:
+    """Implicit TLS on port 465, unless STARTTLS was asked for by name."""
+    return bool(v["SMTP_PORT"] == 465) and not (v.given("SMTP_START_TLS") and v["SMTP_START_TLS"])
+
+
+def smtp_start_tls(v: Values) -> bool:
+    """STARTTLS on every other port, unless implicit TLS was asked for by name."""
+    return bool(v["SMTP_PORT"] != 465) and not (v.given("SMTP_USE_TLS") and v["SMTP_USE_TLS"])
+
+
+def bootstrap_email(v: Values) -> str:
+    """The first administrator's address, else `admin@` the public host."""
+    first = v.secret("admin_emails").split(",")[0].strip()
+    host = v["PUBLIC_URL"].host
+    literal = ":" in host or host.rpartition(".")[2].isdigit()
+    return first or (f"admin@[{host}]" if literal else f"admin@{host}")
+
+
+# --- sign-in, telemetry, conditions -------------------------------------------------------------
+
+
+def auth_type(v: Values) -> str:
+    """`email`, unless the API's own USE_EMAIL_AUTHENTICATION says otherwise."""
+    said_no = v.given("USE_EMAIL_AUTHENTICATION") and not v["USE_EMAIL_AUTHENTICATION"]
+    return "username" if said_no else "email"
+
+
+def email_authentication(v: Values) -> bool:
+    return bool(v["AUTH_TYPE"] == "email")
+
+
+def by_username(v: Values) -> bool:
+    return bool(v["AUTH_TYPE"] == "username")
+
+
+def telemetry(v: Values) -> bool:
+    """Off until the operator says yes, or gives the bucket and both keys."""
+    keys = ("telemetry_s3_access_key_id", "telemetry_s3_secret_access_key")
+    return v.given("TELEMETRY_S3_BUCKET_NAME") and all(v.secret(name) for name in keys)
+
+
+def telemetry_on(v: Values) -> bool:
+    return bool(v["TELEMETRY_ENABLED"])
+
+
+def external_database(v: Values) -> bool:
+    return bool(v["DB_HOST"] != BUNDLED_DATABASE)
+
+
+def bundled_database(v: Values) -> bool:
+    return not external_database(v)
+
+
+def by_aws_mail(v: Values) -> bool:
+    return bool(v["MAIL_PROVIDER"] == "aws")
+
+
+def by_smtp(v: Values) -> bool:
+    return bool(v["MAIL_PROVIDER"] == "smtp")
+
+
+def smtp_signs_in(v: Values) -> bool:
+    return bool(v["SMTP_USERNAME"])
+
+
+def serves_plain_http(v: Values) -> bool:
+    return not tls_is_ours(v)
+
+
+def behind_proxy(v: Values) -> bool:
+    return bool(v["TLS_MODE"] == "behind-proxy")
+
+
+def api_before_3(v: Values) -> bool:
+    """Whether the API release is older than 3; a tag that is no number counts as current."""
+    major = str(v["AVATAR_API_VERSION"]).removeprefix("v").partition(".")[0]
+    return major.isdigit() and int(major) < 3
+
+
+# --- what templates may ask besides the settings ------------------------------------------------
+
+
+def facts(v: Values) -> dict[str, Any]:
+    """Names for the templates that are no settings: lower case, computed from the values."""
+    return {
+        "base_url": base_url(v),
+        "public_host": v["PUBLIC_URL"].host,
+        "public_netloc": public_netloc(v),
+        "listen_port": listen_port(v),
+        "tls": tls_is_ours(v),
+        "behind_proxy": behind_proxy(v),
+        "bundled_database": bundled_database(v),
+        "api_before_3": api_before_3(v),
+        "private_ca": bool(v["TLS_CA_PATH"]),
+    }
+
+
+# --- combinations that are refused --------------------------------------------------------------
+
+
+def _scheme_and_mode(v: Values) -> str:
+    scheme, mode = v["PUBLIC_URL"].scheme, v["TLS_MODE"]
+    if scheme == "http" and mode == "provided":
+        return (
+            "PUBLIC_URL says http://, but TLS_MODE=provided serves https: "
+            "set TLS_MODE=off, or drop the scheme from PUBLIC_URL"
+        )
+    if scheme == "http" and mode == "behind-proxy":
+        return "PUBLIC_URL says http://, but TLS_MODE=behind-proxy is for an https address: write https://, or set TLS_MODE=off"
+    if scheme == "https" and mode == "off":
+        return (
+            "PUBLIC_URL says https://, but nothing would serve TLS: set TLS_MODE=behind-proxy "
+            "if another proxy ends TLS, or TLS_MODE=provided with a certificate"
+        )
+    return ""
+
+
+def _one_spelling_of_tls(v: Values) -> str:
+    if not v.given("NGINX_TLS_ENABLED"):
+        return ""
+    enabled, mode = v["NGINX_TLS_ENABLED"], v["TLS_MODE"]
+    if enabled == (mode == "provided"):
+        return ""
+    word = "true" if enabled else "false"
+    return f"NGINX_TLS_ENABLED={word} and TLS_MODE={mode} contradict each other: give only TLS_MODE"
+
+
+def _one_https_port(v: Values) -> str:
+    if not tls_is_ours(v) or v["NGINX_HTTPS_PORT"] == https_port(v):
+        return ""
+    return (
+        f"NGINX_HTTPS_PORT={v['NGINX_HTTPS_PORT']} is not the port of PUBLIC_URL ({https_port(v)}): "
+        f"put the port into PUBLIC_URL, as in {v['PUBLIC_URL'].host}:{v['NGINX_HTTPS_PORT']}, or leave NGINX_HTTPS_PORT out"
+    )
+
+
+def _one_http_port(v: Values) -> str:
+    port = v["PUBLIC_URL"].port
+    if v["TLS_MODE"] != "off" or not port or v["NGINX_HTTP_PORT"] == port:
+        return ""
+    return f"NGINX_HTTP_PORT={v['NGINX_HTTP_PORT']} is not the port of PUBLIC_URL ({port}): leave NGINX_HTTP_PORT out"
+
+
+def _redirect_port_is_free(v: Values) -> str:
+    if tls_is_ours(v) and v["NGINX_HTTP_REDIRECT_PORT"] == v["NGINX_HTTPS_PORT"]:
+        return f"NGINX_HTTP_REDIRECT_PORT={v['NGINX_HTTP_REDIRECT_PORT']} is also the https port: give another, as in 80"
+    return ""
+
+
+def _one_kind_of_smtp_tls(v: Values) -> str:
+    if v["SMTP_USE_TLS"] and v["SMTP_START_TLS"]:
+        return "SMTP_USE_TLS and SMTP_START_TLS are both true: set one of them to false (port 465: SMTP_START_TLS, 587: SMTP_USE_TLS)"
+    return ""
+
+
+def _one_auth_type(v: Values) -> str:
+    if v["USE_EMAIL_AUTHENTICATION"] == (v["AUTH_TYPE"] == "email"):
+        return ""
+    return f"USE_EMAIL_AUTHENTICATION contradicts AUTH_TYPE={v['AUTH_TYPE']}: give only AUTH_TYPE"
+
+
+RULES = (
+    _scheme_and_mode,
+    _one_spelling_of_tls,
+    _one_https_port,
+    _one_http_port,
+    _redirect_port_is_free,
+    _one_kind_of_smtp_tls,
+    _one_auth_type,
+)

@@ -1,0 +1,128 @@
+"""The records that the rooms hand to each other: frozen, without behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from setup.values import TEXT, Kind
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    # Both take the `Values` of `lookup`, which stands above this room.
+    Condition = Callable[[Any], bool]
+    Default = str | Callable[[Any], Any] | None
+
+
+class Source(IntEnum):
+    """Where a value came from; a higher source outranks a lower one."""
+
+    DEFAULT = 0
+    DEFAULTS_FILE = 1
+    PRESET = 2
+    SAVED = 3
+    CONFIG_FILE = 4
+    ENVIRONMENT = 5
+    CALLER = 6
+    ANSWER = 7
+
+
+def always(_values: object) -> bool:
+    """The condition of a setting or secret that every deployment has."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: a row of the catalogue, from which everything about it is derived.
+
+    `default` is text as an operator would type it, or a function of the other values; None means
+    that somebody must give it. `empty` allows an explicit empty value. `in_env` puts it into `.env`.
+    """
+
+    key: str
+    group: str
+    question: str
+    help: str
+    kind: Kind
+    default: Default = None
+    example: str = ""
+    when: Condition = always
+    empty: bool = False
+    in_env: bool = True
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One secret: how it comes to be, what it is bound to and where it shows.
+
+    `generate` names a generator of `vault`, None means that only the operator knows the value.
+    `when` says that the deployment has its file, `needed` that the file must not stay empty.
+    `bound` names what breaks when it changes; "" for a secret that may follow its source.
+    `shown` are the keys of `.env` that carry the value, `services` mount the file. `theirs` says when a secret that is
+    otherwise generated or customary is the operator's to give.
+    """
+
+    name: str
+    question: str
+    help: str
+    generate: str | None = None
+    customary: str | None = None
+    bound: str = ""
+    shown: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    kind: Kind = TEXT
+    when: Condition = always
+    needed: Condition = always
+    theirs: Condition | None = None
+    masked: bool = True
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A text that somebody gave for a key, and who."""
+
+    text: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A typed value, the source that won, and whether it applies to this deployment."""
+
+    value: Any
+    source: Source
+    applies: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that should stand on the volume: path below it, bytes and mode."""
+
+    path: str
+    data: bytes
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A secret to publish; only `replace` lets it take the place of another, non-empty one."""
+
+    name: str
+    text: str
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step wants to become true."""
+
+    files: tuple[File, ...] = ()
+    secrets: tuple[SecretFile, ...] = ()
+    answers: Mapping[str, Given] | None = None
+    notes: tuple[str, ...] = ()

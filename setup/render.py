@@ -1,0 +1,137 @@
+"""Templates to bytes; one quoting filter for each program that reads a generated file.
+
+Jinja2 is imported at the first rendering, so that a run with nothing to do never pays for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from setup.errors import SetupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from jinja2 import Environment
+
+
+class CannotCarry(SetupError):
+    """A value that the generated file's reader could not get back unchanged."""
+
+    exit_code = 1
+    kind = "input"
+
+
+_ENV_BARE = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
+_NGINX_BARE = re.compile(r"[A-Za-z0-9_./:@%+,*\[\]-]+")
+_ENV_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def _is_control(char: str) -> bool:
+    return ord(char) < 32 or ord(char) == 127
+
+
+def quote_env(value: object) -> str:
+    r"""A value as Compose reads it back from `.env`: bare, in single quotes, or escaped in double quotes.
+
+    Raises ValueError for what no quoting carries: control characters other than LF, CR and TAB.
+    """
+    text = _as_text(value)
+    if not text or _ENV_BARE.fullmatch(text):
+        return text
+    if not any(char in "'\\" or _is_control(char) for char in text):
+        return f"'{text}'"
+    if any(_is_control(char) and char not in "\n\r\t" for char in text):
+        raise ValueError("it holds a control character that an .env file cannot carry")
+    return '"' + "".join(_ENV_ESCAPES.get(char, char) for char in text) + '"'
+
+
+def quote_yaml(value: object) -> str:
+    """A double-quoted YAML scalar whose `$` Compose does not take for a variable."""
+    return '"' + "".join(_yaml_char(char) for char in _as_text(value)) + '"'
+
+
+def _yaml_char(char: str) -> str:
+    code = ord(char)
+    if char in '"\\':
+        return "\\" + char
+    if char == "$":
+        return "$$"
+    if 32 <= code < 127 or (0xA0 <= code and code not in (0x2028, 0x2029, 0xFEFF) and code < 0xFFFE) or code > 0xFFFF:
+        return char
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def quote_nginx(value: object) -> str:
+    """One nginx parameter; raises ValueError for `$` and control characters, which nginx cannot escape."""
+    text = _as_text(value)
+    if any(char == "$" or _is_control(char) for char in text):
+        raise ValueError("it holds a character that an nginx configuration cannot carry")
+    if _NGINX_BARE.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _as_text(value: object) -> str:
+    """Text as a template may show it: booleans in YAML's spelling, never a container by accident."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str):
+        raise TypeError(f"a template shows a {type(value).__name__}, not a text")
+    if any(0xD800 <= ord(char) < 0xE000 for char in value):
+        raise ValueError("it is not valid Unicode text")
+    return value
+
+
+def _comment(value: str) -> str:
+    """Text for a comment line: it cannot leave the line."""
+    return " ".join(value.split())
+
+
+class Renderer:
+    """Renders the templates below one directory; strict, so that a name nobody defined is an error."""
+
+    def __init__(self, templates_dir: str | os.PathLike[str]) -> None:
+        self._directory = os.fspath(templates_dir)
+        self._environment: Environment | None = None
+
+    def text(self, name: str, context: Mapping[str, Any]) -> bytes:
+        """The bytes of template `name`; raises CannotCarry where a value does not fit its reader."""
+        if self._environment is None:
+            self._environment = self._make_environment()
+        try:
+            return self._environment.get_template(name).render(context).encode()
+        except ValueError as error:
+            raise CannotCarry(f"{name.removesuffix('.j2')}: {error}") from None
+
+    def static(self, name: str) -> bytes:
+        """The bytes of a file that is copied as it is."""
+        with open(os.path.join(self._directory, name), "rb") as file:
+            return file.read()
+
+    def static_names(self, below: str) -> tuple[str, ...]:
+        """Every file below a folder of the templates, sorted, with / between the parts."""
+        top = os.path.join(self._directory, below)
+        found = []
+        for folder, _, names in os.walk(top):
+            relative = os.path.relpath(folder, self._directory)
+            found += [os.path.join(relative, name) for name in names]
+        return tuple(sorted(found))
+
+    def _make_environment(self) -> Environment:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        environment = Environment(  # noqa: S701 - nothing here is HTML; each target has its own filter
+            loader=FileSystemLoader(self._directory),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.filters.update(env=quote_env, yaml=quote_yaml, nginx=quote_nginx, comment=_comment)
+        return environment
