@@ -5,8 +5,8 @@ The facts are those of the stack's tables ".env", "TLS and ports" and "Presets".
 
 from __future__ import annotations
 
+from setup.addresses import netloc
 from setup.lookup import Values
-from setup.values import netloc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,7 +197,10 @@ def _scheme_and_mode(v: Values) -> str:
             "set TLS_MODE=off, or drop the scheme from PUBLIC_URL"
         )
     if scheme == "http" and mode == "behind-proxy":
-        return "PUBLIC_URL says http://, but TLS_MODE=behind-proxy is for an https address: write https://, or set TLS_MODE=off"
+        return (
+            "PUBLIC_URL says http://, but TLS_MODE=behind-proxy is for an https address: "
+            "write https://, or set TLS_MODE=off"
+        )
     if scheme == "https" and mode == "off":
         return (
             "PUBLIC_URL says https://, but nothing would serve TLS: set TLS_MODE=behind-proxy "
@@ -219,9 +222,10 @@ def _one_spelling_of_tls(v: Values) -> str:
 def _one_https_port(v: Values) -> str:
     if not tls_is_ours(v) or v["NGINX_HTTPS_PORT"] == https_port(v):
         return ""
+    port, host = v["NGINX_HTTPS_PORT"], v["PUBLIC_URL"].host
     return (
-        f"NGINX_HTTPS_PORT={v['NGINX_HTTPS_PORT']} is not the port of PUBLIC_URL ({https_port(v)}): "
-        f"put the port into PUBLIC_URL, as in {v['PUBLIC_URL'].host}:{v['NGINX_HTTPS_PORT']}, or leave NGINX_HTTPS_PORT out"
+        f"NGINX_HTTPS_PORT={port} is not the port of PUBLIC_URL ({https_port(v)}): "
+        f"put the port into PUBLIC_URL, as in {netloc(host, port)}, or leave NGINX_HTTPS_PORT out"
     )
 
 
@@ -233,14 +237,18 @@ def _one_http_port(v: Values) -> str:
 
 
 def _redirect_port_is_free(v: Values) -> str:
-    if tls_is_ours(v) and v["NGINX_HTTP_REDIRECT_PORT"] == v["NGINX_HTTPS_PORT"]:
-        return f"NGINX_HTTP_REDIRECT_PORT={v['NGINX_HTTP_REDIRECT_PORT']} is also the https port: give another, as in 80"
+    port = v["NGINX_HTTP_REDIRECT_PORT"]
+    if tls_is_ours(v) and port == v["NGINX_HTTPS_PORT"]:
+        return f"NGINX_HTTP_REDIRECT_PORT={port} is also the https port: give another, as in 80"
     return ""
 
 
 def _one_kind_of_smtp_tls(v: Values) -> str:
     if v["SMTP_USE_TLS"] and v["SMTP_START_TLS"]:
-        return "SMTP_USE_TLS and SMTP_START_TLS are both true: set one of them to false (port 465: SMTP_START_TLS, 587: SMTP_USE_TLS)"
+        return (
+            "SMTP_USE_TLS and SMTP_START_TLS are both true: set one of them to false "
+            "(on port 465 SMTP_START_TLS, on 587 SMTP_USE_TLS)"
+        )
     return ""
 
 

@@ -22,9 +22,7 @@ class Values:
     kept in `missing` (keys in the order met) and `invalid` (key -> the Given and why it was refused).
     """
 
-    def __init__(
-        self, settings: Mapping[str, Setting], given: Mapping[str, Given], secrets: Mapping[str, str]
-    ) -> None:
+    def __init__(self, settings: Mapping[str, Setting], given: Mapping[str, Given], secrets: Mapping[str, str]) -> None:
         self._settings = settings
         self._given = given
         self._secrets = secrets
@@ -55,6 +53,17 @@ class Values:
 
     def applies(self, key: str) -> bool:
         return self._settings[key].when(self)
+
+    def computed(self, key: str) -> Resolved | None:
+        """The value of a setting that applies, or None where it does not or cannot be had."""
+        try:
+            return self.resolved(key) if self.applies(key) else None
+        except Unavailable:
+            return None
+
+    def texts(self) -> dict[str, str]:
+        """Every value that has been computed, as text."""
+        return {key: show(found.value) for key, found in self._done.items() if found is not None}
 
     def _resolve(self, setting: Setting) -> Resolved | None:
         given = self._given.get(setting.key)

@@ -29,6 +29,11 @@ class Source(IntEnum):
     CALLER = 6
     ANSWER = 7
 
+    @property
+    def label(self) -> str:
+        """The source's name in messages and in the state file."""
+        return self.name.lower().replace("_", "-")
+
 
 def always(_values: object) -> bool:
     """The condition of a setting or secret that every deployment has."""
@@ -120,9 +125,13 @@ class SecretFile:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step wants to become true."""
+    """What a step wants to become true; `done` is False when it wants to be called again.
+
+    `answers` are to be remembered, `accepted` names questions whose default or emptiness was taken.
+    """
 
     files: tuple[File, ...] = ()
     secrets: tuple[SecretFile, ...] = ()
     answers: Mapping[str, Given] | None = None
-    notes: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    done: bool = True

@@ -60,7 +60,7 @@ def _yaml_char(char: str) -> str:
         return "\\" + char
     if char == "$":
         return "$$"
-    if 32 <= code < 127 or (0xA0 <= code and code not in (0x2028, 0x2029, 0xFEFF) and code < 0xFFFE) or code > 0xFFFF:
+    if 32 <= code < 127 or (code >= 0xA0 and code not in (0x2028, 0x2029, 0xFEFF) and code < 0xFFFE) or code > 0xFFFF:
         return char
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 

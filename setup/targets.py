@@ -44,7 +44,14 @@ class Targets:
         self._values = values
         self._secrets = secrets
         self._generations = generations
-        self._ca_bundle = ca_bundle
+        self.ca_bundle = ca_bundle
+
+    def same(
+        self, values: Values, secrets: Mapping[str, str], generations: Mapping[str, int], ca_bundle: bytes
+    ) -> bool:
+        """Whether these would render to the same bytes, as far as the inputs tell."""
+        mine = (self._values.texts(), self._secrets, self._generations, self.ca_bundle)
+        return mine == (values.texts(), secrets, generations, ca_bundle)
 
     @cached_property
     def env(self) -> File:
@@ -55,8 +62,8 @@ class Targets:
     def nginx(self) -> tuple[File, ...]:
         """nginx's configuration, and with a private CA the bundle that the API services trust."""
         files = [File(NGINX, self._renderer.text("nginx.conf.j2", self._context()), 0o644)]
-        if self._ca_bundle:
-            files.append(File(CA_BUNDLE, self._ca_bundle, 0o644))
+        if self.ca_bundle:
+            files.append(File(CA_BUNDLE, self.ca_bundle, 0o644))
         return tuple(files)
 
     @cached_property

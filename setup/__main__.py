@@ -1,0 +1,27 @@
+"""Starts the command line; the signal handler comes first, as PID 1 would ignore SIGTERM without one."""
+
+import os
+import signal
+import sys
+
+MESSAGE = b"\nProgress saved. Run the same command to go on\n"
+
+
+def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be imported before this is installed
+    """Unwinds the run, so that what is staged gets removed; 130 for Ctrl-C, else 143."""
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    os.write(2, MESSAGE)
+    raise SystemExit(130 if number == signal.SIGINT else 143)
+
+
+def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    from setup.cli import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The authorities that the API services trust: the public roots, and a private one if there is one."""
+
+from __future__ import annotations
+
+from setup.documents import Malformed, read_input
+from setup.errors import InputError
+from setup.files import Volume
+from setup.lookup import Values
+
+PUBLIC_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_BEGIN, _PRIVATE = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
+
+
+def ca_bundle(volume: Volume, values: Values) -> bytes:
+    """The public roots followed by the private authority, or b"" when none is set.
+
+    Raises InputError when TLS_CA_PATH is not a readable PEM certificate.
+    """
+    path = str(values["TLS_CA_PATH"])
+    if not path:
+        return b""
+    try:
+        private = _read(volume, path)
+        if _BEGIN not in private or _PRIVATE in private:
+            raise Malformed("it is not a PEM certificate, or it holds a private key too")
+    except Malformed as error:
+        raise InputError(
+            f"TLS_CA_PATH={path}: {error}. Put the certificate below the deployment's directory, "
+            "as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
+        ) from None
+    return _public_roots() + private.strip() + b"\n"
+
+
+def _read(volume: Volume, path: str) -> bytes:
+    if path.startswith("/"):
+        return read_input(path)
+    data = volume.read(path.removeprefix("./"))
+    if data is None:
+        raise Malformed("there is no such file below the output directory")
+    return data
+
+
+def _public_roots() -> bytes:
+    for path in PUBLIC_ROOTS:
+        try:
+            with open(path, "rb") as file:
+                return file.read().strip() + b"\n"
+        except OSError:
+            continue
+    raise InputError("TLS_CA_PATH: no public roots found on this system: install the package ca-certificates")

@@ -1,0 +1,236 @@
+"""DeploymentConfigurator: gathers what is known, runs the steps that have something to do, and reports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from setup import console, report, sources, vault
+from setup.errors import NotComplete, VolumeError
+from setup.files import Volume
+from setup.model import File
+from setup.render import Renderer
+from setup.session import Options, Session, program_basis
+from setup.state_manager import STATE, STEP_NAMES, DeploymentState
+from setup.steps import STEPS, generate_env_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from setup.wizard import Wizard
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
+
+def find_templates() -> str:
+    """The templates: inside the installed package, or beside it in a checkout."""
+    inside = os.path.join(PACKAGE, "templates")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(PACKAGE), "templates")
+
+
+class DeploymentConfigurator:
+    """Writes one deployment into `output_dir`, resuming where an earlier run ended.
+
+    `config` is the caller's word, by key; it outranks environment and files. `result` tells, after a
+    run, what happened: `status` (complete, unchanged), `written`, `changed`, `pending_secrets`, `notes`.
+    """
+
+    def __init__(
+        self,
+        templates_dir: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str],
+        defaults_file: str | os.PathLike[str] | None = None,
+        config: Mapping[str, Any] | None = None,
+        use_state: bool = True,
+    ) -> None:
+        self.templates_dir = os.fspath(templates_dir)
+        self.output_dir = os.fspath(output_dir)
+        self.defaults_file = os.fspath(defaults_file) if defaults_file else None
+        self.config = dict(config or {})
+        self.use_state = use_state
+        self.environ: Mapping[str, str] = os.environ
+        self.quiet = False
+        self.result: dict[str, Any] = {}
+        self._preloaded: dict[str, bytes] = {}
+        self._live: Session | None = None
+        self._wizard: Wizard | None = None
+
+    def preload(self, config_file: str | os.PathLike[str] | None = None) -> None:
+        """Reads the configuration file and every *_FILE now, while this process may still read them."""
+        path = os.fspath(config_file) if config_file else None
+        self._preloaded = sources.preload(sources.files_named(self.environ, path))
+
+    def run(
+        self,
+        interactive: bool = True,
+        config_file: str | os.PathLike[str] | None = None,
+        auth_type: str = "email",
+        save_config: bool = False,
+        prompt_secrets: bool = True,
+        reset: bool = False,
+    ) -> None:
+        """Completes the deployment, or says that there is nothing to do.
+
+        Without a terminal nobody is asked. `auth_type` counts as the caller's word when it is not the
+        default. Raises a SetupError before anything is written when an input will not do.
+        """
+        interactive = interactive and console.is_terminal()
+        inputs = self._gather(config_file, auth_type)
+        console.warn(f"warning: {warning}" for warning in inputs.warnings)
+        with contextlib.closing(Volume(self.output_dir)) as volume:
+            if interactive:
+                reset = self._greet(volume, reset)
+            options = Options(self._wizard, save_config, not prompt_secrets, reset)
+            session = self._session(volume, inputs, options)
+            if session.concerned(session.context())[0] is None and not reset:
+                self._conclude(session, "unchanged")
+                return
+            volume.check_writable()
+            with volume.locked():
+                self._live = self._session(volume, inputs, options)
+                try:
+                    self._run_steps(self._live)
+                    self._conclude(self._live, "complete")
+                finally:
+                    self._live = None
+
+    def prompt_user_secrets(self, auth_type: str = "email", skip_prompts: bool = False) -> None:
+        """Runs the step of that name: asks for the operator's secrets, or leaves the open ones pending."""
+        with self._session_for_a_step(auth_type, skip_prompts) as session:
+            self._step(session, "prompt_user_secrets")
+
+    def _prompt_optional_config(self) -> None:
+        """Runs the step `collect_optional_config`: asks for the settings that have a default."""
+        with self._session_for_a_step("email") as session:
+            self._step(session, "collect_optional_config")
+
+    def status(self) -> tuple[DeploymentState, list[str], dict[str, Any]]:
+        """The state, the answer to `--status`, and the same as data; reads only, and takes no lock."""
+        with contextlib.closing(Volume(self.output_dir)) as volume:
+            state = DeploymentState.load(volume)
+            session = self._session(volume, sources.gather({}, None, self.defaults_file, {}, {}), Options())
+            texts = {name: text for name, text in session.read_secrets().items() if text}
+            resolution = session.resolve(texts)
+            pending = [] if resolution.missing else vault.pending(resolution.values, texts)
+            on_disk = {path: volume.read(path) for path in state.files}
+            data = report.status_data(state, resolution, pending, on_disk)
+            return state, report.status_lines(state, pending), data
+
+    def _gather(self, config_file: str | os.PathLike[str] | None, auth_type: str) -> sources.Inputs:
+        caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
+        path = os.fspath(config_file) if config_file else None
+        return sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
+
+    def _session(self, volume: Volume, inputs: sources.Inputs, options: Options) -> Session:
+        state = DeploymentState()
+        if self.use_state:
+            state = DeploymentState.load(volume)
+        elif volume.read(STATE) is not None:
+            raise VolumeError(f"{volume.path} holds a state file ({STATE}): run with state, or use another directory")
+        return Session(
+            volume=volume,
+            state=state.forget() if options.reset else state,
+            inputs=inputs,
+            renderer=Renderer(self.templates_dir),
+            basis=program_basis(self.templates_dir, PACKAGE),
+            options=options,
+            use_state=self.use_state,
+        )
+
+    def _greet(self, volume: Volume, reset: bool) -> bool:
+        """Opens the conversation; True when the operator wants to start from scratch."""
+        wizard = self._open_wizard()
+        state = DeploymentState.load(volume)
+        if not state.exists or reset:
+            wizard.welcome()
+            return reset
+        console.show(["", *report.existing_lines(state), ""])
+        choice = wizard.choose()
+        if choice == "q":
+            raise NotComplete("Nothing was changed. Run the same command to go on")
+        return choice == "r"
+
+    def _open_wizard(self) -> Wizard:
+        from setup.wizard import Wizard
+
+        self._wizard = Wizard(console.show)
+        return self._wizard
+
+    def _run_steps(self, session: Session) -> None:
+        session.recover()
+        context = session.context()
+        first, reasons = session.concerned(context)
+        if session.options.ask is None:
+            session.to_publish(context.targets.all)  # refuses before the first write
+        if session.options.reset:
+            self._keep_state(session)
+        for reason in reasons:
+            self._say(f"Changed: {reason}")
+        self.result["changed"] = reasons
+        first = first or STEP_NAMES[0]
+        session.state.reopen(first)
+        for name in STEP_NAMES[STEP_NAMES.index(first) :]:
+            if name == "collect_optional_config":
+                self._prompt_optional_config()
+            elif name == "prompt_user_secrets":
+                self.prompt_user_secrets(skip_prompts=session.options.skip_prompts)
+            else:
+                self._step(session, name)
+
+    def _step(self, session: Session, name: str) -> None:
+        """Runs one step, as often as it has another question."""
+        done = False
+        while not done:
+            context = session.context_now()
+            if session.options.ask and name == generate_env_file.__name__:
+                session.to_publish(context.targets.all)
+            outcome = STEPS[name](context)
+            session.commit(name, outcome)
+            done = outcome.done
+
+    @contextlib.contextmanager
+    def _session_for_a_step(self, auth_type: str, skip_prompts: bool = False) -> Iterator[Session]:
+        """The session of the run under way, or one of its own for a step that is called alone."""
+        if self._live:
+            yield self._live
+            return
+        inputs = self._gather(None, auth_type)
+        with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked():
+            if console.is_terminal():
+                self._open_wizard()
+            session = self._session(volume, inputs, Options(self._wizard, skip_prompts=skip_prompts))
+            session.recover()
+            yield session
+
+    def _keep_state(self, session: Session) -> None:
+        data = session.volume.read(STATE)
+        if data is not None:
+            kept = f"{STATE}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+            session.volume.replace(File(kept, data, 0o600))
+            self._say(f"Starting from scratch. The state so far is kept as {kept}; secrets and files stay.")
+
+    def _conclude(self, session: Session, status: str) -> None:
+        context = session.context_now()
+        values = context.resolution.values
+        texts = {name: one.text for name, one in context.planned.items()}
+        pending = vault.pending(values, texts)
+        self.result |= {
+            "status": status,
+            "written": session.written,
+            "pending_secrets": [secret.name for secret in pending],
+            "notes": [*session.notes, *session.volume.warnings],
+        }
+        console.warn(f"note: {note}" for note in self.result["notes"])
+        directory, owner = session.volume.path, session.volume.owner()
+        if status == "unchanged":
+            self._say("Nothing to do: the configuration is complete and unchanged.")
+            self._say(*report.pending_lines(directory, pending))
+        else:
+            self._say(*report.last_message(directory, owner, session.written, pending, values))
+
+    def _say(self, *lines: str) -> None:
+        if not self.quiet:
+            console.show(lines)

@@ -1,0 +1,64 @@
+"""What is special about running as a container: whose files are written, and whether a volume is there."""
+
+from __future__ import annotations
+
+import os
+
+from setup.errors import InputError, VolumeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMAGE_FLAG = "AVATAR_SETUP_IMAGE"  # set by the Dockerfile
+
+
+def require_mount(path: str, environ: Mapping[str, str]) -> None:
+    """In the image, raises VolumeError unless a volume is mounted: what is written would be lost."""
+    if not environ.get(IMAGE_FLAG):
+        return
+    try:
+        mounted = os.stat(path).st_dev != os.stat("/").st_dev
+    except OSError:
+        mounted = False
+    if not mounted:
+        raise VolumeError(
+            f"no volume is mounted at {path}, so everything would be lost with this container: "
+            f"mount a directory of the host, as in 'docker run -it --rm -v /app/avatar:{path} avatar-setup'"
+        )
+
+
+def become_owner(path: str, environ: Mapping[str, str]) -> None:
+    """Started as root, becomes PUID:PGID or else the owner of the output directory.
+
+    So the host gets no files of root's in somebody else's directory. Raises VolumeError with the
+    command to type when the container may not change its user.
+    """
+    wanted = {name: _identity(name, environ.get(name, "")) for name in ("PUID", "PGID")}
+    if os.geteuid() != 0:
+        return
+    try:
+        status = os.stat(path)
+    except OSError:
+        return  # the volume says what is wrong with it when it is opened
+    uid = status.st_uid if wanted["PUID"] is None else wanted["PUID"]
+    gid = status.st_gid if wanted["PGID"] is None else wanted["PGID"]
+    if (uid, gid) == (os.geteuid(), os.getegid()):
+        return
+    try:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    except PermissionError:
+        raise VolumeError(
+            f"{path} belongs to {status.st_uid}:{status.st_gid}, and this container may not become {uid}:{gid}: "
+            f"start it with 'docker run --user {uid}:{gid} ...', or allow --cap-add SETUID --cap-add SETGID"
+        ) from None
+
+
+def _identity(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32 - 1):
+        raise InputError(f"{name}={text!r}: it must be a numeric user or group id, as in {name}=1000")
+    return int(text)

@@ -1,0 +1,110 @@
+"""Input files and YAML as plain data, refused as a whole where they are not what they should be."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LARGEST_FILE = 256 * 1024
+DEEPEST = 8
+
+
+class Malformed(Exception):
+    """A file that cannot be used as a whole; the text never quotes its contents."""
+
+
+def read_input(path: str) -> bytes:
+    """The bytes of a regular file of at most 256 KiB; raises Malformed with the reason."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Malformed("it is not a regular file")
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise Malformed(f"it cannot be read ({(error.strerror or 'error').lower()})") from None
+    if len(data) > LARGEST_FILE:
+        raise Malformed("it is larger than 256 KiB")
+    return data
+
+
+def decode(data: bytes) -> str:
+    """UTF-8 text; raises Malformed."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Malformed("it is not UTF-8 text") from None
+
+
+def load_yaml(data: bytes) -> Any:
+    """A YAML document as dicts, lists and the texts that were written; None for an empty value.
+
+    Raises Malformed, naming a line and never its text, for duplicate keys, aliases, tags, several
+    documents, nesting deeper than 8 and everything that is not YAML.
+    """
+    import yaml
+
+    text = decode(data)
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    try:
+        return _build(yaml, yaml.parse(text, Loader=loader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise Malformed(f"{where}: this is not valid YAML (does a value with : or # want quotes?)") from None
+    except yaml.YAMLError:
+        raise Malformed("it holds characters that YAML does not allow") from None
+
+
+def _build(yaml: Any, events: Any) -> Any:
+    """The document from parser events, so that nothing is expanded before it has been looked at."""
+    root: list[Any] = []
+    stack: list[tuple[Any, list[Any]]] = [(root, [])]  # a container, and its waiting key
+    documents = 0
+    for event in events:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise Malformed(f"line {line}: anchors and aliases are not allowed")
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise Malformed(f"line {line}: only one document is allowed")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            stack.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            if getattr(event, "tag", None):
+                raise Malformed(f"line {line}: tags are not allowed")
+            value = _value(yaml, event)
+            _add(stack[-1], value, line)
+            if isinstance(value, (dict, list)):
+                stack.append((value, []))
+            if len(stack) > DEEPEST + 1:
+                raise Malformed(f"line {line}: nested deeper than {DEEPEST} levels")
+    return root[0] if root else None
+
+
+def _value(yaml: Any, event: Any) -> Any:
+    if isinstance(event, yaml.MappingStartEvent):
+        return {}
+    if isinstance(event, yaml.SequenceStartEvent):
+        return []
+    plain = event.implicit[0]
+    return None if plain and event.value in ("", "~", "null") else event.value
+
+
+def _add(top: tuple[Any, list[Any]], value: Any, line: int) -> None:
+    container, waiting = top
+    if isinstance(container, list):
+        container.append(value)
+    elif not waiting:
+        if not isinstance(value, str):
+            raise Malformed(f"line {line}: a key must be a plain name")
+        if value in container:
+            raise Malformed(f"line {line}: the key {value[:60]!r} stands twice")
+        waiting.append(value)
+    else:
+        container[waiting.pop()] = value

@@ -1,0 +1,140 @@
+"""What the operator is told: the status, and the last message of a run; text and data, pure."""
+
+from __future__ import annotations
+
+import shlex
+
+from setup import vault
+from setup.catalogue import SETTINGS
+from setup.model import Secret
+from setup.resolve import Resolution
+from setup.state_manager import COMPLETED, IN_PROGRESS, DeploymentState, digest
+from setup.values import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from setup.lookup import Values
+
+_MARKS = {COMPLETED: "✓", IN_PROGRESS: "◐"}
+_NOT_STARTED_MARK = "○"
+TITLE = "Deployment Configuration Status"
+
+
+def step_title(name: str) -> str:
+    """A step's name as the status shows it."""
+    return name.replace("_", " ").title()
+
+
+def heading(title: str, underline: int = 0) -> list[str]:
+    return [title, "=" * (underline or len(title))]
+
+
+def progress(state: DeploymentState) -> list[str]:
+    """How far the deployment got, a line a step."""
+    done = sum(status == COMPLETED for status in state.steps.values())
+    lines = [f"{done}/{len(state.steps)} steps completed", ""]
+    for name, status in state.steps.items():
+        lines.append(f"  {_MARKS.get(status, _NOT_STARTED_MARK)} {step_title(name)}: {status}")
+    if state.next_step:
+        lines += ["", f"→ Next step: {step_title(state.next_step)}"]
+    return lines
+
+
+def status_lines(state: DeploymentState, pending: Iterable[Secret]) -> list[str]:
+    """The answer to `--status`."""
+    lines = [*heading(TITLE, 32), *progress(state)]
+    names = [vault.path_of(secret.name) for secret in pending]
+    if state.exists and names:
+        lines += ["", "⊘ Pending secrets, to be filled by hand:", *(f"  {name}" for name in names)]
+    return lines
+
+
+def existing_lines(state: DeploymentState) -> list[str]:
+    """What an interactive run shows when it finds a state."""
+    return [*heading("Existing Configuration Found", 29), TITLE, "", *progress(state)]
+
+
+def status_data(
+    state: DeploymentState, resolution: Resolution, pending: Iterable[Secret], on_disk: Mapping[str, bytes | None]
+) -> dict[str, Any]:
+    """The answer to `--status --json`; a setting that nobody gave yet is left out."""
+    names = [secret.name for secret in pending]
+    computed = {key: resolution.values.computed(key) for key in SETTINGS}
+    return {
+        "steps": dict(state.steps),
+        "completed": sum(status == COMPLETED for status in state.steps.values()),
+        "total": len(state.steps),
+        "next_step": state.next_step,
+        "complete": state.is_complete,
+        "ready": state.is_complete and not names,
+        "pending_secrets": names,
+        "settings": {
+            key: {"value": show(found.value), "source": found.source.label} for key, found in computed.items() if found
+        },
+        "files": {
+            path: {"sha256": known, "state": _file_state(known, on_disk.get(path))}
+            for path, known in state.files.items()
+        },
+    }
+
+
+def _file_state(known: str, data: bytes | None) -> str:
+    if data is None:
+        return "missing"
+    return "unmodified" if digest(data) == known else "edited"
+
+
+def last_message(
+    directory: str,
+    owner: tuple[int, int],
+    written: list[str],
+    pending: list[Secret],
+    values: Values,
+) -> list[str]:
+    """What was written, what is still to be filled in, and what to type next on the host."""
+    lines = ["", *heading("Configuration complete"), *_written(directory, owner, written)]
+    lines += pending_lines(directory, pending)
+    lines += ["", *_next_commands(directory, owner, values)]
+    return lines
+
+
+def pending_lines(directory: str, pending: list[Secret]) -> list[str]:
+    """Which secrets are still to be filled in, where, and how."""
+    if not pending:
+        return []
+    return [
+        "",
+        f"Pending: {len(pending)} value(s) that only you know. Put each into its file, as in",
+        f"  printf %s 'VALUE' > {shlex.quote(f'{directory}/{vault.path_of(pending[0].name)}')}",
+        *(f"  {directory}/{vault.path_of(secret.name)}  ({secret.question})" for secret in pending),
+        "then run avatar-setup again, so that the files that depend on them follow.",
+    ]
+
+
+def _written(directory: str, owner: tuple[int, int], written: list[str]) -> list[str]:
+    secrets = [path for path in written if path.startswith(".secrets/")]
+    files = sorted({path for path in written if path not in secrets})
+    lines = [f"Written to {directory} (owner {owner[0]}:{owner[1]}):", *(f"  {path}" for path in files)]
+    if secrets:
+        lines.append(f"  .secrets/ ({len(set(secrets))} files)")
+    return lines
+
+
+def _next_commands(directory: str, owner: tuple[int, int], values: Values) -> list[str]:
+    sudo = "sudo " if owner[0] == 0 else ""
+    registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
+    lines = [f"Next, on the host, in the directory that is mounted at {directory}:"]
+    if values.applies("NGINX_SSL_CERTIFICATE_PATH"):
+        chain, key = values["NGINX_SSL_CERTIFICATE_PATH"], values["NGINX_SSL_CERTIFICATE_KEY_PATH"]
+        lines.append(f"  # the certificate chain belongs at {chain}, its key at {key}")
+    if values["DB_HOST"] == "db":
+        volume = values["DB_VOLUME"]
+        lines += [
+            f"  {sudo}docker volume ls -q --filter name={volume}",
+            "  # an answer means that this host has an older database: its passwords would not match these secrets",
+        ]
+    lines += [f"  {sudo}docker login {registry}", f"  {sudo}docker compose up -d"]
+    return lines

@@ -1,0 +1,282 @@
+"""One run's view of a deployment: what it resolves to, what is concerned, and the step transaction."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from setup import vault
+from setup.authorities import ca_bundle
+from setup.config_file import CONFIG
+from setup.errors import DecisionNeeded, InputError, VolumeError
+from setup.files import Staged, Volume
+from setup.model import File, Given, Outcome, SecretFile
+from setup.render import Renderer
+from setup.resolve import Resolution, canonical, changes, missing_text, resolve
+from setup.secret_catalogue import SECRETS
+from setup.sources import Inputs
+from setup.state_manager import STEP_NAMES, DeploymentState, digest
+from setup.steps import FOLDERS, Context, step_of_file, step_of_secret, step_of_setting
+from setup.targets import CA_BUNDLE, COMPOSE, Targets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from setup.steps import Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run was asked to do besides configuring."""
+
+    ask: Ask | None = None
+    save_config: bool = False
+    skip_prompts: bool = False
+    reset: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything one run works with; `written` and `notes` collect what its last message tells."""
+
+    volume: Volume
+    state: DeploymentState
+    inputs: Inputs
+    renderer: Renderer
+    basis: dict[str, str]
+    options: Options
+    use_state: bool = True
+    answered: dict[str, Given] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _context: Context | None = None
+    _made: Targets | None = None
+
+    def context(self) -> Context:
+        """The deployment as it should be, from what was said and what stands on the volume.
+
+        Raises one InputError with all problems of all sources, VolumeError for a lost secret and
+        DecisionNeeded for a bound one that would change.
+        """
+        on_disk = self.read_secrets()
+        given, problems = vault.canonical(self.inputs.secrets)
+        known = {name: said.text for name, said in given.items()}
+        known |= {name: text for name, text in on_disk.items() if text}
+        resolution, accepted = self.resolve(known), frozenset(self.state.accepted)
+        self._raise_problems(resolution, problems)
+        if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
+            nothing = Targets(self.renderer, resolution.values, {}, {})
+            return Context(resolution, nothing, {}, accepted, self.options.ask)
+        self._raise_secret_conflicts(resolution, on_disk, given)
+        planned = vault.plan(resolution.values, on_disk, given)
+        targets = self._targets(resolution, planned)
+        save_config = self.options.save_config or CONFIG in self.state.files
+        self._context = Context(
+            resolution, targets, planned, accepted, self.options.ask, not self.options.skip_prompts, save_config
+        )
+        return self._context
+
+    def context_now(self) -> Context:
+        """The context of the last look, or a new one when something was written since."""
+        return self._context or self.context()
+
+    def resolve(self, secrets: dict[str, str]) -> Resolution:
+        """The settings of this deployment, from all layers and the saved answers."""
+        layers = [*self.inputs.layers, self.answered]
+        return resolve(layers, self.inputs.presets, self.state.answers, secrets)
+
+    def read_secrets(self) -> dict[str, str | None]:
+        """Each secret's text on the volume, "" for an empty file, None where there is none."""
+        return {name: self._read_secret(name) for name in SECRETS}
+
+    def _read_secret(self, name: str) -> str | None:
+        data = self.volume.read(vault.path_of(name))
+        if data is None:
+            return None
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise VolumeError(f"{vault.path_of(name)} is not UTF-8 text: put its value back from a backup") from None
+        return "" if text.isspace() else text
+
+    def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
+        problems = [*self.inputs.problems, *resolution.problems, *more]
+        unanswerable = () if self.options.ask or self.inputs.unreadable else resolution.missing
+        problems += [missing_text(key) for key in unanswerable]
+        if problems:
+            raise InputError(*problems)
+
+    def _raise_secret_conflicts(
+        self, resolution: Resolution, on_disk: dict[str, str | None], given: dict[str, Given]
+    ) -> None:
+        lost = vault.lost(resolution.values, on_disk, self.state.secrets)
+        if lost:
+            raise VolumeError(*(
+                f"the secret {vault.path_of(name)} was made earlier and is now missing or empty. It is not made anew, "
+                f"because {SECRETS[name].bound or 'services'} may depend on it: put the file back from a backup"
+                for name in lost
+            ))  # fmt: skip
+        contradicted = vault.contradicted(resolution.values, on_disk, given)
+        if contradicted:
+            raise DecisionNeeded(*(
+                f"{secret.name.upper()} differs from the value in {vault.path_of(secret.name)}, which is bound to "
+                f"{secret.bound}. Nothing was written: leave {secret.name.upper()} out to keep the present value"
+                for secret in contradicted
+            ))  # fmt: skip
+
+    def _targets(self, resolution: Resolution, planned: dict[str, vault.Planned]) -> Targets:
+        """The files to render; those of the last context are reused as long as they hold."""
+        generations = vault.generations(planned, self.state.secrets, self.state.announced_secrets)
+        texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
+        bundle = ca_bundle(self.volume, resolution.values)
+        if not (self._made and self._made.same(resolution.values, texts, generations, bundle)):
+            self._made = Targets(self.renderer, resolution.values, texts, generations, bundle)
+        return self._made
+
+    def concerned(self, context: Context) -> tuple[str | None, list[str]]:
+        """The first step that has something to do, and why; (None, []) when all is as it should be."""
+        state, found = self.state, [self.state.next_step] if not self.state.is_complete else []
+        answers = canonical(context.resolution.values, context.resolution.answers)
+        reasons = changes(state.answers, answers) if state.exists else []
+        found += [step_of_setting(line.partition(":")[0]) for line in reasons]
+        for part in self.basis if state.basis else ():
+            if self.basis[part] != state.basis.get(part):
+                found.append(STEP_NAMES[2])
+                reasons.append(f"the {part} of this release changed")
+        found += self._concerned_files(context, reasons)
+        for name, one in context.planned.items():
+            if one.file or (one.text and name not in state.secrets):
+                found.append(step_of_secret(name, context.resolution))
+                reasons.append(f"the secret {name} " + ("gets a value" if one.file else "was filled in"))
+        steps = [step for step in found if step]
+        return (min(steps, key=STEP_NAMES.index) if steps else None), (reasons if state.is_complete else [])
+
+    def _concerned_files(self, context: Context, reasons: list[str]) -> list[str]:
+        found = []
+        expected = [path for path in self.state.files if self.state.is_complete]
+        if self.options.save_config and CONFIG not in expected:
+            expected.append(CONFIG)
+        for path in expected:
+            data = self.volume.read(path)
+            if data is None:
+                found.append(step_of_file(path))
+                reasons.append(f"{path} is missing")
+            elif not self.state.knows(path, data):
+                self.notes.append(f"{path} was edited by hand and is left as it is")
+        bundle = digest(context.targets.ca_bundle) if context.targets.ca_bundle else ""
+        if self.state.is_complete and bundle != self.state.files.get(CA_BUNDLE, ""):
+            found.append(STEP_NAMES[3])
+            reasons.append("the trusted authorities changed")
+        return found
+
+    def to_publish(self, files: tuple[File, ...]) -> list[File]:
+        """Those of the files that are not on the volume yet; raises DecisionNeeded for another's edits."""
+        wanted, edited = [], []
+        for file in files:
+            there = self.volume.read(file.path)
+            if there == file.data:
+                continue
+            if there is None or not self.use_state or self.state.knows(file.path, there):
+                wanted.append(file)
+            elif self.state.files.get(file.path) != digest(file.data):
+                edited.append(file.path)
+        if edited:
+            raise DecisionNeeded(*(
+                f"{self.volume.path}/{path} holds changes that are not from here and would be overwritten. Nothing was "
+                f"written: move it away (mv {path} {path}.mine), run again, then carry your changes over"
+                for path in edited
+            ))  # fmt: skip
+        return wanted
+
+    def commit(self, step: str, outcome: Outcome) -> None:
+        """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
+        files = self.to_publish(outcome.files)
+        staged = self._stage(files, outcome.secrets)
+        try:
+            if staged:
+                self.state.begin(step, outcome.files, self._generations(outcome))
+                self.save_state()
+                self.volume.publish(staged)
+        except BaseException:
+            self.volume.discard(staged)
+            raise
+        if not staged:  # all of it stands on the volume already
+            self.state.begin(step, outcome.files, self._generations(outcome))
+        self._remember(outcome)
+        if outcome.done:
+            self.state.complete(step)
+        if self.state.is_complete:
+            self._conclude()
+        self.save_state()
+        self.written += [file.path for file in files] + [vault.path_of(secret.name) for secret in outcome.secrets]
+        if outcome.secrets or not outcome.done:
+            self._context = None
+
+    def _stage(self, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
+        """Secrets first, as the files are derived from them; the compose file last."""
+        as_files = {s.name: File(vault.path_of(s.name), s.text.encode(), 0o644) for s in secrets}
+        fresh = [as_files[secret.name] for secret in secrets if not secret.replace]
+        replaced = [as_files[secret.name] for secret in secrets if secret.replace]
+        files = sorted(files, key=lambda file: file.path == COMPOSE)
+        staged = self.volume.stage(fresh, fresh=True)
+        for batch, backup in ((replaced, False), (files, not self.use_state)):
+            try:
+                staged += self.volume.stage(batch, backup=backup)
+            except BaseException:
+                self.volume.discard(staged)
+                raise
+        return staged
+
+    def _generations(self, outcome: Outcome) -> dict[str, int]:
+        """The counts of the secrets that an outcome settles, kept ones included."""
+        if not self._context:
+            return {}
+        counts = vault.generations(self._context.planned, self.state.secrets, self.state.announced_secrets)
+        typed = {secret.name: 1 for secret in outcome.secrets if secret.text and not counts.get(secret.name)}
+        settled = {secret.name for secret in outcome.secrets} | {
+            name for name, one in self._context.planned.items() if one.origin == "kept"
+        }
+        return {name: count for name, count in (counts | typed).items() if name in settled and count}
+
+    def _remember(self, outcome: Outcome) -> None:
+        if outcome.answers is not None:
+            self.answered |= {key: said for key, said in outcome.answers.items() if not outcome.done}
+            self.state.answers |= outcome.answers
+        self.state.accepted += [key for key in outcome.accepted if key not in self.state.accepted]
+
+    def _conclude(self) -> None:
+        """Records what the finished deployment depends on, and forgets files it no longer has."""
+        context = self._context or self.context()
+        paths = {file.path for file in context.targets.all} | ({CONFIG} if context.save_config else set())
+        self.state.files = {path: known for path, known in self.state.files.items() if path in paths}
+        self.state.basis = dict(self.basis)
+
+    def recover(self) -> None:
+        """Takes over what an interrupted run had announced and published, and removes what it had staged."""
+        for path, announced in self.state.announced.items():
+            data = self.volume.read(path)
+            if data is not None and digest(data) == announced:
+                self.state.files[path] = announced
+        self.volume.sweep(FOLDERS)
+
+    def save_state(self) -> None:
+        if self.use_state:
+            self.state.save(self.volume)
+
+
+def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:
+    """Digests of the program and of the templates, by which a new release is noticed."""
+    return {
+        "program": _digest_tree(package_dir, (".py", ".yaml")),
+        "templates": _digest_tree(templates_dir, ("",)),
+    }
+
+
+def _digest_tree(top: str, endings: tuple[str, ...]) -> str:
+    parts = []
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if name not in ("__pycache__", "templates"))
+        for name in sorted(names):
+            if name.endswith(endings):
+                with open(os.path.join(folder, name), "rb") as file:
+                    parts.append(f"{os.path.relpath(folder, top)}/{name} {digest(file.read())}")
+    return digest("\n".join(parts).encode())

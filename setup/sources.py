@@ -1,0 +1,202 @@
+"""The only reader of the environment, of *_FILE variables and of input files; it judges shape, never meaning.
+
+Every problem is collected instead of raised, so that one message can name the problems of all sources.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from setup.catalogue import PRESETS, SETTINGS
+from setup.documents import Malformed, decode, load_yaml, read_input
+from setup.model import Given, Source
+from setup.secret_catalogue import SECRETS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
+# Variables of shells and base images: they are nobody's misspelling.
+_USUAL = frozenset({
+    "PATH", "HOME", "HOSTNAME", "TERM", "PWD", "OLDPWD", "SHLVL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "SHELL",
+    "USER", "LOGNAME", "TZ", "EDITOR", "PAGER", "MAIL", "CI", "VIRTUAL_ENV", "COLUMNS", "LINES", "SSL_CERT_FILE",
+    "container", "_",
+})  # fmt: skip
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What this run was given, by source; `layers` are in rising precedence."""
+
+    layers: list[dict[str, Given]] = field(default_factory=list)
+    secrets: dict[str, Given] = field(default_factory=dict)
+    presets: dict[str, dict[str, str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unreadable: bool = False
+
+
+def gather(
+    environ: Mapping[str, str],
+    config_file: str | None,
+    defaults_file: str | None,
+    caller: Mapping[str, Any],
+    preloaded: Mapping[str, bytes],
+) -> Inputs:
+    """Everything this run was given; `preloaded` holds files that were read while rights allowed it."""
+    inputs = Inputs()
+    _read_defaults(inputs, _packaged_defaults(), Source.DEFAULT, preloaded)
+    _read_defaults(inputs, defaults_file, Source.DEFAULTS_FILE, preloaded)
+    _read_config(inputs, config_file, preloaded)
+    _read_environment(inputs, environ, preloaded)
+    _take(inputs, caller, Source.CALLER, "the caller")
+    return inputs
+
+
+def files_named(environ: Mapping[str, str], config_file: str | None) -> Iterator[str]:
+    """The files that a run with these inputs reads and that may need more rights than the volume does."""
+    yield from (environ[key] for key in _file_variables() if environ.get(key))
+    if config_file:
+        yield config_file
+
+
+def preload(paths: Iterator[str]) -> dict[str, bytes]:
+    """The contents of those that can be read now; what cannot is judged when it is needed."""
+    loaded = {}
+    for path in paths:
+        try:
+            loaded[path] = read_input(path)
+        except Malformed:
+            continue
+    return loaded
+
+
+def _packaged_defaults() -> str:
+    return os.path.join(os.path.dirname(__file__), "defaults.yaml")
+
+
+def _load_mapping(inputs: Inputs, path: str, what: str, preloaded: Mapping[str, bytes]) -> dict[str, Any]:
+    try:
+        content = load_yaml(preloaded[path] if path in preloaded else read_input(path))
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            raise Malformed("it must be a list of KEY: VALUE lines")
+    except Malformed as error:
+        inputs.problems.append(f"{what} {path}: {error}")
+        inputs.unreadable = True
+        return {}
+    return content
+
+
+def _read_defaults(inputs: Inputs, path: str | None, source: Source, preloaded: Mapping[str, bytes]) -> None:
+    if not path:
+        inputs.layers.append({})
+        return
+    content = _load_mapping(inputs, path, "the defaults file", preloaded)
+    for key in content.keys() - {"settings", "presets"}:
+        inputs.problems.append(f"the defaults file {path}: unknown section {key!r}; known are settings and presets")
+    sections = {name: content.get(name) or {} for name in ("settings", "presets")}
+    if not all(isinstance(section, dict) for section in (*sections.values(), *dict(sections["presets"]).values())):
+        inputs.problems.append(f"the defaults file {path}: settings and each of presets hold KEY: VALUE lines")
+        return
+    _take(inputs, sections["settings"], source, f"the defaults file {path}", secrets_allowed=False)
+    for name, entries in sections["presets"].items():
+        if name not in PRESETS:
+            inputs.problems.append(f"the defaults file {path}: unknown preset {name!r}; known are {', '.join(PRESETS)}")
+            continue
+        scratch = Inputs()
+        _take(scratch, entries, Source.PRESET, f"the defaults file {path}, preset {name}", secrets_allowed=False)
+        inputs.problems += scratch.problems
+        inputs.presets.setdefault(name, {}).update({key: given.text for key, given in scratch.layers[0].items()})
+
+
+def _read_config(inputs: Inputs, path: str | None, preloaded: Mapping[str, bytes]) -> None:
+    content = _load_mapping(inputs, path, "the configuration file", preloaded) if path else {}
+    _take(inputs, content, Source.CONFIG_FILE, f"the configuration file {path}")
+
+
+def _take(
+    inputs: Inputs, entries: Mapping[str, Any], source: Source, where: str, *, secrets_allowed: bool = True
+) -> None:
+    """One layer of KEY: VALUE entries; unknown keys are problems with the nearest known name."""
+    layer: dict[str, Given] = {}
+    for key, raw in entries.items():
+        name = key.lower()
+        is_secret = name in SECRETS and key in (name, name.upper())
+        if not (key in SETTINGS or (is_secret and secrets_allowed)):
+            inputs.problems.append(f"{where}: {key!r} is not a known key{_nearest(key)}")
+            continue
+        text = _as_text(raw, SECRETS[name].kind.multiple if is_secret else SETTINGS[key].kind.multiple)
+        if text is None:
+            inputs.problems.append(f"{where}: {key} must be a single value")
+        elif raw is None:
+            continue
+        elif is_secret:
+            inputs.secrets[name] = Given(text, source)
+        else:
+            layer[key] = Given(text, source)
+    inputs.layers.append(layer)
+
+
+def _as_text(raw: object, multiple: bool) -> str | None:
+    if raw is None:
+        return ""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, (str, int)):
+        return str(raw)
+    if multiple and isinstance(raw, (list, tuple)) and all(isinstance(part, str) for part in raw):
+        return ",".join(raw)
+    return None
+
+
+def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Mapping[str, bytes]) -> None:
+    """Variables KEY and KEY_FILE; an empty one says nothing."""
+    layer: dict[str, Given] = {}
+    for key in (*SETTINGS, *map(str.upper, SECRETS)):
+        text, path = environ.get(key, ""), environ.get(f"{key}_FILE", "")
+        if text and path:
+            inputs.problems.append(f"{key} and {key}_FILE are both set: unset one of them")
+            continue
+        if path:
+            try:
+                data = preloaded[path] if path in preloaded else read_input(path)
+                text = decode(data).removesuffix("\n")
+            except Malformed as error:
+                inputs.problems.append(f"{key}_FILE={path}: {error}")
+                continue
+        if text and key in SETTINGS:
+            layer[key] = Given(text, Source.ENVIRONMENT)
+        elif text:
+            inputs.secrets[key.lower()] = Given(text, Source.ENVIRONMENT)
+    inputs.layers.append(layer)
+    inputs.warnings += _near_misses(environ)
+
+
+def _near_misses(environ: Mapping[str, str]) -> Iterator[str]:
+    known = {*SETTINGS, *map(str.upper, SECRETS), *_file_variables(), *CONTROLS}
+    for name in sorted(environ.keys() - known - _USUAL):
+        if name.startswith("PYTHON"):
+            continue
+        near = _nearest_name(name, known, 0.85)
+        if near:
+            yield f"the environment variable {name} is not known; did you mean {near}?"
+
+
+def _file_variables() -> Iterator[str]:
+    return (f"{key}_FILE" for key in (*SETTINGS, *map(str.upper, SECRETS)))
+
+
+def _nearest(key: str) -> str:
+    near = _nearest_name(key.upper(), {*SETTINGS, *map(str.upper, SECRETS)}, 0.6)
+    return f"; did you mean {near}?" if near else " (docs/settings.md lists them)"
+
+
+def _nearest_name(name: str, known: set[str], cutoff: float) -> str:
+    import difflib  # only a mistyped name pays for it
+
+    return "".join(difflib.get_close_matches(name, sorted(known), 1, cutoff))

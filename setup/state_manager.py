@@ -1,0 +1,192 @@
+"""What a deployment remembers of itself: how far it got, the answers, and hashes of what was written."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from setup.documents import Malformed, load_yaml
+from setup.errors import VolumeError
+from setup.files import Volume
+from setup.model import File, Given, Source
+from setup.steps import STEPS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+STATE = ".deployment-state.yaml"
+TOOL = "avatar-setup"
+SCHEMA = 1
+
+STEP_NAMES = tuple(STEPS)
+NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
+_STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
+_BY_LABEL = {source.label: source for source in Source}
+
+
+def digest(data: bytes) -> str:
+    """The hash by which a file is known again."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(slots=True)
+class DeploymentState:
+    """The state of one deployment, kept in `.deployment-state.yaml`; it never holds a secret's value.
+
+    `files` are hashes of what was written, `announced` of what is about to be; `secrets` counts how
+    often each secret got a value; `accepted` names the questions whose default was taken, so that a
+    resume asks the next one and the default still moves; `basis` holds digests of what rendering depends on.
+    """
+
+    steps: dict[str, str] = field(default_factory=lambda: dict.fromkeys(STEP_NAMES, NOT_STARTED))
+    answers: dict[str, Given] = field(default_factory=dict)
+    accepted: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    announced: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, int] = field(default_factory=dict)
+    announced_secrets: dict[str, int] = field(default_factory=dict)
+    basis: dict[str, str] = field(default_factory=dict)
+    exists: bool = False
+
+    @classmethod
+    def load(cls, volume: Volume) -> DeploymentState:
+        """The state on the volume, a fresh one where there is none; VolumeError for one it cannot read."""
+        data = volume.read(STATE)
+        if data is None:
+            return cls()
+        try:
+            return _from_document(load_yaml(data))
+        except Malformed as error:
+            raise VolumeError(
+                f"{volume.path}/{STATE} cannot be used: {error}. Nothing was changed. Restore it from a backup, or "
+                f"move it away (mv {STATE} {STATE}.broken) and run again with all settings: existing secrets are kept"
+            ) from None
+
+    def save(self, volume: Volume) -> None:
+        """Writes the state durably; what stood there before is replaced as a whole."""
+        volume.replace(self.file)
+        self.exists = True
+
+    @property
+    def file(self) -> File:
+        """The state as the file that holds it."""
+        return File(STATE, _to_yaml(self), 0o600)
+
+    @property
+    def is_complete(self) -> bool:
+        return all(status == COMPLETED for status in self.steps.values())
+
+    @property
+    def next_step(self) -> str | None:
+        """The first step that is not completed."""
+        return next((name for name, status in self.steps.items() if status != COMPLETED), None)
+
+    def begin(self, step: str, files: Iterable[File], secrets: Mapping[str, int]) -> None:
+        """Marks a step as in progress and announces what it is about to publish."""
+        self.steps[step] = IN_PROGRESS
+        self.announced = {file.path: digest(file.data) for file in files}
+        self.announced_secrets = dict(secrets)
+
+    def complete(self, step: str) -> None:
+        """Marks a step as completed; what it announced is now what stands on the volume."""
+        self.steps[step] = COMPLETED
+        self.files |= self.announced
+        self.secrets |= self.announced_secrets
+        self.announced, self.announced_secrets = {}, {}
+
+    def reopen(self, first: str) -> None:
+        """Marks a step and all after it as not started."""
+        for name in STEP_NAMES[STEP_NAMES.index(first) :]:
+            self.steps[name] = NOT_STARTED
+
+    def knows(self, path: str, data: bytes) -> bool:
+        """Whether these bytes at this path are ours, published or announced."""
+        return digest(data) in (self.files.get(path), self.announced.get(path))
+
+    def forget(self) -> DeploymentState:
+        """A state without progress and answers that still knows its files and secrets."""
+        return DeploymentState(files=dict(self.files), secrets=dict(self.secrets), exists=self.exists)
+
+
+def _to_yaml(state: DeploymentState) -> bytes:
+    import yaml
+
+    document = {
+        "tool": TOOL,
+        "schema": SCHEMA,
+        "steps": dict(state.steps),
+        "answers": {key: {"value": said.text, "source": said.source.label} for key, said in state.answers.items()},
+        "accepted": list(state.accepted),
+        "files": dict(sorted(state.files.items())),
+        "secrets": dict(sorted(state.secrets.items())),
+        "basis": dict(state.basis),
+    }
+    if state.announced or state.announced_secrets:
+        document["announced"] = {"files": state.announced, "secrets": state.announced_secrets}
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return f"# Written by avatar-setup; it remembers progress and answers, never a secret.\n{text}".encode()
+
+
+def _from_document(document: Any) -> DeploymentState:
+    if not isinstance(document, dict) or document.get("tool") != TOOL:
+        raise Malformed("it is not a state file of avatar-setup")
+    schema = document.get("schema")
+    if schema != str(SCHEMA):
+        raise Malformed(f"its schema is {str(schema)[:20]!r}, this release knows {SCHEMA}: run the newer one")
+    announced = _mapping(document, "announced")
+    return DeploymentState(
+        steps=_steps(_mapping(document, "steps")),
+        answers={key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()},
+        accepted=_names(document, "accepted"),
+        files=_texts(document, "files"),
+        announced=_texts(announced, "files"),
+        secrets=_counts(document, "secrets"),
+        announced_secrets=_counts(announced, "secrets"),
+        basis=_texts(document, "basis"),
+        exists=True,
+    )
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(f"its section {key!r} is not a list of KEY: VALUE lines")
+    return value
+
+
+def _steps(found: Mapping[str, Any]) -> dict[str, str]:
+    if set(found) != set(STEP_NAMES) or not all(status in _STATUSES for status in found.values()):
+        raise Malformed("its steps are not the seven of this release, each not-started, in-progress or completed")
+    return {name: found[name] for name in STEP_NAMES}
+
+
+def _answer(key: str, entry: Any) -> Given:
+    if not isinstance(entry, dict) or not isinstance(entry.get("value"), str) or entry.get("source") not in _BY_LABEL:
+        raise Malformed(f"its answer {key[:60]!r} lacks a value or a known source")
+    return Given(entry["value"], _BY_LABEL[entry["source"]])
+
+
+def _texts(document: Mapping[str, Any], key: str) -> dict[str, str]:
+    section = _mapping(document, key)
+    if not all(isinstance(value, str) for value in section.values()):
+        raise Malformed(f"its section {key!r} holds something else than texts")
+    return section
+
+
+def _names(document: Mapping[str, Any], key: str) -> list[str]:
+    section = document.get(key) or []
+    if not isinstance(section, list) or not all(isinstance(name, str) for name in section):
+        raise Malformed(f"its section {key!r} is not a list of names")
+    return section
+
+
+def _counts(document: Mapping[str, Any], key: str) -> dict[str, int]:
+    section = _texts(document, key)
+    if not all(value.isascii() and value.isdigit() and len(value) < 9 for value in section.values()):
+        raise Malformed(f"its section {key!r} holds something else than numbers")
+    return {name: int(value) for name, value in section.items()}

@@ -1,0 +1,144 @@
+"""The seven steps, each a function from a context to what it wants to become true, and their table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from setup import vault
+from setup.catalogue import REQUIRED_KEYS, SETTINGS
+from setup.config_file import config_file
+from setup.model import Given, Outcome, Secret, SecretFile, Setting, Source
+from setup.resolve import Resolution, canonical
+from setup.secret_catalogue import SECRETS
+from setup.targets import AUTHENTIK, CA_BUNDLE, ENV, NGINX, Targets
+from setup.values import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Ask = Callable[[Setting | Secret, str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that a step may know; without `ask` nobody can be asked.
+
+    `ask(row, default)` gives the checked answer, or None when the default (or nothing) was accepted.
+    """
+
+    resolution: Resolution
+    targets: Targets
+    planned: Mapping[str, vault.Planned]
+    accepted: frozenset[str] = frozenset()
+    ask: Ask | None = None
+    ask_secrets: bool = True
+    save_config: bool = False
+
+
+def collect_required_config(context: Context) -> Outcome:
+    """PUBLIC_URL and ENV_NAME."""
+    return _collect(context, [row for key, row in SETTINGS.items() if key in REQUIRED_KEYS])
+
+
+def collect_optional_config(context: Context) -> Outcome:
+    """Every other setting that somebody spoke about; the rest keeps its default."""
+    return _collect(context, [row for key, row in SETTINGS.items() if key not in REQUIRED_KEYS])
+
+
+def _collect(context: Context, rows: list[Setting]) -> Outcome:
+    """One question at a time, so that each answer is saved before the next one is asked."""
+    values = context.resolution.values
+    if context.ask:
+        for row in rows:
+            if row.asked and row.key not in context.accepted and not values.given(row.key) and row.when(values):
+                default = "" if row.key in context.resolution.missing else show(values[row.key])
+                answer = context.ask(row, default)
+                if answer is None:
+                    return Outcome(accepted=(row.key,), done=False)
+                return Outcome(answers={row.key: Given(answer, Source.ANSWER)}, done=False)
+    said = {row.key: context.resolution.answers[row.key] for row in rows if row.key in context.resolution.answers}
+    return Outcome(answers=canonical(values, said))
+
+
+def generate_env_file(context: Context) -> Outcome:
+    """`.env`, with the secrets that must stand in it: their files are the source."""
+    return Outcome((context.targets.env,), _to_publish(context, lambda row: bool(row.shown), pending=False))
+
+
+def generate_nginx_config(context: Context) -> Outcome:
+    """`nginx/nginx.conf`, and the bundle of authorities where a private one is trusted."""
+    return Outcome(context.targets.nginx)
+
+
+def generate_secrets(context: Context) -> Outcome:
+    """The secrets that nobody needs to know."""
+    values = context.resolution.values
+    return Outcome(secrets=_to_publish(context, lambda row: not vault.is_operators(row, values)))
+
+
+def prompt_user_secrets(context: Context) -> Outcome:
+    """The secrets that only the operator knows; what stays open becomes an empty file to fill."""
+    values = context.resolution.values
+    if context.ask and context.ask_secrets:
+        for name, planned in context.planned.items():
+            row = SECRETS[name]
+            askable = vault.is_operators(row, values) and (row.needed(values) or row.customary is not None)
+            if askable and planned.origin in ("pending", "customary") and name not in context.accepted:
+                answer = context.ask(row, planned.text)
+                if answer is None:
+                    return Outcome(accepted=(name,), done=False)
+                return Outcome(secrets=(SecretFile(name, answer),), done=False)
+    secrets = _to_publish(context, lambda row: vault.is_operators(row, values))
+    return Outcome((context.targets.env,), secrets)
+
+
+def finalize(context: Context) -> Outcome:
+    """Authentik's blueprint, the saved configuration if wanted, and last of all the compose file."""
+    saved = (config_file(context.resolution),) if context.save_config else ()
+    return Outcome((*context.targets.authentik, *saved, context.targets.compose))
+
+
+def _to_publish(context: Context, mine: Callable[[Secret], bool], *, pending: bool = True) -> tuple[SecretFile, ...]:
+    wanted = (planned for name, planned in context.planned.items() if mine(SECRETS[name]))
+    return tuple(one.file for one in wanted if one.file and (pending or one.text))
+
+
+STEPS: dict[str, Callable[[Context], Outcome]] = {
+    step.__name__: step
+    for step in (
+        collect_required_config,
+        collect_optional_config,
+        generate_env_file,
+        generate_nginx_config,
+        generate_secrets,
+        prompt_user_secrets,
+        finalize,
+    )
+}
+
+
+def step_of_file(path: str) -> str:
+    """The step that writes a file."""
+    if path == ENV:
+        return generate_env_file.__name__
+    if path in (NGINX, CA_BUNDLE):
+        return generate_nginx_config.__name__
+    return finalize.__name__
+
+
+def step_of_secret(name: str, resolution: Resolution) -> str:
+    """The step that first publishes a secret."""
+    if SECRETS[name].shown:
+        return generate_env_file.__name__
+    ours = not vault.is_operators(SECRETS[name], resolution.values)
+    return (generate_secrets if ours else prompt_user_secrets).__name__
+
+
+def step_of_setting(key: str) -> str:
+    """The step that collects a setting."""
+    return (collect_required_config if key in REQUIRED_KEYS else collect_optional_config).__name__
+
+
+# Folders that hold staged files while a run writes.
+FOLDERS = ("", "nginx", "tls", AUTHENTIK, f"{AUTHENTIK}/branding", ".secrets")

@@ -1,0 +1,149 @@
+"""What should become of every secret: kept, generated, taken over or left pending; pure but for the dice."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+
+from setup.lookup import Values
+from setup.model import Given, Secret, SecretFile
+from setup.secret_catalogue import DIRECTORY, SECRETS
+from setup.values import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What one secret should hold, and how it came to that.
+
+    `origin` is `kept`, `given`, `generated`, `customary` or `pending`; `present` says that a file,
+    perhaps an empty one, stands there already; `replaces` that another value stands there.
+    """
+
+    name: str
+    text: str
+    origin: str
+    present: bool
+    replaces: bool = False
+
+    @property
+    def file(self) -> SecretFile | None:
+        """The file to publish, or None when what stands there is right."""
+        if self.origin == "kept" or (self.origin == "pending" and self.present):
+            return None
+        return SecretFile(self.name, self.text, self.replaces)
+
+
+def path_of(name: str) -> str:
+    """Where a secret stands below the volume."""
+    return f"{DIRECTORY}/{name}"
+
+
+def applicable(values: Values) -> list[Secret]:
+    """The secrets that this deployment has."""
+    return [secret for secret in SECRETS.values() if secret.when(values)]
+
+
+def canonical(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
+    """Given secrets in their kind's spelling, and a problem for each that will not do; never its text."""
+    good, problems = {}, []
+    for name, said in given.items():
+        secret = SECRETS[name]
+        try:
+            good[name] = Given(show(secret.kind.parse(said.text)), said.source)
+        except ValueError as error:
+            reason = f"it must be {secret.kind.expects} (its value is not shown)" if secret.masked else str(error)
+            problems.append(f"{name.upper()} ({said.source.label}): {reason}")
+    return good, problems
+
+
+def plan(
+    values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given], *, customary: bool = True
+) -> dict[str, Planned]:
+    """The plan of every secret that applies; a file that is not empty is never planned anew.
+
+    An unbound secret follows what was given. `customary` fills in the usual names for those that
+    nobody mentioned.
+    """
+    return {secret.name: _plan_one(secret, values, on_disk, given, customary) for secret in applicable(values)}
+
+
+def _plan_one(
+    secret: Secret, values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given], customary: bool
+) -> Planned:
+    current, said = on_disk.get(secret.name), given.get(secret.name)
+    if current:
+        follows = said is not None and not secret.bound and said.text != current.removesuffix("\n")
+        if said is not None and follows:
+            return Planned(secret.name, said.text, "given", present=True, replaces=True)
+        return Planned(secret.name, current, "kept", present=True)
+    origin, text = "pending", ""
+    if said:
+        origin, text = "given", said.text
+    elif is_operators(secret, values):
+        if secret.customary is not None and customary and not (secret.theirs and secret.theirs(values)):
+            origin, text = "customary", secret.customary
+    elif secret.generate:
+        origin, text = "generated", GENERATORS[secret.generate]()
+    return Planned(secret.name, text, origin, present=current is not None)
+
+
+def is_operators(secret: Secret, values: Values) -> bool:
+    """Whether only the operator can give this secret here, rather than this program."""
+    return secret.generate is None or (secret.theirs is not None and secret.theirs(values))
+
+
+def lost(values: Values, on_disk: Mapping[str, str | None], made: Mapping[str, int]) -> list[str]:
+    """The secrets that were made, are needed, and are gone: they must never be minted anew."""
+    return [secret.name for secret in applicable(values) if secret.name in made and not on_disk.get(secret.name)]
+
+
+def contradicted(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> list[Secret]:
+    """The bound secrets for which another value was given than the one that is in force."""
+    found = []
+    for secret in applicable(values):
+        current, said = on_disk.get(secret.name), given.get(secret.name)
+        if current and said and secret.bound and said.text != current.removesuffix("\n"):
+            found.append(secret)
+    return found
+
+
+def pending(values: Values, texts: Mapping[str, str]) -> list[Secret]:
+    """The secrets that must be filled before the stack works."""
+    return [secret for secret in applicable(values) if secret.needed(values) and not texts.get(secret.name)]
+
+
+def generations(
+    planned: Mapping[str, Planned], made: Mapping[str, int], announced: Mapping[str, int]
+) -> dict[str, int]:
+    """How often each secret has got a value; an announced number holds after a crash."""
+    return {one.name: announced.get(one.name) or _generation(one, made.get(one.name, 0)) for one in planned.values()}
+
+
+def _generation(one: Planned, before: int) -> int:
+    if not one.text:
+        return 0
+    return before + 1 if one.replaces or not before else before
+
+
+def _hexadecimal() -> str:
+    return os.urandom(32).hex()
+
+
+def _urlsafe() -> str:
+    """32 random bytes, not beginning with a dash: some programs take that for an option."""
+    while True:
+        text = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
+def _fernet() -> str:
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+GENERATORS = {"hex": _hexadecimal, "urlsafe": _urlsafe, "fernet": _fernet}
