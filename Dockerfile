@@ -26,8 +26,10 @@ RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run ro
  && printf 'root:x:0:\nnogroup:x:65534:\n' > etc/group \
  && printf 'passwd: files\ngroup: files\nhosts: files dns\n' > etc/nsswitch.conf \
  && cp /etc/os-release etc/os-release
-# The interpreter and its standard library, without tests, GUIs, REPL helpers, installers and the
-# bindings to libraries that nothing here needs.
+# The interpreter and its standard library, without tests, GUIs, installers and the bindings to
+# libraries that nothing here needs. Without _hashlib too: hashlib then uses the interpreter's own,
+# verified implementations, and `import hashlib` does not load libcrypto, which costs a third of the
+# interpreter's whole start. (_ssl stays: certificates are read with it.)
 RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
  && cp /usr/bin/dash usr/bin/ && ln -s dash usr/bin/sh \
  && cp -R /usr/lib/python3.13 usr/lib/ \
@@ -38,7 +40,7 @@ RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
         config-3.13* dist-packages EXTERNALLY-MANAGED sitecustomize.py LICENSE.txt \
  && cd lib-dynload \
  && rm -f _test*.so _ctypes_test*.so _xxtestfuzz*.so xx*.so _codecs_*.so _multibytecodec*.so \
-        _curses*.so _dbm*.so _sqlite3*.so _tkinter*.so readline*.so
+        _curses*.so _dbm*.so _hashlib*.so _sqlite3*.so _tkinter*.so readline*.so
 # The shared libraries that all of this is linked against, and UTF-8.
 RUN find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \
         | grep -Eo '/[^ ]+\.so[^ ]*' | grep -v lib-dynload | sort -u > /tmp/libraries \
@@ -52,13 +54,17 @@ RUN find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/nu
 # The public CA roots as Debian ships them. Not the bundle of /etc/ssl: that may hold a private CA of
 # the machine this is built on.
 RUN cat /usr/share/ca-certificates/mozilla/*.crt > etc/ssl/certs/ca-certificates.crt
-# The licences of what was copied.
-RUN for file in /usr/bin/python3.13 /usr/lib/python3.13/os.py /usr/lib/python3.13/socket.py /usr/bin/dash \
+# The licences of what was copied, and the packages' records where scanners look for them in an image
+# without a package manager.
+RUN for file in /usr/bin/python3.13 /usr/lib/python3.13/os.py \
+            /usr/lib/python3.13/asyncio/__init__.py /usr/bin/dash \
         $(while read -r lib; do realpath "$lib"; done < /tmp/libraries); do \
         dpkg -S "$file" | cut -d: -f1; \
     done | sort -u > /tmp/packages \
  && for package in $(cat /tmp/packages) ca-certificates; do \
-        install -D -m 0644 "/usr/share/doc/$package/copyright" "usr/share/doc/$package/copyright" || exit 1; \
+        install -D -m 0644 "/usr/share/doc/$package/copyright" "usr/share/doc/$package/copyright" \
+        && mkdir -p var/lib/dpkg/status.d \
+        && dpkg-query --status "$package" > "var/lib/dpkg/status.d/$package" || exit 1; \
     done
 # Bytecode is never checked against its source: nothing here changes, and a stat less a module is time
 # on every start.
@@ -99,6 +105,7 @@ ENV PATH=/usr/local/bin:/usr/bin \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     PYTHONPATH=/opt/avatar-setup:/opt/avatar-setup/lib \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONNOUSERSITE=1
+    PYTHONNOUSERSITE=1 \
+    AVATAR_SETUP_IMAGE=1
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/avatar-setup"]

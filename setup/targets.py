@@ -97,9 +97,7 @@ class Targets:
     def env_values(self) -> dict[str, str]:
         """Every key of `.env` with its text, in the catalogue's order."""
         shown = {
-            key: show(self._values[key])
-            for key, row in SETTINGS.items()
-            if row.in_env and self._values.applies(key)
+            key: show(self._values[key]) for key, row in SETTINGS.items() if row.in_env and self._values.applies(key)
         }
         for name, secret in SECRETS.items():
             for key in secret.shown:
