@@ -41,13 +41,16 @@ RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
  && cd lib-dynload \
  && rm -f _test*.so _ctypes_test*.so _xxtestfuzz*.so xx*.so _codecs_*.so _multibytecodec*.so \
         _curses*.so _dbm*.so _hashlib*.so _sqlite3*.so _tkinter*.so readline*.so
-# The shared libraries that all of this is linked against, and UTF-8.
+# The shared libraries that all of this is linked against, and UTF-8. libpthread, an empty shell in this
+# glibc, is asked for by PyYAML's wheel: without it PyYAML silently parses with its slow Python code.
 RUN find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \
         | grep -Eo '/[^ ]+\.so[^ ]*' | grep -v lib-dynload | sort -u > /tmp/libraries \
  && while read -r lib; do \
         target=".$(realpath "$(dirname "$lib")")/$(basename "$lib")"; \
         mkdir -p "$(dirname "$target")" && cp -L "$lib" "$target" || exit 1; \
     done < /tmp/libraries \
+ && cp -L "$(ldconfig -p | sed -n 's/.*=> \(.*libpthread\.so\.0\)$/\1/p' | head -n 1)" \
+        ".$(dirname "$(grep -m 1 /libc\.so /tmp/libraries | xargs realpath)")/" \
  && mkdir -p usr/lib/locale && cp -R /usr/lib/locale/C.utf8 usr/lib/locale/ \
  && cp /etc/ld.so.conf etc/ && cp -R /etc/ld.so.conf.d etc/ \
  && ldconfig -r . && rm -rf var/cache etc/ld.so.conf etc/ld.so.conf.d
@@ -100,7 +103,11 @@ LABEL org.opencontainers.image.title="avatar-setup" \
       org.opencontainers.image.vendor="avatar-setup contributors"
 COPY --from=root /root.d/ /
 COPY --from=app /app.d/ /
-ENV PATH=/usr/local/bin:/usr/bin \
+# NO_CPR: prompt_toolkit would ask the terminal for its cursor, and at `docker stop` wait a second for an
+# answer that a terminal nobody is attached to never gives.
+ENV AVATAR_SETUP_IMAGE=1 \
+    PROMPT_TOOLKIT_NO_CPR=1 \
+    PATH=/usr/local/bin:/usr/bin \
     LANG=C.UTF-8 \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     PYTHONPATH=/opt/avatar-setup:/opt/avatar-setup/lib \

@@ -6,11 +6,10 @@ Every parser gives the canonical form or raises ValueError with the reason.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class PublicUrl:
+class PublicUrl(NamedTuple):
     """The address people type: scheme ("" when none was given), host, port (None when none was given)."""
 
     scheme: str
@@ -24,50 +23,71 @@ def netloc(host: str, port: int | None) -> str:
     return shown if port is None else f"{shown}:{port}"
 
 
+def short(text: str) -> str:
+    """A text in quotes for a message: on one line, and not longer than that line."""
+    shown = repr(text)
+    return shown if len(shown) <= 70 else f"{shown[:66]}...'"
+
+
+_NUMERIC = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")  # a name that ends so is an IPv4 address to a browser
+
+
 def _ip(text: str) -> str | None:
     """The canonical IP address, or None when the text is not meant as one."""
-    last = text.rpartition(".")[2]
-    if ":" not in text and not last.isdigit():
+    if ":" not in text and not _NUMERIC.fullmatch(text.rpartition(".")[2]):
         return None
     import ipaddress
 
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a valid IP address") from None
+        raise ValueError(f"{short(text)} is not a valid IP address") from None
     if getattr(address, "scope_id", None):
         raise ValueError("an IPv6 address with a zone cannot be reached from elsewhere")
     return str(address)
 
 
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+
+
+def _ascii(text: str) -> str:
+    """An international host name as A-labels; any other text as it is."""
+    if text.isascii():
+        return text
+    import idna  # IDNA 2008, as browsers do it; the standard library's codec is IDNA 2003
+
+    try:
+        if len(text) > 253:
+            raise idna.IDNAError("too long")
+        return idna.encode(text, uts46=True).decode()
+    except UnicodeError as error:
+        reason = str(error)[:100]
+        raise ValueError(f"{short(text)} is not a valid international host name ({reason})") from None
 
 
 def _name(text: str) -> str:
-    """A host name as A-labels, in lower case."""
-    if not text.isascii():
-        import idna  # IDNA 2008, as browsers do it; the standard library's codec is IDNA 2003
-
-        try:
-            text = idna.encode(text, uts46=True).decode()
-        except idna.IDNAError as error:
-            raise ValueError(f"{text!r} is not a valid international host name ({error})") from None
-    text = text.lower()
-    if not text or len(text) > 253 or not all(_LABEL.fullmatch(label) for label in text.split(".")):
-        raise ValueError(f"{text!r} is not a valid host name")
-    return text
+    """A host name in lower case."""
+    name = text.lower()
+    if not name or len(name) > 253 or not all(re.fullmatch(_LABEL, label) for label in name.split(".")):
+        raise ValueError(f"{short(text)} is not a valid host name")
+    return name
 
 
 def host(text: str) -> str:
     text = text.strip()
+    if "@" in text:
+        raise ValueError("it must not contain a user name or password")
+    if "/" in text or (text.count(":") == 1 and not text.startswith("[")):
+        raise ValueError("it must be only the host name or IP address, without scheme, port or path")
     if text.startswith("[") and text.endswith("]") and ":" in text:
         text = text[1:-1]
+    text = _ascii(text)
     return _ip(text) or _name(text)
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise ValueError(f"{text!r} is not a port (1 to 65535)")
+        raise ValueError("its port must be a whole number from 1 to 65535")
     return int(text)
 
 
@@ -119,25 +139,41 @@ def http_url(text: str) -> str:
 
 
 def switchable_url(text: str) -> str:
-    return "disabled" if text.strip().lower() == "disabled" else http_url(text)
+    try:
+        return "disabled" if text.strip().lower() == "disabled" else http_url(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; or the word disabled") from None
 
 
-_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LOCAL_PART = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 
 
 def email(text: str) -> str:
     text = text.strip()
-    local, at, domain = text.rpartition("@")
-    if not at or len(local) > 64 or not _LOCAL_PART.fullmatch(local):
-        raise ValueError(f"{text!r} is not an e-mail address")
-    if domain.startswith("[") and domain.endswith("]"):
-        return f"{local}@[{host(domain[1:-1])}]"
-    if _ip(domain):
-        raise ValueError(f"{text!r} is not an e-mail address: an IP address stands in brackets there")
-    return f"{local}@{_name(domain)}"
+    local, _, domain = text.rpartition("@")
+    if not domain or len(local) > 64 or not re.fullmatch(_LOCAL_PART, local):
+        raise ValueError(f"{short(text)} is not an e-mail address")
+    try:
+        if domain.startswith("[") and domain.endswith("]"):
+            return f"{local}@[{_literal(domain[1:-1])}]"
+        name = host(domain)
+    except ValueError as error:
+        raise ValueError(f"{short(text)} is not an e-mail address: {error}") from None
+    if _ip(name):
+        raise ValueError(f"{short(text)} is not an e-mail address: an IP address stands in brackets there")
+    return f"{local}@{name}"
+
+
+def _literal(text: str) -> str:
+    address = _ip(text)
+    if address is None:
+        raise ValueError("only an IP address stands in brackets")
+    return address
 
 
 def netloc_text(text: str) -> str:
+    if "@" in text:
+        raise ValueError("it must not contain a user name or password")
     name, port = _split_port(text.strip())
     return netloc(host(name), port)
 
@@ -146,6 +182,8 @@ def network(text: str) -> str:
     import ipaddress
 
     try:
+        if "%" in text:
+            raise ValueError("a zone means something on one machine only")
         return str(ipaddress.ip_network(text.strip(), strict=False))
     except ValueError:
-        raise ValueError(f"{text.strip()!r} is not an IP address or network, as in 10.0.0.0/8") from None
+        raise ValueError("each must be an IP address or network, as in 10.0.0.0/8") from None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from setup import __version__, console
 from setup.configure import DeploymentConfigurator, find_templates
@@ -15,7 +15,6 @@ from setup.errors import SetupError, UsageError
 from setup.secret_catalogue import SECRETS
 from setup.values import BOOLEAN
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -50,14 +49,19 @@ EXIT_BUG = 70
 class _Parser(argparse.ArgumentParser):
     """argparse whose messages never repeat a value: it could be a secret."""
 
-    def error(self, message: str) -> NoReturn:  # type: ignore[name-defined]  # noqa: F821 - typing costs start time
+    def error(self, message: str) -> NoReturn:
         masked = re.sub(r"'[^']*'", "'…'", message)
         raise UsageError(f"{masked} (see --help)")
 
 
+def _plain_formatter(prog: str) -> argparse.HelpFormatter:
+    """A formatter with a fixed width: looking the terminal's up imports half of the standard library."""
+    return argparse.HelpFormatter(prog, width=80)
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags; raises UsageError."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False, formatter_class=_plain_formatter)
     for flag in ("--help", "--version", "--status", "--json", "--quiet", "--debug", "--reset"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("-h", dest="help", action="store_true")
@@ -137,20 +141,29 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         reset=options.reset,
     )
     if options.json:
-        console.show([json.dumps(configurator.result, indent=2, ensure_ascii=False)])
+        _show_json(configurator.result)
     return 0
+
+
+def _show_json(data: Mapping[str, Any]) -> None:
+    import json
+
+    console.show([json.dumps(data, indent=2, ensure_ascii=False)])
 
 
 def _status(configurator: DeploymentConfigurator, as_json: bool) -> int:
     state, lines, data = configurator.status()
-    console.show([json.dumps(data, indent=2, ensure_ascii=False)] if as_json else lines)
+    if as_json:
+        _show_json(data)
+    else:
+        console.show(lines)
     return 0 if state.is_complete else EXIT_NOT_COMPLETE
 
 
 def _explain(error: SetupError, as_json: bool) -> None:
     if as_json:
         told = {"kind": error.kind, "exit_code": error.exit_code, "problems": list(error.problems)}
-        console.show([json.dumps({"error": told}, indent=2, ensure_ascii=False)])
+        _show_json({"error": told})
     if len(error.problems) == 1:
         console.warn([f"avatar-setup: {error.problems[0]}"])
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from typing import TYPE_CHECKING, Any
 
 from setup import console, report, sources, vault
 from setup.errors import NotComplete, VolumeError
@@ -15,10 +16,8 @@ from setup.session import Options, Session, program_basis
 from setup.state_manager import STATE, STEP_NAMES, DeploymentState
 from setup.steps import STEPS, generate_env_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any
 
     from setup.wizard import Wizard
 

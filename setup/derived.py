@@ -5,12 +5,10 @@ The facts are those of the stack's tables ".env", "TLS and ports" and "Presets".
 
 from __future__ import annotations
 
+from typing import Any
+
 from setup.addresses import netloc
 from setup.lookup import Values
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 BUNDLED_DATABASE = "db"
 AWS_MAIL_HOST = "email-smtp.eu-west-3.amazonaws.com"
@@ -58,6 +56,11 @@ def base_url(v: Values) -> str:
     return ("http://" if v["TLS_MODE"] == "off" else "https://") + public_netloc(v)
 
 
+def is_address(host: str) -> bool:
+    """Whether this host is an IP address rather than a name."""
+    return ":" in host or host.rpartition(".")[2].isdigit()
+
+
 def web_client_url(v: Values) -> str:
     return base_url(v) + "/web/"
 
@@ -103,8 +106,7 @@ def bootstrap_email(v: Values) -> str:
     """The first administrator's address, else `admin@` the public host."""
     first = v.secret("admin_emails").split(",")[0].strip()
     host = v["PUBLIC_URL"].host
-    literal = ":" in host or host.rpartition(".")[2].isdigit()
-    return first or (f"admin@[{host}]" if literal else f"admin@{host}")
+    return first or (f"admin@[{host}]" if is_address(host) else f"admin@{host}")
 
 
 # --- sign-in, telemetry, conditions -------------------------------------------------------------
@@ -168,6 +170,20 @@ def api_before_3(v: Values) -> bool:
     return major.isdigit() and int(major) < 3
 
 
+def public_alias(v: Values) -> str:
+    """The name by which the other containers find nginx; "" where there is none to give.
+
+    Behind a proxy nothing of ours answers at the public address, and an address is no name for DNS.
+    """
+    host = str(v["PUBLIC_URL"].host)
+    return "" if behind_proxy(v) or is_address(host) else host
+
+
+def server_names(v: Values) -> list[str]:
+    """The names under which nginx answers, once each, as they stand in a Host header."""
+    return list(dict.fromkeys(netloc(name, None) for name in (v["PUBLIC_URL"].host, *v["TLS_EXTRA_NAMES"])))
+
+
 # --- what templates may ask besides the settings ------------------------------------------------
 
 
@@ -176,6 +192,8 @@ def facts(v: Values) -> dict[str, Any]:
     return {
         "base_url": base_url(v),
         "public_host": v["PUBLIC_URL"].host,
+        "public_alias": public_alias(v),
+        "server_names": server_names(v),
         "public_netloc": public_netloc(v),
         "listen_port": listen_port(v),
         "tls": tls_is_ours(v),

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from typing import Any
 
 LARGEST_FILE = 256 * 1024
 DEEPEST = 8

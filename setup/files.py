@@ -11,12 +11,11 @@ import errno
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup.errors import Busy, VolumeError
 from setup.model import File
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -30,8 +29,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A file that is complete and durable under its temporary name."""
 
     path: str

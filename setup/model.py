@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.values import TEXT, Kind
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     # Both take the `Values` of `lookup`, which stands above this room.
     Condition = Callable[[Any], bool]
@@ -40,8 +38,7 @@ def always(_values: object) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One setting: a row of the catalogue, from which everything about it is derived.
 
     `default` is text as an operator would type it, or a function of the other values; None means
@@ -61,8 +58,7 @@ class Setting:
     asked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """One secret: how it comes to be, what it is bound to and where it shows.
 
     `generate` names a generator of `vault`, None means that only the operator knows the value.
@@ -88,16 +84,14 @@ class Secret:
     example: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """A text that somebody gave for a key, and who."""
 
     text: str
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A typed value, the source that won, and whether it applies to this deployment."""
 
     value: Any
@@ -105,8 +99,7 @@ class Resolved:
     applies: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file that should stand on the volume: path below it, bytes and mode."""
 
     path: str
@@ -114,8 +107,7 @@ class File:
     mode: int
 
 
-@dataclass(frozen=True, slots=True)
-class SecretFile:
+class SecretFile(NamedTuple):
     """A secret to publish; only `replace` lets it take the place of another, non-empty one."""
 
     name: str
@@ -123,8 +115,7 @@ class SecretFile:
     replace: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a step wants to become true; `done` is False when it wants to be called again.
 
     `answers` are to be remembered, `accepted` names questions whose default or emptiness was taken.

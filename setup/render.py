@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING, Any
 
 from setup.errors import SetupError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from jinja2 import Environment
 
@@ -27,6 +26,8 @@ class CannotCarry(SetupError):
 
 _ENV_BARE = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
 _NGINX_BARE = re.compile(r"[A-Za-z0-9_./:@%+,*\[\]-]+")
+_NGINX_LONGEST = 2000  # a parameter, backslashes doubled, fits nginx's buffer of 4096 bytes
+_KEY = re.compile(r"[A-Z][A-Z0-9_]*")
 _ENV_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -50,7 +51,12 @@ def quote_env(value: object) -> str:
 
 
 def quote_yaml(value: object) -> str:
-    """A double-quoted YAML scalar whose `$` Compose does not take for a variable."""
+    """A double-quoted YAML scalar whose `$` Compose does not take for a variable.
+
+    Raises ValueError for NUL: YAML could write it, but no process can be handed it.
+    """
+    if "\0" in _as_text(value):
+        raise ValueError("it holds a NUL character, which no container can be given")
     return '"' + "".join(_yaml_char(char) for char in _as_text(value)) + '"'
 
 
@@ -70,6 +76,8 @@ def quote_nginx(value: object) -> str:
     text = _as_text(value)
     if any(char == "$" or _is_control(char) for char in text):
         raise ValueError("it holds a character that an nginx configuration cannot carry")
+    if len(text.encode()) > _NGINX_LONGEST:
+        raise ValueError("it is longer than nginx takes")
     if _NGINX_BARE.fullmatch(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -88,9 +96,16 @@ def _as_text(value: object) -> str:
     return value
 
 
-def _comment(value: str) -> str:
+def reference(key: str) -> str:
+    """A quoted YAML scalar that Compose replaces by the value of `key` in `.env`."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is not the name of a variable")
+    return f'"${{{key}}}"'
+
+
+def _comment(value: object) -> str:
     """Text for a comment line: it cannot leave the line."""
-    return " ".join(value.split())
+    return " ".join(_as_text(value).split())
 
 
 class Renderer:
@@ -133,5 +148,6 @@ class Renderer:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        environment.filters.update(env=quote_env, yaml=quote_yaml, nginx=quote_nginx, comment=_comment)
+        environment.filters.update(env=quote_env, yaml=quote_yaml, nginx=quote_nginx)
+        environment.filters.update(reference=reference, comment=_comment)
         return environment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+from typing import TYPE_CHECKING, Any
 
 from setup import vault
 from setup.catalogue import SETTINGS
@@ -11,10 +11,8 @@ from setup.resolve import Resolution
 from setup.state_manager import COMPLETED, IN_PROGRESS, DeploymentState, digest
 from setup.values import show
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
     from setup.lookup import Values
 
@@ -105,6 +103,8 @@ def pending_lines(directory: str, pending: list[Secret]) -> list[str]:
     """Which secrets are still to be filled in, where, and how."""
     if not pending:
         return []
+    import shlex
+
     return [
         "",
         f"Pending: {len(pending)} value(s) that only you know. Put each into its file, as in",

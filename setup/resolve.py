@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup import derived
 from setup.catalogue import SETTINGS
@@ -11,15 +11,13 @@ from setup.lookup import Unavailable, Values
 from setup.model import Given, Resolved, Setting, Source
 from setup.values import show
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+_CREDENTIALS = r"//[^/@\s]*@"
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """The values of a deployment, what to remember of them, and every reason why they will not do."""
 
     values: Values
@@ -81,7 +79,7 @@ def problem_text(row: Setting, said: Given, reason: str) -> str:
     """One sentence for a value that was refused, without credentials that stand in it."""
     shown = said.text if len(said.text) <= 120 else said.text[:117] + "..."
     example = f", as in {row.example}" if row.example and row.example not in reason else ""
-    return _CREDENTIALS.sub("//***@", f"{row.key}={shown!r} ({said.source.label}): {reason}{example}")
+    return re.sub(_CREDENTIALS, "//***@", f"{row.key}={shown!r} ({said.source.label}): {reason}{example}")
 
 
 def missing_text(key: str) -> str:

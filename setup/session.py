@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup import vault
 from setup.authorities import ca_bundle
@@ -19,13 +19,11 @@ from setup.state_manager import STEP_NAMES, DeploymentState, digest
 from setup.steps import FOLDERS, Context, step_of_file, step_of_secret, step_of_setting
 from setup.targets import CA_BUNDLE, COMPOSE, Targets
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from setup.steps import Ask
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a run was asked to do besides configuring."""
 
     ask: Ask | None = None
@@ -34,22 +32,31 @@ class Options:
     reset: bool = False
 
 
-@dataclass(slots=True)
 class Session:
     """Everything one run works with; `written` and `notes` collect what its last message tells."""
 
-    volume: Volume
-    state: DeploymentState
-    inputs: Inputs
-    renderer: Renderer
-    basis: dict[str, str]
-    options: Options
-    use_state: bool = True
-    answered: dict[str, Given] = field(default_factory=dict)
-    written: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    _context: Context | None = None
-    _made: Targets | None = None
+    def __init__(
+        self,
+        volume: Volume,
+        state: DeploymentState,
+        inputs: Inputs,
+        renderer: Renderer,
+        basis: dict[str, str],
+        options: Options,
+        use_state: bool = True,
+    ) -> None:
+        self.volume = volume
+        self.state = state
+        self.inputs = inputs
+        self.renderer = renderer
+        self.basis = basis
+        self.options = options
+        self.use_state = use_state
+        self.answered: dict[str, Given] = {}
+        self.written: list[str] = []
+        self.notes: list[str] = []
+        self._context: Context | None = None
+        self._made: Targets | None = None
 
     def context(self) -> Context:
         """The deployment as it should be, from what was said and what stands on the volume.

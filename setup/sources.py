@@ -6,19 +6,18 @@ Every problem is collected instead of raised, so that one message can name the p
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from setup.catalogue import PRESETS, SETTINGS
 from setup.documents import Malformed, decode, load_yaml, read_input
 from setup.model import Given, Source
 from setup.secret_catalogue import SECRETS
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any
 
 CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
+_OURS = ("PYTHON", "PROMPT_TOOLKIT_", "AVATAR_SETUP_")  # set by the image
 # Variables of shells and base images: they are nobody's misspelling.
 _USUAL = frozenset({
     "PATH", "HOME", "HOSTNAME", "TERM", "PWD", "OLDPWD", "SHLVL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "SHELL",
@@ -27,16 +26,16 @@ _USUAL = frozenset({
 })  # fmt: skip
 
 
-@dataclass(slots=True)
 class Inputs:
     """What this run was given, by source; `layers` are in rising precedence."""
 
-    layers: list[dict[str, Given]] = field(default_factory=list)
-    secrets: dict[str, Given] = field(default_factory=dict)
-    presets: dict[str, dict[str, str]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    unreadable: bool = False
+    def __init__(self) -> None:
+        self.layers: list[dict[str, Given]] = []
+        self.secrets: dict[str, Given] = {}
+        self.presets: dict[str, dict[str, str]] = {}
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self.unreadable = False
 
 
 def gather(
@@ -180,9 +179,10 @@ def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Map
 def _near_misses(environ: Mapping[str, str]) -> Iterator[str]:
     known = {*SETTINGS, *map(str.upper, SECRETS), *_file_variables(), *CONTROLS}
     for name in sorted(environ.keys() - known - _USUAL):
-        if name.startswith("PYTHON"):
+        if name.startswith(_OURS):
             continue
-        near = _nearest_name(name, known, 0.85)
+        alike = {key for key in known if key[:2] == name[:2] or key[-4:] == name[-4:]}
+        near = _nearest_name(name, alike, 0.85) if alike else ""
         if near:
             yield f"the environment variable {name} is not known; did you mean {near}?"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from setup.documents import Malformed, load_yaml
 from setup.errors import VolumeError
@@ -11,10 +11,8 @@ from setup.files import Volume
 from setup.model import File, Given, Source
 from setup.steps import STEPS
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
 STATE = ".deployment-state.yaml"
 TOOL = "avatar-setup"
@@ -31,7 +29,6 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@dataclass(slots=True)
 class DeploymentState:
     """The state of one deployment, kept in `.deployment-state.yaml`; it never holds a secret's value.
 
@@ -40,15 +37,16 @@ class DeploymentState:
     resume asks the next one and the default still moves; `basis` holds digests of what rendering depends on.
     """
 
-    steps: dict[str, str] = field(default_factory=lambda: dict.fromkeys(STEP_NAMES, NOT_STARTED))
-    answers: dict[str, Given] = field(default_factory=dict)
-    accepted: list[str] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
-    announced: dict[str, str] = field(default_factory=dict)
-    secrets: dict[str, int] = field(default_factory=dict)
-    announced_secrets: dict[str, int] = field(default_factory=dict)
-    basis: dict[str, str] = field(default_factory=dict)
-    exists: bool = False
+    def __init__(self) -> None:
+        self.steps = dict.fromkeys(STEP_NAMES, NOT_STARTED)
+        self.answers: dict[str, Given] = {}
+        self.accepted: list[str] = []
+        self.files: dict[str, str] = {}
+        self.announced: dict[str, str] = {}
+        self.secrets: dict[str, int] = {}
+        self.announced_secrets: dict[str, int] = {}
+        self.basis: dict[str, str] = {}
+        self.exists = False
 
     @classmethod
     def load(cls, volume: Volume) -> DeploymentState:
@@ -107,7 +105,9 @@ class DeploymentState:
 
     def forget(self) -> DeploymentState:
         """A state without progress and answers that still knows its files and secrets."""
-        return DeploymentState(files=dict(self.files), secrets=dict(self.secrets), exists=self.exists)
+        fresh = DeploymentState()
+        fresh.files, fresh.secrets, fresh.exists = dict(self.files), dict(self.secrets), self.exists
+        return fresh
 
 
 def _to_yaml(state: DeploymentState) -> bytes:
@@ -137,17 +137,17 @@ def _from_document(document: Any) -> DeploymentState:
     if schema != str(SCHEMA):
         raise Malformed(f"its schema is {str(schema)[:20]!r}, this release knows {SCHEMA}: run the newer one")
     announced = _mapping(document, "announced")
-    return DeploymentState(
-        steps=_steps(_mapping(document, "steps")),
-        answers={key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()},
-        accepted=_names(document, "accepted"),
-        files=_texts(document, "files"),
-        announced=_texts(announced, "files"),
-        secrets=_counts(document, "secrets"),
-        announced_secrets=_counts(announced, "secrets"),
-        basis=_texts(document, "basis"),
-        exists=True,
-    )
+    state = DeploymentState()
+    state.steps = _steps(_mapping(document, "steps"))
+    state.answers = {key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()}
+    state.accepted = _names(document, "accepted")
+    state.files = _texts(document, "files")
+    state.announced = _texts(announced, "files")
+    state.secrets = _counts(document, "secrets")
+    state.announced_secrets = _counts(announced, "secrets")
+    state.basis = _texts(document, "basis")
+    state.exists = True
+    return state
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:

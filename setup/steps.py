@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup import vault
 from setup.catalogue import REQUIRED_KEYS, SETTINGS
@@ -13,15 +13,13 @@ from setup.secret_catalogue import SECRETS
 from setup.targets import AUTHENTIK, CA_BUNDLE, ENV, NGINX, Targets
 from setup.values import show
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Ask = Callable[[Setting | Secret, str], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """All that a step may know; without `ask` nobody can be asked.
 
     `ask(row, default)` gives the checked answer, or None when the default (or nothing) was accepted.

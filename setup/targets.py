@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from setup import derived
 from setup.catalogue import GROUPS, IMAGES, SETTINGS
@@ -13,16 +14,26 @@ from setup.render import CannotCarry, Renderer, quote_env
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.values import show
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Iterable, Mapping
 
 ENV = ".env"
 NGINX = "nginx/nginx.conf"
 CA_BUNDLE = "tls/ca-bundle.crt"
 COMPOSE = "docker-compose.yml"
 AUTHENTIK = "authentik"
+
+BLUEPRINT = "octopize-avatar-blueprint.yaml"
+
+# Where the stack's containers expect what lies below `authentik/`; both of Authentik's mount it, and the
+# worker, which applies it, the blueprint.
+_IN_AUTHENTIK = (
+    ("email/", "/templates/email/"),
+    ("translations.json", "/templates/translations.json"),
+    ("branding/favicon.ico", "/media/public/favicon.ico"),
+    ("branding/brand_logo.png", "/media/public/brand_logo.png"),
+)
+_API_SERVICES = SECRETS["db_name"].services
 
 # What the API services do not get of `.env`, besides the group of images.
 _NOT_FOR_API = ("DB_VOLUME", "SEAWEEDFS_VOLUME", "AVATAR_SEAWEEDFS_LOG_VERBOSITY", "AVATAR_DOMAIN")
@@ -81,6 +92,7 @@ class Targets:
             "secret_directory": f"./{DIRECTORY}",
             "service_secrets": self._mounted(),
             "generations": {service: self._generation(names) for service, names in self._mounted().items()},
+            "file_mounts": self._file_mounts(),
             "digests": self._digests(),
         }
         return File(COMPOSE, self._renderer.text("docker-compose.yml.j2", context), 0o644)
@@ -93,6 +105,20 @@ class Targets:
     def _context(self) -> dict[str, Any]:
         keys = [key for key in SETTINGS if self._values.applies(key)]
         return {key: self._values[key] for key in keys} | derived.facts(self._values)
+
+    def _file_mounts(self) -> dict[str, list[tuple[str, str]]]:
+        """Service -> path below the deployment and path in the container of each file of ours it mounts."""
+        mounts = {"nginx": [(NGINX, "/etc/nginx/nginx.conf")]}
+        if self.ca_bundle:
+            mounts |= {service: [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] for service in _API_SERVICES}
+        dressing = [
+            (file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}"))
+            for file in self.authentik
+            for source, target in _IN_AUTHENTIK
+            if file.path.startswith(f"{AUTHENTIK}/{source}")
+        ]
+        blueprint = (f"{AUTHENTIK}/{BLUEPRINT}", f"/blueprints/{BLUEPRINT}")
+        return mounts | {"authentik_server": dressing, "authentik_worker": [blueprint, *dressing]}
 
     def env_values(self) -> dict[str, str]:
         """Every key of `.env` with its text, in the catalogue's order."""
@@ -137,8 +163,20 @@ class Targets:
         return str(sum(self._generations.get(name, 0) for name in names))
 
     def _digests(self) -> dict[str, str]:
-        files = (*self.nginx, *self.authentik)
-        return {file.path: hashlib.sha256(file.data).hexdigest()[:16] for file in files}
+        """Service -> one digest of all the files it mounts: a file that changes makes compose recreate it."""
+        data = {file.path: file.data for file in (*self.nginx, *self.authentik)}
+        return {
+            service: _digest(data[path] for path, _ in mounts)
+            for service, mounts in self._file_mounts().items()
+            if mounts
+        }
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    whole = hashlib.sha256()
+    for data in contents:
+        whole.update(hashlib.sha256(data).digest())
+    return whole.hexdigest()[:16]
 
 
 def _keys_of(group: str) -> list[str]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import addresses
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of value: `parse` gives the typed value or raises ValueError with the reason."""
 
     name: str
@@ -29,22 +26,18 @@ def show(value: object) -> str:
     """The canonical text of a value: `parse(show(value)) == value` for every kind."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ",".join(value)
     if isinstance(value, addresses.PublicUrl):
         scheme = f"{value.scheme}://" if value.scheme else ""
         return scheme + addresses.netloc(value.host, value.port)
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value)
 
 
 def _matching(pattern: str, reason: str) -> Callable[[str], str]:
-    compiled: list[re.Pattern[str]] = []  # compiled at the first use: a start costs fewer milliseconds
-
     def parse(text: str) -> str:
         text = text.strip()
-        if not compiled:
-            compiled.append(re.compile(pattern))
-        if not compiled[0].fullmatch(text):
+        if not re.fullmatch(pattern, text):  # compiled at its first use, so that a start does not pay for all
             raise ValueError(reason)
         return text
 
@@ -96,8 +89,8 @@ def _text(text: str) -> str:
         code = ord(char)
         if code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000 or code in (0x2028, 0x2029):
             raise ValueError(f"it must not contain control characters (found U+{code:04X})")
-    if not text:
-        raise ValueError("it must not be empty")
+    if not text.strip():
+        raise ValueError("it must not be blank" if text else "it must not be empty")
     if len(text) > 4096:
         raise ValueError("it must not be longer than 4096 characters")
     return text
@@ -111,10 +104,14 @@ def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _host_path(text: str) -> str:
-    """A path on the Docker host, absolute or below the deployment's directory."""
+    """The path of a file on the Docker host, absolute or below the deployment's directory."""
     text = _text(text)
     if text.startswith("~"):
         raise ValueError("it must not begin with ~: give the whole path")
+    if text != text.strip():
+        raise ValueError("it must not begin or end with a blank")
+    if text.rpartition("/")[2] in ("", ".", ".."):
+        raise ValueError("it must name a file")
     return text if text.startswith(("/", "./", "../")) else f"./{text}"
 
 

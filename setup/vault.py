@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import base64
 import os
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup.lookup import Values
 from setup.model import Given, Secret, SecretFile
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.values import show
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """What one secret should hold, and how it came to that.
 
     `origin` is `kept`, `given`, `generated`, `customary` or `pending`; `present` says that a file,

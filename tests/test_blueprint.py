@@ -44,17 +44,19 @@ ENV = {
 }
 WEBHOOK_SECRET = f"{PREFIX}WEBHOOK_SECRET"
 
-# The fields of each model's serializer in Authentik's API, as of 2026.5 to 2026.8, besides those only a
-# blueprint may give (`permissions` of a role, `key` of a token). `!` marks a required field, `>` how the model
-# of a reference must begin.
+# The fields of each model's serializer in Authentik's API, besides those only a blueprint may give
+# (`permissions` of a role, `key` of a token). Read in release 2026.8.3 for the provider, brand, user, token,
+# rule, transport, e-mail stage and policy binding; in the releases around it for the rest. `!` marks a
+# required field, `>` how the model of a reference must begin.
 MODELS = {
     "authentik_blueprints.metaapplyblueprint": "identifiers! required",
     "authentik_brands.brand": (
         "domain! default branding_title branding_logo branding_favicon branding_custom_css"
-        " branding_default_flow_background flow_authentication>authentik_flows.flow"
+        " branding_default_flow_background branding_map_tiles flow_authentication>authentik_flows.flow"
         " flow_invalidation>authentik_flows.flow flow_recovery>authentik_flows.flow"
         " flow_unenrollment>authentik_flows.flow flow_user_settings>authentik_flows.flow"
         " flow_device_code>authentik_flows.flow flow_lockdown>authentik_flows.flow"
+        " flow_request>authentik_flows.flow flow_user_switch>authentik_flows.flow"
         " default_application>authentik_core.application web_certificate>authentik_crypto.certificatekeypair"
         " client_certificates>authentik_crypto.certificatekeypair attributes"
     ),
