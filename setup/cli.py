@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from setup import __version__, console
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.container import become_owner, require_mount
-from setup.errors import SetupError, UsageError
+from setup.errors import Interrupted, SetupError, UsageError
 from setup.secret_catalogue import SECRETS
 from setup.values import BOOLEAN
 
@@ -27,6 +27,7 @@ usage: avatar-setup [options]
   --preset NAME        default, dev-mode or airgapped
   --auth-type TYPE     email or username
   --non-interactive    ask nothing (so it is without a terminal)
+  --plain              ask line by line, without control sequences
   --no-prompt-secrets  leave secrets that only you know for later
   --save-config        also write deployment-config.yaml, without secrets
   --reset              forget progress and answers; secrets and files stay
@@ -65,7 +66,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for flag in ("--help", "--version", "--status", "--json", "--quiet", "--debug", "--reset"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("-h", dest="help", action="store_true")
-    for flag in ("--non-interactive", "--no-prompt-secrets", "--save-config"):
+    for flag in ("--non-interactive", "--no-prompt-secrets", "--save-config", "--plain"):
         parser.add_argument(flag, action="store_true")
     for flag in ("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file"):
         parser.add_argument(flag)
@@ -126,6 +127,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     )
     configurator.environ = environ
     configurator.quiet = options.quiet or options.json
+    configurator.plain = options.plain
     require_mount(options.output_dir, environ)
     configurator.preload(options.config)  # while this process may still read what root may read
     become_owner(options.output_dir, environ)
@@ -164,7 +166,9 @@ def _explain(error: SetupError, as_json: bool) -> None:
     if as_json:
         told = {"kind": error.kind, "exit_code": error.exit_code, "problems": list(error.problems)}
         _show_json({"error": told})
-    if len(error.problems) == 1:
+    if isinstance(error, Interrupted):
+        console.warn(["", *error.problems])
+    elif len(error.problems) == 1:
         console.warn([f"avatar-setup: {error.problems[0]}"])
     else:
         console.warn([f"avatar-setup: {len(error.problems)} problems:", *(f"  - {text}" for text in error.problems)])

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from setup import console, report, sources, vault
-from setup.errors import NotComplete, VolumeError
+from setup.errors import VolumeError
 from setup.files import Volume
 from setup.model import File
 from setup.render import Renderer
@@ -19,7 +19,7 @@ from setup.steps import STEPS, generate_env_file
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from setup.wizard import Wizard
+    from setup.dialogue import Dialogue
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
@@ -52,10 +52,11 @@ class DeploymentConfigurator:
         self.use_state = use_state
         self.environ: Mapping[str, str] = os.environ
         self.quiet = False
+        self.plain = False
         self.result: dict[str, Any] = {}
         self._preloaded: dict[str, bytes] = {}
         self._live: Session | None = None
-        self._wizard: Wizard | None = None
+        self._dialogue: Dialogue | None = None
 
     def preload(self, config_file: str | os.PathLike[str] | None = None) -> None:
         """Reads the configuration file and every *_FILE now, while this process may still read them."""
@@ -80,19 +81,19 @@ class DeploymentConfigurator:
         inputs = self._gather(config_file, auth_type)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
         with contextlib.closing(Volume(self.output_dir)) as volume:
-            if interactive:
-                reset = self._greet(volume, reset)
-            options = Options(self._wizard, save_config, not prompt_secrets, reset)
+            dialogue = self._open_dialogue() if interactive else None
+            if dialogue:
+                reset = dialogue.greet(DeploymentState.load(volume), reset)
+            options = Options(dialogue.ask if dialogue else None, save_config, not prompt_secrets, reset)
             session = self._session(volume, inputs, options)
-            if session.concerned(session.context())[0] is None and not reset:
+            if not (dialogue or reset) and session.concerned(session.context())[0] is None:
                 self._conclude(session, "unchanged")
                 return
             volume.check_writable()
             with volume.locked():
                 self._live = self._session(volume, inputs, options)
                 try:
-                    self._run_steps(self._live)
-                    self._conclude(self._live, "complete")
+                    self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
                 finally:
                     self._live = None
 
@@ -139,56 +140,62 @@ class DeploymentConfigurator:
             use_state=self.use_state,
         )
 
-    def _greet(self, volume: Volume, reset: bool) -> bool:
-        """Opens the conversation; True when the operator wants to start from scratch."""
-        wizard = self._open_wizard()
-        state = DeploymentState.load(volume)
-        if not state.exists or reset:
-            wizard.welcome()
-            return reset
-        console.show(["", *report.existing_lines(state), ""])
-        choice = wizard.choose()
-        if choice == "q":
-            raise NotComplete("Nothing was changed. Run the same command to go on")
-        return choice == "r"
+    def _open_dialogue(self) -> Dialogue:
+        from setup.dialogue import Dialogue
 
-    def _open_wizard(self) -> Wizard:
-        from setup.wizard import Wizard
+        self._dialogue = Dialogue(self.environ, plain=self.plain)
+        return self._dialogue
 
-        self._wizard = Wizard(console.show)
-        return self._wizard
-
-    def _run_steps(self, session: Session) -> None:
+    def _run_steps(self, session: Session) -> bool:
+        """Runs every step that has something to do; False when none had."""
         session.recover()
+        if self._dialogue:
+            self._dialogue.attach(session)
+        reviewed = session.state.is_complete and self._dialogue is not None and self._review(session)
         context = session.context()
         first, reasons = session.concerned(context)
         if session.options.ask is None:
             session.to_publish(context.targets.all)  # refuses before the first write
         if session.options.reset:
             self._keep_state(session)
+        elif first is None:
+            return False
         for reason in reasons:
             self._say(f"Changed: {reason}")
         self.result["changed"] = reasons
-        first = first or STEP_NAMES[0]
-        session.state.reopen(first)
-        for name in STEP_NAMES[STEP_NAMES.index(first) :]:
-            if name == "collect_optional_config":
+        session.state.reopen(first or STEP_NAMES[0])
+        while name := session.state.next_step:
+            if name == generate_env_file.__name__ and self._dialogue and not reviewed:
+                reviewed = self._review(session)
+            elif name == "collect_optional_config":
                 self._prompt_optional_config()
             elif name == "prompt_user_secrets":
                 self.prompt_user_secrets(skip_prompts=session.options.skip_prompts)
             else:
                 self._step(session, name)
+        return True
+
+    def _review(self, session: Session) -> bool:
+        """The look at everything before it is written; False when a change asks for another round."""
+        if self._dialogue and self._dialogue.review(session):
+            return False
+        session.to_publish(session.context().targets.all)  # refuses before the first write
+        session.history.clear()
+        return True
 
     def _step(self, session: Session, name: str) -> None:
-        """Runs one step, as often as it has another question."""
+        """Runs one step, as often as it has another question, or until somebody goes back."""
         done = False
         while not done:
-            context = session.context_now()
-            if session.options.ask and name == generate_env_file.__name__:
-                session.to_publish(context.targets.all)
-            outcome = STEPS[name](context)
+            outcome = STEPS[name](session.context_now())
+            if outcome.back:
+                session.go_back()
+                done = session.state.next_step != name
+                continue
             session.commit(name, outcome)
             done = outcome.done
+        if self._dialogue and name == "prompt_user_secrets" and not session.options.skip_prompts:
+            self._dialogue.summarise_secrets(session)
 
     @contextlib.contextmanager
     def _session_for_a_step(self, auth_type: str, skip_prompts: bool = False) -> Iterator[Session]:
@@ -198,10 +205,11 @@ class DeploymentConfigurator:
             return
         inputs = self._gather(None, auth_type)
         with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked():
-            if console.is_terminal():
-                self._open_wizard()
-            session = self._session(volume, inputs, Options(self._wizard, skip_prompts=skip_prompts))
+            dialogue = self._open_dialogue() if console.is_terminal() else None
+            session = self._session(volume, inputs, Options(dialogue.ask if dialogue else None, False, skip_prompts))
             session.recover()
+            if dialogue:
+                dialogue.attach(session)
             yield session
 
     def _keep_state(self, session: Session) -> None:
@@ -223,7 +231,7 @@ class DeploymentConfigurator:
             "notes": [*session.notes, *session.volume.warnings],
         }
         console.warn(f"note: {note}" for note in self.result["notes"])
-        directory, owner = session.volume.path, session.volume.owner()
+        directory, owner = session.volume.path, (os.geteuid(), os.getegid())
         if status == "unchanged":
             self._say("Nothing to do: the configuration is complete and unchanged.")
             self._say(*report.pending_lines(directory, pending))

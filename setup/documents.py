@@ -18,10 +18,13 @@ def read_input(path: str) -> bytes:
     """The bytes of a regular file of at most 256 KiB; raises Malformed with the reason."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Malformed("it is not a regular file")
-            data = file.read(LARGEST_FILE + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(LARGEST_FILE + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise Malformed(f"it cannot be read ({(error.strerror or 'error').lower()})") from None
     if len(data) > LARGEST_FILE:

@@ -42,6 +42,13 @@ class NotComplete(SetupError):
     kind = "not-complete"
 
 
+class Interrupted(SetupError):
+    """The operator left in the middle of a question, by Ctrl-C, Ctrl-D or a closed terminal."""
+
+    exit_code = 130
+    kind = "interrupted"
+
+
 class DecisionNeeded(SetupError):
     """Going on would lose something that only the operator may give up."""
 

@@ -61,6 +61,13 @@ class Values:
         except Unavailable:
             return None
 
+    def can_apply(self, key: str) -> bool:
+        """Whether a setting applies, as far as can be told by now."""
+        try:
+            return self.applies(key)
+        except Unavailable:
+            return False
+
     def texts(self) -> dict[str, str]:
         """Every value that has been computed, as text."""
         return {key: show(found.value) for key, found in self._done.items() if found is not None}

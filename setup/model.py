@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Default = str | Callable[[Any], Any] | None
 
 
+BACK = "\x00back"  # the answer that asks for the previous question; no kind of value takes it
+
+
 class Source(IntEnum):
     """Where a value came from; a higher source outranks a lower one."""
 
@@ -43,6 +46,7 @@ class Setting(NamedTuple):
 
     `default` is text as an operator would type it, or a function of the other values; None means
     that somebody must give it. `empty` allows an explicit empty value. `in_env` puts it into `.env`.
+    `asked` makes it a question of an interactive run, and `notice` is said before that question.
     """
 
     key: str
@@ -56,6 +60,7 @@ class Setting(NamedTuple):
     empty: bool = False
     in_env: bool = True
     asked: bool = False
+    notice: str = ""
 
 
 class Secret(NamedTuple):
@@ -116,7 +121,8 @@ class SecretFile(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a step wants to become true; `done` is False when it wants to be called again.
+    """What a step wants to become true; `done` is False when it wants to be called again, `back` asks for the
+    question before.
 
     `answers` are to be remembered, `accepted` names questions whose default or emptiness was taken.
     """
@@ -126,3 +132,4 @@ class Outcome(NamedTuple):
     answers: Mapping[str, Given] | None = None
     accepted: tuple[str, ...] = ()
     done: bool = True
+    back: bool = False

@@ -55,6 +55,22 @@ def existing_lines(state: DeploymentState) -> list[str]:
     return [*heading("Existing Configuration Found", 29), TITLE, "", *progress(state)]
 
 
+def shown(resolution: Resolution, key: str) -> str:
+    """The present text of a setting, "" where there is none."""
+    found = resolution.values.computed(key)
+    return show(found.value) if found else ""
+
+
+def review_lines(resolution: Resolution, planned: Mapping[str, vault.Planned]) -> list[str]:
+    """Every setting with its value and source, numbered, and the secrets that were given, masked."""
+    lines = heading("Review")
+    for number, (key, found) in enumerate(resolution.applying().items(), start=1):
+        text = show(found.value) or "(empty)"
+        lines.append(f"{number:3} {key} = {text}  ({found.source.label})")
+    given = [name for name, one in planned.items() if one.origin in ("given", "kept")]
+    return lines + [f"    {vault.path_of(name)} = ******" for name in given]
+
+
 def status_data(
     state: DeploymentState, resolution: Resolution, pending: Iterable[Secret], on_disk: Mapping[str, bytes | None]
 ) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from setup.authorities import ca_bundle
 from setup.config_file import CONFIG
 from setup.errors import DecisionNeeded, InputError, VolumeError
 from setup.files import Staged, Volume
-from setup.model import File, Given, Outcome, SecretFile
+from setup.model import File, Given, Outcome, SecretFile, Source
 from setup.render import Renderer
 from setup.resolve import Resolution, canonical, changes, missing_text, resolve
 from setup.secret_catalogue import SECRETS
@@ -53,6 +53,9 @@ class Session:
         self.options = options
         self.use_state = use_state
         self.answered: dict[str, Given] = {}
+        self.answers_before = dict(state.answers)
+        self.history: list[str] = []  # the questions of this run that one can go back to
+        self.again: set[str] = set()  # the secrets among them that are to be asked once more
         self.written: list[str] = []
         self.notes: list[str] = []
         self._context: Context | None = None
@@ -69,16 +72,24 @@ class Session:
         known = {name: said.text for name, said in given.items()}
         known |= {name: text for name, text in on_disk.items() if text}
         resolution, accepted = self.resolve(known), frozenset(self.state.accepted)
-        self._raise_problems(resolution, problems)
+        filled = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
+        self._raise_problems(resolution, problems + vault.misfilled(filled))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, resolution.values, {}, {})
-            return Context(resolution, nothing, {}, accepted, self.options.ask)
+            return Context(resolution, nothing, {}, accepted, ask=self.options.ask)
         self._raise_secret_conflicts(resolution, on_disk, given)
         planned = vault.plan(resolution.values, on_disk, given)
         targets = self._targets(resolution, planned)
         save_config = self.options.save_config or CONFIG in self.state.files
         self._context = Context(
-            resolution, targets, planned, accepted, self.options.ask, not self.options.skip_prompts, save_config
+            resolution,
+            targets,
+            planned,
+            accepted,
+            frozenset(self.again),
+            self.options.ask,
+            not self.options.skip_prompts,
+            save_config,
         )
         return self._context
 
@@ -103,7 +114,10 @@ class Session:
             text = data.decode()
         except UnicodeDecodeError:
             raise VolumeError(f"{vault.path_of(name)} is not UTF-8 text: put its value back from a backup") from None
-        return "" if text.isspace() else text
+        if text and not text.strip():
+            path = vault.path_of(name)
+            raise VolumeError(f"{path} holds only white space: put its value into it, or empty it (: > {path})")
+        return text
 
     def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
         problems = [*self.inputs.problems, *resolution.problems, *more]
@@ -143,7 +157,7 @@ class Session:
         """The first step that has something to do, and why; (None, []) when all is as it should be."""
         state, found = self.state, [self.state.next_step] if not self.state.is_complete else []
         answers = canonical(context.resolution.values, context.resolution.answers)
-        reasons = changes(state.answers, answers) if state.exists else []
+        reasons = changes(self.answers_before, answers) if state.exists else []
         found += [step_of_setting(line.partition(":")[0]) for line in reasons]
         for part in self.basis if state.basis else ():
             if self.basis[part] != state.basis.get(part):
@@ -246,9 +260,28 @@ class Session:
 
     def _remember(self, outcome: Outcome) -> None:
         if outcome.answers is not None:
-            self.answered |= {key: said for key, said in outcome.answers.items() if not outcome.done}
+            self.answered |= {key: said for key, said in outcome.answers.items() if said.source is Source.ANSWER}
             self.state.answers |= outcome.answers
         self.state.accepted += [key for key in outcome.accepted if key not in self.state.accepted]
+        if not outcome.done:
+            asked = [*(outcome.answers or ()), *outcome.accepted, *(secret.name for secret in outcome.secrets)]
+            self.again.difference_update(asked)
+            self.history += asked
+
+    def go_back(self) -> None:
+        """Forgets the answer to the last question of this run, so that it is asked again."""
+        if not self.history:
+            return
+        key = self.history.pop()
+        self.state.accepted = [name for name in self.state.accepted if name != key]
+        self.answered.pop(key, None)
+        self.state.answers.pop(key, None)
+        if key in SECRETS:
+            self.again.add(key)
+        else:
+            self.state.reopen(step_of_setting(key))
+        self._context = None
+        self.save_state()
 
     def _conclude(self) -> None:
         """Records what the finished deployment depends on, and forgets files it no longer has."""

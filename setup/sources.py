@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from setup.addresses import short
 from setup.catalogue import PRESETS, SETTINGS
 from setup.documents import Malformed, decode, load_yaml, read_input
 from setup.model import Given, Source
@@ -95,22 +96,29 @@ def _read_defaults(inputs: Inputs, path: str | None, source: Source, preloaded: 
     if not path:
         inputs.layers.append({})
         return
+    where = f"the defaults file {path}"
     content = _load_mapping(inputs, path, "the defaults file", preloaded)
-    for key in content.keys() - {"settings", "presets"}:
-        inputs.problems.append(f"the defaults file {path}: unknown section {key!r}; known are settings and presets")
-    sections = {name: content.get(name) or {} for name in ("settings", "presets")}
-    if not all(isinstance(section, dict) for section in (*sections.values(), *dict(sections["presets"]).values())):
-        inputs.problems.append(f"the defaults file {path}: settings and each of presets hold KEY: VALUE lines")
-        return
-    _take(inputs, sections["settings"], source, f"the defaults file {path}", secrets_allowed=False)
-    for name, entries in sections["presets"].items():
+    for key in sorted(content.keys() - {"settings", "presets"}):
+        inputs.problems.append(f"{where}: unknown section {short(key)}; known are settings and presets")
+    _take(inputs, _section(inputs, content, "settings", where), source, where, secrets_allowed=False)
+    presets = _section(inputs, content, "presets", where)
+    for name in presets:
         if name not in PRESETS:
-            inputs.problems.append(f"the defaults file {path}: unknown preset {name!r}; known are {', '.join(PRESETS)}")
+            inputs.problems.append(f"{where}: unknown preset {short(name)}; known are {', '.join(PRESETS)}")
             continue
         scratch = Inputs()
-        _take(scratch, entries, Source.PRESET, f"the defaults file {path}, preset {name}", secrets_allowed=False)
+        entries = _section(scratch, presets, name, where)
+        _take(scratch, entries, Source.PRESET, f"{where}, preset {name}", secrets_allowed=False)
         inputs.problems += scratch.problems
         inputs.presets.setdefault(name, {}).update({key: given.text for key, given in scratch.layers[0].items()})
+
+
+def _section(inputs: Inputs, content: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """The mapping under a name, an empty one where there is none."""
+    section = content.get(name)
+    if section is not None and not isinstance(section, dict):
+        inputs.problems.append(f"{where}: {name} must hold KEY: VALUE lines")
+    return section if isinstance(section, dict) else {}
 
 
 def _read_config(inputs: Inputs, path: str | None, preloaded: Mapping[str, bytes]) -> None:
@@ -126,8 +134,9 @@ def _take(
     for key, raw in entries.items():
         name = key.lower()
         is_secret = name in SECRETS and key in (name, name.upper())
-        if not (key in SETTINGS or (is_secret and secrets_allowed)):
-            inputs.problems.append(f"{where}: {key!r} is not a known key{_nearest(key)}")
+        problem = _key_problem(key, entries, is_secret and not secrets_allowed)
+        if problem:
+            inputs.problems.append(f"{where}: {problem}")
             continue
         text = _as_text(raw, SECRETS[name].kind.multiple if is_secret else SETTINGS[key].kind.multiple)
         if text is None:
@@ -139,6 +148,20 @@ def _take(
         else:
             layer[key] = Given(text, source)
     inputs.layers.append(layer)
+
+
+def _key_problem(key: str, entries: Mapping[str, Any], unwanted_secret: bool) -> str:
+    """Why a key will not do, or ""; a secret may be written in capitals or in small letters, not in both."""
+    name = key.lower()
+    if unwanted_secret:
+        return (
+            f"{key.upper()} is a secret and does not belong here: give it as environment variable or {key.upper()}_FILE"
+        )
+    if key not in SETTINGS and not (name in SECRETS and key in (name, name.upper())):
+        return f"{short(key)} is not a known key{_nearest(key)}"
+    if name in SECRETS and key == name and name.upper() in entries:
+        return f"{name.upper()} stands twice, in capitals and in small letters: leave one out"
+    return ""
 
 
 def _as_text(raw: object, multiple: bool) -> str | None:
@@ -166,7 +189,7 @@ def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Map
                 data = preloaded[path] if path in preloaded else read_input(path)
                 text = decode(data).removesuffix("\n")
             except Malformed as error:
-                inputs.problems.append(f"{key}_FILE={path}: {error}")
+                inputs.problems.append(f"{_file_named(key, path)}: {error}")
                 continue
         if text and key in SETTINGS:
             layer[key] = Given(text, Source.ENVIRONMENT)
@@ -174,6 +197,13 @@ def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Map
             inputs.secrets[key.lower()] = Given(text, Source.ENVIRONMENT)
     inputs.layers.append(layer)
     inputs.warnings += _near_misses(environ)
+
+
+def _file_named(key: str, path: str) -> str:
+    """A KEY_FILE and its path; what does not look like one may be the secret itself, put there by mistake."""
+    if key in SETTINGS or path.startswith("/"):
+        return f"{key}_FILE={path}"
+    return f"{key}_FILE (not shown; it wants a path, as in {key}_FILE=/run/secrets/{key.lower()})"
 
 
 def _near_misses(environ: Mapping[str, str]) -> Iterator[str]:

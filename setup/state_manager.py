@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from setup.catalogue import SETTINGS
 from setup.documents import Malformed, load_yaml
 from setup.errors import VolumeError
 from setup.files import Volume
 from setup.model import File, Given, Source
+from setup.secret_catalogue import SECRETS
 from setup.steps import STEPS
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ STEP_NAMES = tuple(STEPS)
 NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
 _STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
 _BY_LABEL = {source.label: source for source in Source}
+_SECTIONS = ("steps", "answers", "accepted", "files", "secrets", "basis")
+_END = b"..."  # the last line of a state: without it, the end is missing
 
 
 def digest(data: bytes) -> str:
@@ -55,7 +59,7 @@ class DeploymentState:
         if data is None:
             return cls()
         try:
-            return _from_document(load_yaml(data))
+            return _from_document(load_yaml(data), data.rstrip().endswith(b"\n" + _END))
         except Malformed as error:
             raise VolumeError(
                 f"{volume.path}/{STATE} cannot be used: {error}. Nothing was changed. Restore it from a backup, or "
@@ -104,9 +108,10 @@ class DeploymentState:
         return digest(data) in (self.files.get(path), self.announced.get(path))
 
     def forget(self) -> DeploymentState:
-        """A state without progress and answers that still knows its files and secrets."""
+        """A state without progress and answers that still knows its files and secrets, announced ones too."""
         fresh = DeploymentState()
         fresh.files, fresh.secrets, fresh.exists = dict(self.files), dict(self.secrets), self.exists
+        fresh.announced, fresh.announced_secrets = dict(self.announced), dict(self.announced_secrets)
         return fresh
 
 
@@ -126,16 +131,18 @@ def _to_yaml(state: DeploymentState) -> bytes:
     if state.announced or state.announced_secrets:
         document["announced"] = {"files": state.announced, "secrets": state.announced_secrets}
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
+    text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000, explicit_end=True)
     return f"# Written by avatar-setup; it remembers progress and answers, never a secret.\n{text}".encode()
 
 
-def _from_document(document: Any) -> DeploymentState:
+def _from_document(document: Any, whole: bool) -> DeploymentState:
     if not isinstance(document, dict) or document.get("tool") != TOOL:
         raise Malformed("it is not a state file of avatar-setup")
     schema = document.get("schema")
     if schema != str(SCHEMA):
         raise Malformed(f"its schema is {str(schema)[:20]!r}, this release knows {SCHEMA}: run the newer one")
+    if not (whole and all(section in document for section in _SECTIONS)):
+        raise Malformed("a part of it is missing")
     announced = _mapping(document, "announced")
     state = DeploymentState()
     state.steps = _steps(_mapping(document, "steps"))
@@ -147,7 +154,16 @@ def _from_document(document: Any) -> DeploymentState:
     state.announced_secrets = _counts(announced, "secrets")
     state.basis = _texts(document, "basis")
     state.exists = True
+    _refuse_unknown_names(state)
     return state
+
+
+def _refuse_unknown_names(state: DeploymentState) -> None:
+    """Neither a slip of the pen nor the answer to a newer release's question is dropped in silence."""
+    unknown = {*(state.answers.keys() - SETTINGS), *(set(state.accepted) - SETTINGS.keys() - SECRETS.keys())}
+    unknown |= (state.secrets.keys() | state.announced_secrets.keys()) - SECRETS.keys()
+    if unknown:
+        raise Malformed(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or run the newer one")
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup import vault
 from setup.catalogue import REQUIRED_KEYS, SETTINGS
 from setup.config_file import config_file
-from setup.model import Given, Outcome, Secret, SecretFile, Setting, Source
+from setup.model import BACK, Given, Outcome, Secret, SecretFile, Setting, Source
 from setup.resolve import Resolution, canonical
 from setup.secret_catalogue import SECRETS
 from setup.targets import AUTHENTIK, CA_BUNDLE, ENV, NGINX, Targets
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 class Context(NamedTuple):
     """All that a step may know; without `ask` nobody can be asked.
 
-    `ask(row, default)` gives the checked answer, or None when the default (or nothing) was accepted.
+    `ask(row, default)` gives the checked answer, None when the default (or nothing) was accepted, or BACK.
+    `accepted` are the questions that are settled, `again` the secrets that are to be asked once more.
     """
 
     resolution: Resolution
     targets: Targets
     planned: Mapping[str, vault.Planned]
     accepted: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
     ask: Ask | None = None
     ask_secrets: bool = True
     save_config: bool = False
@@ -51,12 +53,21 @@ def _collect(context: Context, rows: list[Setting]) -> Outcome:
         for row in rows:
             if row.asked and row.key not in context.accepted and not values.given(row.key) and row.when(values):
                 default = "" if row.key in context.resolution.missing else show(values[row.key])
-                answer = context.ask(row, default)
-                if answer is None:
-                    return Outcome(accepted=(row.key,), done=False)
-                return Outcome(answers={row.key: Given(answer, Source.ANSWER)}, done=False)
+                return answered(row, context.ask(row, default))
     said = {row.key: context.resolution.answers[row.key] for row in rows if row.key in context.resolution.answers}
     return Outcome(answers=canonical(values, said))
+
+
+def answered(row: Setting | Secret, answer: str | None, replace: bool = False) -> Outcome:
+    """What an answer to one question makes true; the step is called again for the next one."""
+    name = row.key if isinstance(row, Setting) else row.name
+    if answer == BACK:
+        return Outcome(done=False, back=True)
+    if answer is None:
+        return Outcome(accepted=(name,), done=False)
+    if isinstance(row, Secret):
+        return Outcome(secrets=(SecretFile(name, show(row.kind.parse(answer)), replace),), done=False)
+    return Outcome(answers={name: Given(answer, Source.ANSWER)}, done=False)
 
 
 def generate_env_file(context: Context) -> Outcome:
@@ -80,13 +91,9 @@ def prompt_user_secrets(context: Context) -> Outcome:
     values = context.resolution.values
     if context.ask and context.ask_secrets:
         for name, planned in context.planned.items():
-            row = SECRETS[name]
-            askable = vault.is_operators(row, values) and (row.needed(values) or row.customary is not None)
-            if askable and planned.origin in ("pending", "customary") and name not in context.accepted:
-                answer = context.ask(row, planned.text)
-                if answer is None:
-                    return Outcome(accepted=(name,), done=False)
-                return Outcome(secrets=(SecretFile(name, answer),), done=False)
+            open_question = planned.origin in ("pending", "customary") or name in context.again
+            if open_question and name not in context.accepted and vault.is_asked(SECRETS[name], values):
+                return answered(SECRETS[name], context.ask(SECRETS[name], planned.text), name in context.again)
     secrets = _to_publish(context, lambda row: vault.is_operators(row, values))
     return Outcome((context.targets.env,), secrets)
 

@@ -59,6 +59,22 @@ def canonical(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
     return good, problems
 
 
+def is_asked(secret: Secret, values: Values) -> bool:
+    """Whether an interactive run asks for it: the operator's, and needed or with a customary value."""
+    return is_operators(secret, values) and (secret.needed(values) or secret.customary is not None)
+
+
+def misfilled(texts: Mapping[str, str]) -> list[str]:
+    """A problem for each secret that was filled in by hand and will not do; never its text."""
+    problems = []
+    for name, text in texts.items():
+        try:
+            SECRETS[name].kind.parse(text.removesuffix("\n"))
+        except ValueError:
+            problems.append(f"{path_of(name)}: it must be {SECRETS[name].kind.expects} (its value is not shown)")
+    return problems
+
+
 def plan(
     values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given], *, customary: bool = True
 ) -> dict[str, Planned]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import hashlib
@@ -10,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -185,9 +187,7 @@ def by_meaning(out: Path) -> dict[str, tuple[str, bytes]]:
     found = {path: one for path, one in tree(out).items() if not path.startswith(f"{STATE}.")}
     named = {text.encode(): f"<{name}>".encode() for name, text in secrets(out).items() if len(text) > 12}
     hashes = {hashlib.sha256(data).hexdigest().encode(): f"<{path}>".encode() for path, (_, data) in found.items()}
-    return {
-        path: (mode, _replaced(data, named if path != STATE else hashes)) for path, (mode, data) in found.items()
-    }
+    return {path: (mode, _replaced(data, named if path != STATE else hashes)) for path, (mode, data) in found.items()}
 
 
 def _replaced(data: bytes, names: Mapping[bytes, bytes]) -> bytes:
@@ -196,9 +196,20 @@ def _replaced(data: bytes, names: Mapping[bytes, bytes]) -> bytes:
     return data
 
 
-def copied(deployment: Path, to: Path) -> Path:
-    """A copy of a deployment with its modes."""
-    shutil.copytree(deployment, to, symlinks=True)
+@functools.cache
+def _made(settings: tuple[tuple[str, str], ...], flags: tuple[str, ...]) -> Path:
+    folder = tempfile.mkdtemp(prefix="avatar-setup-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    out = Path(folder, "out")
+    out.mkdir()
+    ran(out, *flags, settings=dict(settings))
+    return out
+
+
+def deployed(to: Path, *flags: str, settings: Mapping[str, str] | None = None) -> Path:
+    """A complete deployment in a directory of its own: made once by a real run, then copied with its modes."""
+    made = _made(tuple((REQUIRED if settings is None else settings).items()), flags)
+    shutil.copytree(made, to, symlinks=True)
     return to
 
 

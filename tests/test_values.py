@@ -41,9 +41,11 @@ ACCEPTED = {
     "PUBLIC_URL": [
         ("avatar.example.com", "avatar.example.com"), ("avatar.example.com/", "avatar.example.com"),
         ("Avatar.Example.com:8443", "avatar.example.com:8443"), ("HTTPS://Avatar", "https://avatar"),
-        ("https://avatar.example.com:443/", "https://avatar.example.com:443"), ("http://localhost:80", "http://localhost:80"),
+        ("https://avatar.example.com:443/", "https://avatar.example.com:443"),
+        ("http://localhost:80", "http://localhost:80"),
         ("192.0.2.7:8080", "192.0.2.7:8080"), ("2001:db8::1", "[2001:db8::1]"), ("[2001:DB8::1]", "[2001:db8::1]"),
-        ("https://[::1]:8443", "https://[::1]:8443"), ("https://münchen.example:8443", "https://xn--mnchen-3ya.example:8443"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
+        ("https://münchen.example:8443", "https://xn--mnchen-3ya.example:8443"),
     ],
     "HTTP_URL": [
         ("http://s3:8333", "http://s3:8333"), ("HTTPS://S3.Example.COM/Path", "https://s3.example.com/Path"),
@@ -66,12 +68,15 @@ ACCEPTED = {
         ("/etc/tls/a b:c#d.crt", "/etc/tls/a b:c#d.crt"), ("./tls/a.crt", "./tls/a.crt"), ("../a.crt", "../a.crt"),
         ("tls/a.crt", "./tls/a.crt"), (".hidden", "./.hidden"),
     ],
-    "VERSION": [("3.10", "3.10"), ("4.44", "4.44"), (" v1_2-rc.3 ", "v1_2-rc.3"), ("NO", "NO"), ("a" * 128, "a" * 128)],
+    "VERSION": [("3.10", "3.10"), ("4.44", "4.44"), (" v1_2-rc.3 ", "v1_2-rc.3"), ("NO", "NO"),
+        ("a" * 128, "a" * 128)],
     "IMAGE": [
-        ("nginx", "nginx"), ("nginx:1.31.0", "nginx:1.31.0"), ("mirror.example:5000/a/b_c:1", "mirror.example:5000/a/b_c:1"),
+        ("nginx", "nginx"), ("nginx:1.31.0", "nginx:1.31.0"),
+        ("mirror.example:5000/a/b_c:1", "mirror.example:5000/a/b_c:1"),
         (f"a/b:1@sha256:{'0' * 64}", f"a/b:1@sha256:{'0' * 64}"),
     ],
-    "REPOSITORY": [("quay.io/octopize", "quay.io/octopize"), ("mirror:5000/x/y", "mirror:5000/x/y"), ("chrislusf", "chrislusf")],
+    "REPOSITORY": [("quay.io/octopize", "quay.io/octopize"), ("mirror:5000/x/y", "mirror:5000/x/y"),
+        ("chrislusf", "chrislusf")],
     "NAME": [("mycompany-prod", "mycompany-prod"), ("A.b_c-1", "A.b_c-1"), ("3.10", "3.10"), ("a" * 63, "a" * 63)],
     "DURATION": [("30d", "30d"), ("2w", "2w"), ("12h", "12h"), ("99999h", "99999h")],
     "STORAGE_PATH": [("s3://{user_id}/{expire_days}d", "s3://{user_id}/{expire_days}d")],
@@ -87,7 +92,8 @@ REFUSED = {
     ],
     "BOOLEAN": [(word, "true or false") for word in ("", "y", "n", "2", "truee", "maybe", "t rue", "null")],
     "PORT": [
-        (word, "from 1 to 65535") for word in ("", "0", "65536", "-1", "+1", "80.0", "8_0", "0x50", "٣", "８０", "9" * 5000, "http")
+        (word, "from 1 to 65535") for word in ("", "0", "65536", "-1", "+1", "80.0", "8_0", "0x50", "٣", "８０",
+        "9" * 5000, "http")
     ],
     "NUMBER": [("5", "from 0 to 4"), ("-0", "from 0 to 4")],
     "CHOICE": [("three", "one of one, Two"), ("", "one of one, Two"), ("onetwo", "one of one, Two")],
@@ -105,43 +111,58 @@ REFUSED = {
     "HOSTS": [("a,", "host name"), ("a;b", "host name"), ("a,,b", "host name"), ("", "host name")],
     "NETLOC": [("a:0", "port"), ("a:b", "port"), ("[::1]80", "brackets"), ("https://a", "port")],
     "PUBLIC_URL": [
-        ("", "host name"), ("https://", "host name"), ("://a", "scheme"), ("ftp://a", "scheme"), ("javascript://a", "scheme"),
+        ("", "host name"), ("https://", "host name"), ("://a", "scheme"), ("ftp://a", "scheme"),
+        ("javascript://a", "scheme"),
         ("https:a", "port"), ("https:/a", "path"), ("//a", "path"), ("https://a/b", "path"), ("a/web", "path"),
         ("https://a//", "path"), ("https://a?b", "path"), ("https://a#b", "path"), ("https://a\\b", "path"),
-        ("https://u:p@a", "user name or password"), ("u@a", "user name or password"), ("a:0", "port"), ("a:65536", "port"),
+        ("https://u:p@a", "user name or password"), ("u@a", "user name or password"), ("a:0", "port"),
+        ("a:65536", "port"),
         ("a:", "port"), ("a:-1", "port"), ("a:８０", "port"), ("a:00000443", "port"), (":443", "host name"),
         ("[::1", "brackets"), ("[::1]443", "brackets"), ("[a]:443", "brackets"), ("[fe80::1%25eth0]", "zone"),
-        ("a b", "host name"), ("a,b", "host name"), ("a\nb", "host name"), ("a\x00", "host name"), ("a_b.example", "underscore"),
-        ("$(id)", "host name"), ("${HOME}", "host name"), ("a;b", "host name"), ("{{a}}", "host name"), ("1.2.3", "IP address"),
+        ("a b", "host name"), ("a,b", "host name"), ("a\nb", "host name"), ("a\x00", "host name"),
+        ("a_b.example", "underscore"),
+        ("$(id)", "host name"), ("${HOME}", "host name"), ("a;b", "host name"), ("{{a}}", "host name"),
+        ("1.2.3", "IP address"),
     ],
     "HTTP_URL": [
         ("", "begins with https://"), ("a.example", "begins with https://"), ("s3://a", "begins with https://"),
         ("https://", "host name"), ("https:///a", "host name"), ("https://u:p@a/", "user name or password"),
         ("https://a/b?c=d", "character"), ("https://a/b#c", "character"), ("https://a/b c", "character"),
-        ("https://a/$b", "character"), ("https://a/\n", None), ("https://a/é", "character"), ("https://a:b/", "port"),
+        ("https://a/$b", "character"), ("https://a/é", "character"), ("https://a:b/", "port"),
     ],
-    "SWITCHABLE_URL": [("off", "or the word disabled"), ("false", "or the word disabled"), ("", "or the word disabled")],
+    "SWITCHABLE_URL": [("off", "or the word disabled"), ("false", "or the word disabled"),
+        ("", "or the word disabled")],
     "EMAIL": [
         (text, "e-mail address") for text in (
-            "", "ada", "@example.com", "ada@", "a b@c.d", ".a@b.c", "a.@b.c", "a..b@c.d", "ä@b.c", "a@b@c.d", "Ada <a@b.c>",
-            "a@b.c,d@e.f", "a@1.2.3.4", "a@[b.c]", "a@[]", "a@b c", "a@-b", f"{'a' * 65}@b.c", "a\n@b.c", "a@b.c\n,", '"a"@b.c',
+            "", "ada", "@example.com", "ada@", "a b@c.d", ".a@b.c", "a.@b.c", "a..b@c.d", "ä@b.c", "a@b@c.d",
+            "Ada <a@b.c>",
+            "a@b.c,d@e.f", "a@1.2.3.4", "a@[b.c]", "a@[]", "a@b c", "a@-b", f"{'a' * 65}@b.c", "a\n@b.c",
+            "a@b.c\n,", '"a"@b.c',
             "a@::1", "a@" + "b." * 127 + "c",
         )
     ],
-    "EMAILS": [("", "e-mail address"), ("a@b.c,", "e-mail address"), ("a@b.c;d@e.f", "e-mail address"), ("a@b.c d@e.f", "e-mail address")],
+    "EMAILS": [("", "e-mail address"), ("a@b.c,", "e-mail address"), ("a@b.c;d@e.f", "e-mail address"),
+        ("a@b.c d@e.f", "e-mail address")],
     "NETWORKS": [
-        ("", "network"), ("10", "network"), ("a/8", "network"), ("10.0.0.0/33", "network"), ("10.0.0.0/8/8", "network"),
+        ("", "network"), ("10", "network"), ("a/8", "network"), ("10.0.0.0/33", "network"),
+        ("10.0.0.0/8/8", "network"),
         ("10.0.0.0/8,", "network"), ("fe80::1%eth0", "network"), ("fe80::%eth0/64", "network"),
     ],
     "HOST_PATH": [
-        ("", "empty"), ("~/a.crt", "~"), ("a\nb", "U+000A"), ("a\x00", "U+0000"), ("/", "file"), (".", "file"), ("..", "file"),
+        ("", "empty"), ("~/a.crt", "~"), ("a\nb", "U+000A"), ("a\x00", "U+0000"), ("/", "file"), (".", "file"),
+        ("..", "file"),
         ("./tls/", "file"), ("/a/..", "file"), (" ./a", "blank"), ("./a ", "blank"),
     ],
-    "VERSION": [(text, "image tag") for text in ("", "-1", ".1", "a b", "a/b", "a:b", "1.2.3\n4", "é", "１", "a" * 129, "$TAG")],
-    "IMAGE": [(text, "image reference") for text in ("", "https://a/b", "a/B", "a//b", "a:", "a@sha256:0", "a b", ":1", "a:1:2", "/a")],
-    "REPOSITORY": [(text, "registry") for text in ("", "a:1", "quay.io/octopize/", "https://quay.io", "quay.io/A", "a b")],
-    "NAME": [(text, "letters, digits") for text in ("", "-a", "_a", ".a", "a b", "a/b", "é", "a" * 64, "a\nb", "a=b", "a$b")],
-    "DURATION": [(text, "30d, 2w or 12h") for text in ("", "30", "d", "0d", "-1d", "30D", "30 d", "1.5d", "30m", "100000d", "1d2h", "٣d")],
+    "VERSION": [(text, "image tag") for text in ("", "-1", ".1", "a b", "a/b", "a:b", "1.2.3\n4", "é", "１",
+        "a" * 129, "$TAG")],
+    "IMAGE": [(text, "image reference") for text in ("", "https://a/b", "a/B", "a//b", "a:", "a@sha256:0", "a b",
+        ":1", "a:1:2", "/a")],
+    "REPOSITORY": [(text, "registry") for text in ("", "a:1", "quay.io/octopize/", "https://quay.io", "quay.io/A",
+        "a b")],
+    "NAME": [(text, "letters, digits") for text in ("", "-a", "_a", ".a", "a b", "a/b", "é", "a" * 64, "a\nb",
+        "a=b", "a$b")],
+    "DURATION": [(text, "30d, 2w or 12h") for text in ("", "30", "d", "0d", "-1d", "30D", "30 d", "1.5d", "30m",
+        "100000d", "1d2h", "٣d")],
     "STORAGE_PATH": [(text, "s3://") for text in ("", "s3://", "/a", "s3://a b", "s3://a$b", "https://a")],
     "HEX_KEY": [(text, "64 hexadecimal digits") for text in ("", "0" * 63, "0" * 65, "g" * 64)],
     "FERNET_KEY": [(text, "44 characters") for text in ("", "a" * 44, "a" * 42 + "=", "+" * 43 + "=")],
@@ -153,7 +174,6 @@ def _cases(table):
         pytest.param(KINDS[name], text, expected, id=f"{name}-{number}-{text[:30]!a}")
         for name, rows in table.items()
         for number, (text, expected) in enumerate(rows)
-        if expected is not None
     ]
 
 
@@ -170,7 +190,7 @@ def test_accepted(kind, text, shown):
 
 @pytest.mark.parametrize(("kind", "text", "words"), _cases(REFUSED))
 def test_refused(kind, text, words):
-    with pytest.raises(ValueError, match=".") as refusal:
+    with pytest.raises(ValueError, match=r"\w") as refusal:
         kind.parse(text)
     reason = str(refusal.value)
     assert words in reason
@@ -178,10 +198,14 @@ def test_refused(kind, text, words):
     assert reason.isprintable(), "no line break and no escape sequence of the value reaches a terminal"
 
 
-@pytest.mark.parametrize("text", ["user:hunter2@mail", "https://user:hunter2@mail/", "https://user:hunter2/x@mail", "//u:hunter2@h"])
-@pytest.mark.parametrize("kind", [kinds.HOST, kinds.HOSTS, kinds.NETLOC, kinds.PUBLIC_URL, kinds.HTTP_URL, kinds.NETWORKS])
+@pytest.mark.parametrize(
+    "text", ["user:hunter2@mail", "https://user:hunter2@mail/", "https://user:hunter2/x@mail", "//u:hunter2@h"]
+)
+@pytest.mark.parametrize(
+    "kind", [kinds.HOST, kinds.HOSTS, kinds.NETLOC, kinds.PUBLIC_URL, kinds.HTTP_URL, kinds.NETWORKS]
+)
 def test_a_refused_address_never_repeats_its_password(kind, text):
-    with pytest.raises(ValueError, match=".") as refusal:
+    with pytest.raises(ValueError, match=r"\w") as refusal:
         kind.parse(text)
     assert "hunter2" not in str(refusal.value)
 
@@ -208,7 +232,13 @@ def test_typed_values():
 
 @pytest.mark.parametrize(
     ("host", "port", "shown"),
-    [("a", None, "a"), ("a", 443, "a:443"), ("10.0.0.1", 1, "10.0.0.1:1"), ("::1", None, "[::1]"), ("::1", 2, "[::1]:2")],
+    [
+        ("a", None, "a"),
+        ("a", 443, "a:443"),
+        ("10.0.0.1", 1, "10.0.0.1:1"),
+        ("::1", None, "[::1]"),
+        ("::1", 2, "[::1]:2"),
+    ],
 )
 def test_netloc(host, port, shown):
     assert addresses.netloc(host, port) == shown
@@ -234,11 +264,16 @@ def test_a_public_url_comes_back_as_its_parts(scheme, host, port):
 
 # Texts that come close to values: the pieces from which addresses, mails and images are made.
 _PIECES = st.sampled_from([
-    "https://", "http://", "s3://", "://", "//", "/", ":", "@", "[", "]", "[::1]", "::", ".", "..", ",", " ", "%", "%25", "#", "?",
-    "a", "B", "é", "ß", "。", "．", "＠", "日", "\u200d", "xn--", "xn--9ca", "-", "_", "0x1", "1", "١", "１", "255", "256", "10.0.0.1", "443",
-    "65536", "true", "disabled", "30d", "\n", "\r", "\t", "\x00", "\x85", "\u2028", "\ud800", "\udcff", "$", "{", "}", "~", "./", "=",
+    "https://", "http://", "s3://", "://", "//", "/", ":", "@", "[", "]", "[::1]", "::", ".", "..", ",", " ", "%",
+    "%25", "#", "?",
+    "a", "B", "é", "ß", "。", "．", "＠", "日", "\u200d", "xn--", "xn--9ca", "-", "_", "0x1", "1", "١", "１", "255",
+    "256", "10.0.0.1", "443",
+    "65536", "true", "disabled", "30d", "\n", "\r", "\t", "\x00", "\x85", "\u2028", "\ud800", "\udcff", "$", "{",
+    "}", "~", "./", "=",
 ])  # fmt: skip
-_TEXTS = st.text(max_size=40) | st.text(st.characters(codec=None), max_size=20) | st.lists(_PIECES, max_size=8).map("".join)
+_TEXTS = (
+    st.text(max_size=40) | st.text(st.characters(codec=None), max_size=20) | st.lists(_PIECES, max_size=8).map("".join)
+)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -33,7 +33,8 @@ LIST = "FILES"
 
 # What differs from these has its reason in a configuration below.
 USUAL = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod"}
-USUAL_SECRETS = {"organization_name": "Example", "admin_emails": "ada@example.com,grace@example.com"}
+USUAL_SECRETS = {"organization_name": "Example"}
+ADMINS = {"admin_emails": "ada@example.com,grace@example.com"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def resolution(settings: Mapping[str, str], secrets: Mapping[str, str] | None = 
     texts = {"PRESET": ""} | USUAL | settings
     defaults = {key: Given(text, Source.DEFAULT) for key, text in _defaults()["settings"].items()}
     said = {key: Given(text, Source.CALLER) for key, text in texts.items() if text}
-    found = resolve([defaults, {}, said], _defaults()["presets"], {}, USUAL_SECRETS | (secrets or {}))
+    found = resolve([defaults, {}, said], _defaults()["presets"], {}, _given(settings, secrets))
     if found.problems or found.missing:
         raise ValueError(f"problems: {found.problems}, missing: {found.missing}")
     return found
@@ -147,12 +148,17 @@ def secret_texts(settings: Mapping[str, str], secrets: Mapping[str, str] | None 
     """A text for every secret of the deployment: what was given, the customary one, or one that anybody can see
     is not real."""
     values = resolution(settings, secrets).values
-    given = USUAL_SECRETS | (secrets or {})
+    given = _given(settings, secrets)
     texts = {}
     for name, row in SECRETS.items():
         if row.when(values):
             texts[name] = given.get(name) or row.customary or _not_real(name, row.generate)
     return texts
+
+
+def _given(settings: Mapping[str, str], secrets: Mapping[str, str] | None) -> dict[str, str]:
+    admins = {} if settings.get("AUTH_TYPE") == "username" else ADMINS
+    return USUAL_SECRETS | admins | dict(secrets or {})
 
 
 def _not_real(name: str, generate: str | None) -> str:

@@ -1,0 +1,105 @@
+"""Directories below the output directory: opened, and made, without following a link on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from setup.errors import VolumeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PRIVATE = (".secrets",)
+
+# What fsync(2) answers for a directory where that means nothing.
+_NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)
+_NOT_REGULAR = (errno.EISDIR, errno.ENXIO, errno.ENODEV)
+
+
+@contextlib.contextmanager
+def parent(root: int, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+    """The descriptor of a path's directory and the last name; `create` makes what is missing."""
+    *folders, name = path.split("/")
+    if not {"", ".", ".."}.isdisjoint((*folders, name)):
+        raise VolumeError(f"{path} is not a path below the output directory")
+    descriptor, walked = os.dup(root), ""
+    try:
+        for folder in folders:
+            walked = f"{walked}/{folder}".lstrip("/")
+            below = _open(descriptor, folder, walked, create)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor, name
+    finally:
+        os.close(descriptor)
+
+
+def _open(above: int, name: str, path: str, create: bool) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    mode = 0o700 if path in PRIVATE else 0o755
+    if create:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, mode, dir_fd=above)
+            sync(above)
+    try:
+        descriptor = os.open(name, flags, dir_fd=above)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise VolumeError(f"{path} is not a directory (or a link to one): move it away and run again") from None
+        raise
+    if create and _mode_differs(descriptor, mode):
+        os.fchmod(descriptor, mode)
+    return descriptor
+
+
+def _mode_differs(descriptor: int, mode: int) -> bool:
+    """Whether a directory of ours lacks bits, or a private one has too many; wider public ones stay."""
+    there = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    return there != mode if mode == 0o700 else there & mode != mode
+
+
+def sync(descriptor: int) -> bool:
+    """Makes a directory's entries durable; False on a file system that does not know that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
+        return False
+    return True
+
+
+def require_regular(path: str, status: os.stat_result) -> None:
+    """Raises VolumeError for a directory, a link, a pipe or a device in a file's place."""
+    if not stat.S_ISREG(status.st_mode):
+        raise _not_regular(path)
+
+
+def _not_regular(path: str) -> VolumeError:
+    return VolumeError(f"{path} is not a regular file: move it away and run the same command again")
+
+
+def explained(root: int, top: str, path: str, verb: str, error: OSError) -> VolumeError:
+    """What a failed call on a file means for the operator, and what to type."""
+    if error.errno == errno.ELOOP:
+        return VolumeError(f"{path} is a symbolic link: replace it by the file itself and run again")
+    if error.errno in _NOT_REGULAR:
+        return _not_regular(path)
+    status = os.fstat(root)
+    hint = {
+        errno.ENOSPC: ": free some space on the volume and run the same command again",
+        errno.EDQUOT: ": raise the quota and run the same command again",
+        errno.EACCES: f": run as the directory's owner, as in 'docker run --user {status.st_uid}:{status.st_gid} ...'",
+        errno.EROFS: ": mount the volume without :ro",
+        errno.EBUSY: ": it is a mount point; mount the directory as a whole, not single files in it",
+    }.get(error.errno or 0, ": nothing is half-written; run the same command again")
+    return VolumeError(f"{os.path.join(top, path)} cannot be {verb} ({reason(error)}){hint}")
+
+
+def reason(error: OSError) -> str:
+    """The system's word for an error."""
+    return (error.strerror or "input/output error").lower()

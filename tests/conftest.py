@@ -1,0 +1,42 @@
+"""What all tests share: the marker `docker`, and the plain word on what was skipped for want of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+
+import pytest
+
+REQUIRED = os.environ.get("AVATAR_REQUIRE_DOCKER") == "1"
+
+
+@cache
+def missing_docker() -> str:
+    """Why tests cannot use Docker here; "" when they can."""
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"`{' '.join(command)}` cannot be run ({type(error).__name__})"
+        if done.returncode:
+            return f"`{' '.join(command)}` says that there is none to use"
+    return ""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that wants Docker is skipped where none answers; with AVATAR_REQUIRE_DOCKER=1 it fails."""
+    if item.get_closest_marker("docker") and missing_docker():
+        if REQUIRED:
+            pytest.fail(f"Docker is required here, but {missing_docker()}", pytrace=False)
+        pytest.skip(f"wants Docker: {missing_docker()}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line that says what was not tried."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "wants Docker: " in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests wanted Docker and were skipped: {missing_docker()}. "
+            "With AVATAR_REQUIRE_DOCKER=1 they fail instead."
+        )
