@@ -29,6 +29,13 @@ def short(text: str) -> str:
     return shown if len(shown) <= 70 else f"{shown[:66]}...'"
 
 
+def without_credentials(text: str) -> str:
+    """An address for a message, without a password before an @ or a token behind a ?."""
+    before, at, after = text.rpartition("@")
+    shown, question, _ = (f"***@{after}" if at else before + after).partition("?")
+    return f"{shown}?***" if question else shown
+
+
 _NUMERIC = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")  # a name that ends so is an IPv4 address to a browser
 
 
@@ -77,7 +84,7 @@ def host(text: str) -> str:
     text = text.strip()
     if "@" in text:
         raise ValueError("it must not contain a user name or password")
-    if "/" in text or (text.count(":") == 1 and not text.startswith("[")):
+    if any(char in text for char in "/?#") or (text.count(":") == 1 and not text.startswith("[")):
         raise ValueError("it must be only the host name or IP address, without scheme, port or path")
     if text.startswith("[") and text.endswith("]") and ":" in text:
         text = text[1:-1]

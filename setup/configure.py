@@ -14,7 +14,7 @@ from setup.model import File
 from setup.render import Renderer
 from setup.session import Options, Session, program_basis
 from setup.state_manager import STATE, STEP_NAMES, DeploymentState
-from setup.steps import STEPS, generate_env_file
+from setup.steps import FOLDERS, STEPS, generate_env_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +90,7 @@ class DeploymentConfigurator:
                 self._conclude(session, "unchanged")
                 return
             volume.check_writable()
-            with volume.locked():
+            with volume.locked(FOLDERS):
                 self._live = self._session(volume, inputs, options)
                 try:
                     self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
@@ -204,7 +204,7 @@ class DeploymentConfigurator:
             yield self._live
             return
         inputs = self._gather(None, auth_type)
-        with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked():
+        with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked(FOLDERS):
             dialogue = self._open_dialogue() if console.is_terminal() else None
             session = self._session(volume, inputs, Options(dialogue.ask if dialogue else None, False, skip_prompts))
             session.recover()

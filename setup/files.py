@@ -1,4 +1,4 @@
-"""The only module that changes the disk: every write is staged beside its target and then renamed.
+"""The only door to the volume: every write is staged beside its target and then renamed into place.
 
 All paths are opened below the output directory's descriptor and no symbolic link is followed on the
 way (`folders`), so that nothing on the volume can lead a write elsewhere.
@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import folders
-from setup.errors import Busy, VolumeError
+from setup import folders, lock
+from setup.errors import VolumeError
 from setup.model import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-LOCK = ".deployment-state.lock"
 STAGED = ".avatar-setup-new"
 
 # What link(2) answers on file systems without hard links.
@@ -83,29 +81,16 @@ class Volume:
         While it is held the lock file carries a line about the holder; at rest it is empty. What an
         interrupted run left staged in `places` is removed first, and what this one leaves by an error.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = lock.take(self._root, self.path)
         try:
-            descriptor = os.open(LOCK, flags, 0o600, dir_fd=self._root)
-        except OSError as error:
-            raise self._error(LOCK, "opened", error) from None
-        try:
-            _require_our_lock(os.fstat(descriptor))
-            _lock(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-            try:
+            self.sweep(places)
+            yield
+        except BaseException:
+            with contextlib.suppress(VolumeError):
                 self.sweep(places)
-                yield
-            except BaseException:
-                with contextlib.suppress(VolumeError):
-                    self.sweep(places)
-                raise
-            finally:
-                os.ftruncate(descriptor, 0)
-        except OSError as error:
-            raise self._error(LOCK, "written", error) from None
+            raise
         finally:
-            os.close(descriptor)
+            lock.release(descriptor)
 
     def sweep(self, places: Iterable[str]) -> None:
         """Removes what is staged in these folders."""
@@ -146,7 +131,8 @@ class Volume:
                 with folders.parent(self._root, path) as (folder, name):
                     self._publish_one(one, folder, name)
                 places[os.path.dirname(path)] = path
-            for place, path in places.items():
+            for place in sorted(places):
+                path = places[place]
                 with folders.parent(self._root, os.path.join(place, "-")) as (folder, _):
                     if not folders.sync(folder):
                         self._warn("it cannot make directories durable; a power cut just now may undo this run")
@@ -236,22 +222,3 @@ def _status(name: str, folder: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
-
-
-def _require_our_lock(status: os.stat_result) -> None:
-    """The lock file is emptied and written in place: with a second name that would be another's file."""
-    folders.require_regular(LOCK, status)
-    if status.st_nlink != 1:
-        raise VolumeError(f"{LOCK} has other names (hard links): remove it and run the same command again")
-
-
-def _lock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another run"
-        raise Busy(f"another run is working on this volume ({holder}): wait for it to end and run again") from None
-    except OSError as error:
-        raise VolumeError(
-            f"the volume cannot be locked ({folders.reason(error)}): use a local volume, or a network one with flock"
-        ) from None

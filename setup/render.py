@@ -90,6 +90,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
+        str(value)  # a name that nobody defined says here which one it is
         raise TypeError(f"a template shows a {type(value).__name__}, not a text")
     if any(0xD800 <= ord(char) < 0xE000 for char in value):
         raise ValueError("it is not valid Unicode text")

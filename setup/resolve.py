@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import derived
+from setup.addresses import short, without_credentials
 from setup.catalogue import SETTINGS
 from setup.lookup import Unavailable, Values
 from setup.model import Given, Resolved, Setting, Source
-from setup.values import show
+from setup.values import EMAIL, EMAILS, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,13 +55,13 @@ def _layered(
     if defaults_file:  # a defaults file speaks for all defaults files before it
         saved = {key: said for key, said in saved.items() if said.source is not Source.DEFAULTS_FILE}
     quiet = {key: said for key, said in saved.items() if said.source is Source.DEFAULTS_FILE}
+    loud = {key: said for key, said in saved.items() if said.source is not Source.DEFAULTS_FILE}
     said = {key: given for layer in louder for key, given in layer.items()}
-    preset = presets.get(said.get("PRESET", saved.get("PRESET", Given("", Source.DEFAULT))).text.strip().lower(), {})
+    chosen = {**defaults_file, **quiet, **loud, **said}.get("PRESET", Given("", Source.DEFAULT)).text
+    preset = {key: Given(text, Source.PRESET) for key, text in presets.get(chosen.strip().lower(), {}).items()}
     if "PRESET" in said:  # a preset named in this run outranks what was saved
-        saved = {key: given for key, given in saved.items() if key not in preset}
-    chosen = {key: Given(text, Source.PRESET) for key, text in preset.items()}
-    loud = {key: given for key, given in saved.items() if given.source is not Source.DEFAULTS_FILE}
-    return {**defaults, **defaults_file, **quiet, **chosen, **loud, **said}
+        loud = {key: given for key, given in loud.items() if key not in preset}
+    return {**defaults, **defaults_file, **quiet, **preset, **loud, **said}
 
 
 def _evaluate(values: Values) -> list[str]:
@@ -77,9 +77,9 @@ def _evaluate(values: Values) -> list[str]:
 
 def problem_text(row: Setting, said: Given, reason: str) -> str:
     """One sentence for a value that was refused, without credentials that stand in it."""
-    shown = said.text if len(said.text) <= 120 else said.text[:117] + "..."
+    shown = said.text if row.kind in (EMAIL, EMAILS) else without_credentials(said.text)
     example = f", as in {row.example}" if row.example and row.example not in reason else ""
-    return re.sub(_CREDENTIALS, "//***@", f"{row.key}={shown!r} ({said.source.label}): {reason}{example}")
+    return f"{row.key}={short(shown)} ({said.source.label}): {reason}{example}"
 
 
 def missing_text(key: str) -> str:

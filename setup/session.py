@@ -16,7 +16,7 @@ from setup.resolve import Resolution, canonical, changes, missing_text, resolve
 from setup.secret_catalogue import SECRETS
 from setup.sources import Inputs
 from setup.state_manager import STEP_NAMES, DeploymentState, digest
-from setup.steps import FOLDERS, Context, step_of_file, step_of_secret, step_of_setting
+from setup.steps import Context, step_of_file, step_of_secret, step_of_setting
 from setup.targets import CA_BUNDLE, COMPOSE, Targets
 
 if TYPE_CHECKING:
@@ -212,16 +212,10 @@ class Session:
         """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
         files = self.to_publish(outcome.files)
         staged = self._stage(files, outcome.secrets)
-        try:
-            if staged:
-                self.state.begin(step, outcome.files, self._generations(outcome))
-                self.save_state()
-                self.volume.publish(staged)
-        except BaseException:
-            self.volume.discard(staged)
-            raise
-        if not staged:  # all of it stands on the volume already
-            self.state.begin(step, outcome.files, self._generations(outcome))
+        self.state.begin(step, outcome.files, self._generations(outcome))
+        if staged:  # else all of it stands on the volume already
+            self.save_state()
+            self.volume.publish(staged)
         self._remember(outcome)
         if outcome.done:
             self.state.complete(step)
@@ -239,13 +233,8 @@ class Session:
         replaced = [as_files[secret.name] for secret in secrets if secret.replace]
         files = sorted(files, key=lambda file: file.path == COMPOSE)
         staged = self.volume.stage(fresh, fresh=True)
-        for batch, backup in ((replaced, False), (files, not self.use_state)):
-            try:
-                staged += self.volume.stage(batch, backup=backup)
-            except BaseException:
-                self.volume.discard(staged)
-                raise
-        return staged
+        staged += self.volume.stage(replaced)
+        return staged + self.volume.stage(files, backup=not self.use_state)
 
     def _generations(self, outcome: Outcome) -> dict[str, int]:
         """The counts of the secrets that an outcome settles, kept ones included."""
@@ -291,12 +280,11 @@ class Session:
         self.state.basis = dict(self.basis)
 
     def recover(self) -> None:
-        """Takes over what an interrupted run had announced and published, and removes what it had staged."""
+        """Takes over what an interrupted run had announced and published."""
         for path, announced in self.state.announced.items():
             data = self.volume.read(path)
             if data is not None and digest(data) == announced:
                 self.state.files[path] = announced
-        self.volume.sweep(FOLDERS)
 
     def save_state(self) -> None:
         if self.use_state:

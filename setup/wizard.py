@@ -46,7 +46,8 @@ class Wizard:
 
     def welcome(self) -> None:
         """The opening of a first session."""
-        self._show(list(WELCOME))
+        back = "<" if self._plain else "Shift-Tab"
+        self._show([*WELCOME, f"? explains a question, {back} goes back, Ctrl-C saves and leaves"])
 
     def ask(self, row: Setting | Secret, default: str) -> str | None:
         """The checked answer, None when the default was accepted or a secret was skipped, or BACK."""
@@ -143,7 +144,7 @@ class Wizard:
             completer=WordCompleter(list(words)) if words else None,
             complete_while_typing=False,
             key_bindings=self._keys(row, masked),
-            bottom_toolbar=self._toolbar(row, masked),
+            rprompt=self.progress(row) if row else None,
             style=_style(),
             enable_history_search=False,
         )
@@ -190,13 +191,6 @@ class Wizard:
 
         return keys
 
-    def _toolbar(self, row: Setting | Secret | None, masked: bool) -> str | None:
-        if row is None:
-            return None
-        where = self.progress(row)
-        keys = "F1 help" if masked else "? help"
-        return f"{where + ' · ' if where else ''}{keys} · Shift-Tab back · Ctrl-C save and leave"
-
 
 def _reason(row: Setting | Secret, text: str) -> str:
     """Why a text will not do, or ""; never the text of a secret."""
@@ -230,10 +224,10 @@ def _invalid() -> Any:
 
 
 def _style() -> Any:
-    """No colours: reverse video and underline read the same on light and dark backgrounds."""
+    """No colours: bold reads the same on light and dark backgrounds, and without it nothing is lost."""
     from prompt_toolkit.styles import Style
 
-    return Style.from_dict({"bottom-toolbar": "noreverse", "validation-toolbar": "noreverse bold"})
+    return Style.from_dict({"validation-toolbar": "noreverse bold", "rprompt": "noreverse"})
 
 
 def _output() -> Any:

@@ -1,0 +1,64 @@
+"""The lock of a volume: one run writes at a time, and its holder is named to the loser."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from setup import folders
+from setup.errors import Busy, VolumeError
+
+LOCK = ".deployment-state.lock"
+
+
+def take(root: int, top: str) -> int:
+    """The descriptor that holds the lock; raises Busy when another run has it.
+
+    While it is held the lock file carries a line about the holder; at rest it is empty.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(LOCK, flags, 0o600, dir_fd=root)
+    except OSError as error:
+        raise folders.explained(root, top, LOCK, "opened", error) from None
+    try:
+        _require_ours(os.fstat(descriptor))
+        _lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    _name_holder(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n")
+    return descriptor
+
+
+def release(descriptor: int) -> None:
+    """Gives the lock back; its file stays, so that two runs never lock two different files."""
+    _name_holder(descriptor, "")
+    os.close(descriptor)
+
+
+def _require_ours(status: os.stat_result) -> None:
+    """The file is emptied and written in place: under a second name it would be somebody else's."""
+    folders.require_regular(LOCK, status)
+    if status.st_nlink != 1:
+        raise VolumeError(f"{LOCK} has other names (hard links): remove it and run the same command again")
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another run"
+        raise Busy(f"another run is working on this volume ({holder}): wait for it to end and run again") from None
+    except OSError as error:
+        raise VolumeError(
+            f"the volume cannot be locked ({folders.reason(error)}): use a local volume, or a network one with flock"
+        ) from None
+
+
+def _name_holder(descriptor: int, text: str) -> None:
+    """Says in the file who holds the lock; on a full disk it holds without."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
