@@ -78,7 +78,7 @@ def sso_url(v: Values) -> str:
 
 
 def redirect_uri(v: Values) -> str:
-    return str(v["AVATAR_API_URL"]) + "/login/sso/auth"
+    return str(v["AVATAR_API_URL"]).rstrip("/") + "/login/sso/auth"
 
 
 # --- mail ---------------------------------------------------------------------------------------

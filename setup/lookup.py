@@ -74,16 +74,15 @@ class Values:
 
     def _resolve(self, setting: Setting) -> Resolved | None:
         given = self._given.get(setting.key)
-        if given is not None:
-            try:
-                value = "" if setting.empty and not given.text.strip() else setting.kind.parse(given.text)
-            except ValueError as error:
-                self.invalid[setting.key] = (given, str(error))
+        if given is None:
+            default = setting.default(self) if callable(setting.default) else setting.default
+            if default is None:
+                self.missing.append(setting.key)
                 return None
-            return Resolved(value, given.source)
-        default = setting.default(self) if callable(setting.default) else setting.default
-        if default is None:
-            self.missing.append(setting.key)
+            given = Given(show(default), Source.DEFAULT)
+        try:
+            value = "" if setting.empty and not given.text.strip() else setting.kind.parse(given.text)
+        except ValueError as error:
+            self.invalid[setting.key] = (given, str(error))
             return None
-        text = show(default)
-        return Resolved(setting.kind.parse(text) if text or not setting.empty else "", Source.DEFAULT)
+        return Resolved(value, given.source)

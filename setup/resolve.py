@@ -79,7 +79,8 @@ def problem_text(row: Setting, said: Given, reason: str) -> str:
     """One sentence for a value that was refused, without credentials that stand in it."""
     shown = said.text if row.kind in (EMAIL, EMAILS) else without_credentials(said.text)
     example = f", as in {row.example}" if row.example and row.example not in reason else ""
-    return f"{row.key}={short(shown)} ({said.source.label}): {reason}{example}"
+    origin = f". {row.help}" if said.source is Source.DEFAULT else ""  # nobody typed it: say what it follows from
+    return f"{row.key}={short(shown)} ({said.source.label}): {reason}{example}{origin}"
 
 
 def missing_text(key: str) -> str:

@@ -94,7 +94,8 @@ def prompt_user_secrets(context: Context) -> Outcome:
             open_question = planned.origin in ("pending", "customary") or name in context.again
             if open_question and name not in context.accepted and vault.is_asked(SECRETS[name], values):
                 return answered(SECRETS[name], context.ask(SECRETS[name], planned.text), name in context.again)
-    secrets = _to_publish(context, lambda row: vault.is_operators(row, values))
+    # Those that show in `.env` are there already, unless this step is called alone.
+    secrets = _to_publish(context, lambda row: vault.is_operators(row, values) or bool(row.shown))
     return Outcome((context.targets.env,), secrets)
 
 

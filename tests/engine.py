@@ -48,6 +48,14 @@ def stand_ins() -> Mapping[str, str]:
     return {"nginx": settings["NGINX_IMAGE"], "postgres": settings["POSTGRES_IMAGE"]}
 
 
+@cache
+def echo_image() -> str:
+    """An image with a Python in it, whatever the stack's images are here: built from the stand-ins' layers."""
+    tag = "avatar-test-echo"
+    docker("build", "-q", "--target", "web", "-t", tag, ROOT / "tests" / "standins", timeout=900)
+    return tag
+
+
 def unique(kind: str) -> str:
     """A name that no other run of the tests uses."""
     return f"avatar-test-{kind}-{uuid.uuid4().hex[:10]}"
