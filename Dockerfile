@@ -90,6 +90,8 @@ COPY entrypoint.sh usr/local/bin/avatar-setup
 RUN find . -name __pycache__ -prune -exec rm -rf {} + \
  && python3 -m compileall -q --invalidation-mode unchecked-hash -s /app.d -p / \
         /app.d/opt/avatar-setup/lib /app.d/opt/avatar-setup/setup \
+ && PYTHONPATH=opt/avatar-setup:opt/avatar-setup/lib python3 -c \
+        "from setup.render import Renderer; Renderer('opt/avatar-setup/templates').bake()" \
  && chmod -R u=rwX,go=rX . && chmod 0755 usr/local/bin/avatar-setup \
  && find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 

@@ -18,6 +18,9 @@ def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be im
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
+    import gc
+
+    gc.disable()  # a run is short: looking for cycles costs more than the memory it would free
     from setup.cli import main as run
 
     return run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from setup.documents import Malformed, read_input
-from setup.errors import InputError
+from setup.errors import InputError, VolumeError
 from setup.files import Volume
 from setup.lookup import Values
 
@@ -34,7 +34,10 @@ def ca_bundle(volume: Volume, values: Values) -> bytes:
 def _read(volume: Volume, path: str) -> bytes:
     if path.startswith("/"):
         return read_input(path)
-    data = volume.read(path.removeprefix("./"))
+    try:
+        data = volume.read(path.removeprefix("./"))
+    except VolumeError as error:
+        raise Malformed(str(error)) from None
     if data is None:
         raise Malformed("there is no such file below the output directory")
     return data

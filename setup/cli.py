@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from setup import __version__, console
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.container import become_owner, require_mount
-from setup.errors import Interrupted, SetupError, UsageError
+from setup.errors import InputError, Interrupted, SetupError, UsageError
 from setup.secret_catalogue import SECRETS
 from setup.values import BOOLEAN
 
@@ -23,7 +22,7 @@ usage: avatar-setup [options]
 
   --output-dir DIR     where the deployment is written (in the image: /out)
   --config FILE        settings and secrets from a YAML file
-  --set KEY=VALUE      one setting; repeat it for more (docs/settings.md has them)
+  --set KEY=VALUE      one setting, as in docs/settings.md; repeat for more
   --preset NAME        default, dev-mode or airgapped
   --auth-type TYPE     email or username
   --non-interactive    ask nothing (so it is without a terminal)
@@ -32,11 +31,11 @@ usage: avatar-setup [options]
   --save-config        also write deployment-config.yaml, without secrets
   --reset              forget progress and answers; secrets and files stay
   --status             say how far the configuration is; exit 3 if incomplete
-  --json               answer in JSON    --quiet  only errors    --debug  tracebacks
-  --templates-dir DIR, --defaults-file FILE           other templates or defaults
+  --json, --quiet      answer in JSON; say only errors (--debug: where it was)
+  --templates-dir DIR, --defaults-file FILE    other templates or defaults
   --version, --help
 
-Every setting is also an environment variable, and KEY_FILE names a file with it.
+Every setting is also an environment variable; KEY_FILE names a file with it.
   docker run -it --rm -v /app/avatar:/out avatar-setup
   docker run --rm -v /app/avatar:/out -e PUBLIC_URL=avatar.example.com \\
     -e ENV_NAME=example-prod avatar-setup --preset airgapped
@@ -51,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose messages never repeat a value: it could be a secret."""
 
     def error(self, message: str) -> NoReturn:
-        masked = re.sub(r"'[^']*'", "'…'", message)
+        masked = message.replace('"', "'").partition("'")[0].rstrip()
         raise UsageError(f"{masked} (see --help)")
 
 
@@ -74,9 +73,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[])
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
-        names = [word.partition("=")[0] if word.startswith("-") else "a word without a flag" for word in unknown]
-        raise UsageError(f"unknown: {', '.join(names)} (see --help)")
+        raise UsageError(f"unknown: {', '.join(map(_flag_of, unknown))} (see --help)")
     return known
+
+
+def _flag_of(word: str) -> str:
+    """The part of a word that cannot be a value."""
+    if word.startswith("--"):
+        return word.partition("=")[0]
+    return word[:2] if word.startswith("-") else "a word without a flag"
 
 
 def caller_config(options: argparse.Namespace) -> dict[str, str]:
@@ -133,10 +138,8 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     become_owner(options.output_dir, environ)
     if options.status:
         return _status(configurator, options.json)
-    said = environ.get("NON_INTERACTIVE", "")
-    interactive = not (options.non_interactive or options.json or (said and BOOLEAN.parse(said)))
     configurator.run(
-        interactive=interactive,
+        interactive=not (options.non_interactive or options.json or _asked_not_to_ask(environ)),
         config_file=options.config,
         save_config=options.save_config,
         prompt_secrets=not options.no_prompt_secrets,
@@ -145,6 +148,14 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.json:
         _show_json(configurator.result)
     return 0
+
+
+def _asked_not_to_ask(environ: Mapping[str, str]) -> bool:
+    said = environ.get("NON_INTERACTIVE", "")
+    try:
+        return bool(said) and BOOLEAN.parse(said) is True
+    except ValueError as error:
+        raise InputError(f"NON_INTERACTIVE={said!r}: {error}") from None
 
 
 def _show_json(data: Mapping[str, Any]) -> None:

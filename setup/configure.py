@@ -54,6 +54,7 @@ class DeploymentConfigurator:
         self.quiet = False
         self.plain = False
         self.result: dict[str, Any] = {}
+        self._renderer = Renderer(self.templates_dir)
         self._preloaded: dict[str, bytes] = {}
         self._live: Session | None = None
         self._dialogue: Dialogue | None = None
@@ -86,12 +87,16 @@ class DeploymentConfigurator:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
             options = Options(dialogue.ask if dialogue else None, save_config, not prompt_secrets, reset)
             session = self._session(volume, inputs, options)
-            if not (dialogue or reset) and session.concerned(session.context())[0] is None:
-                self._conclude(session, "unchanged")
-                return
+            if not session.state.is_complete:
+                volume.check_writable()  # before a word about anything else
+            if not dialogue:
+                if session.concerned(session.context())[0] is None and not reset:
+                    self._conclude(session, "unchanged")
+                    return
+                session.to_publish(session.context_now().targets.all)  # refuses before anything is touched
             volume.check_writable()
             with volume.locked(FOLDERS):
-                self._live = self._session(volume, inputs, options)
+                self._live = self._session(volume, inputs, options, session)
                 try:
                     self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
                 finally:
@@ -124,7 +129,9 @@ class DeploymentConfigurator:
         path = os.fspath(config_file) if config_file else None
         return sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
 
-    def _session(self, volume: Volume, inputs: sources.Inputs, options: Options) -> Session:
+    def _session(
+        self, volume: Volume, inputs: sources.Inputs, options: Options, earlier: Session | None = None
+    ) -> Session:
         state = DeploymentState()
         if self.use_state:
             state = DeploymentState.load(volume)
@@ -134,10 +141,11 @@ class DeploymentConfigurator:
             volume=volume,
             state=state.forget() if options.reset else state,
             inputs=inputs,
-            renderer=Renderer(self.templates_dir),
-            basis=program_basis(self.templates_dir, PACKAGE),
+            renderer=self._renderer,
+            basis=earlier.basis if earlier else program_basis(self.templates_dir, PACKAGE),
             options=options,
             use_state=self.use_state,
+            earlier=earlier,
         )
 
     def _open_dialogue(self) -> Dialogue:
@@ -211,6 +219,7 @@ class DeploymentConfigurator:
             if dialogue:
                 dialogue.attach(session)
             yield session
+            session.save_state()
 
     def _keep_state(self, session: Session) -> None:
         data = session.volume.read(STATE)

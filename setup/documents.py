@@ -27,6 +27,8 @@ def read_input(path: str) -> bytes:
             os.close(descriptor)
     except OSError as error:
         raise Malformed(f"it cannot be read ({(error.strerror or 'error').lower()})") from None
+    except ValueError:
+        raise Malformed("its name holds a NUL character") from None
     if len(data) > LARGEST_FILE:
         raise Malformed("it is larger than 256 KiB")
     return data

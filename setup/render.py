@@ -9,7 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from setup.errors import SetupError
+from setup.errors import InputError, SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,11 +24,14 @@ class CannotCarry(SetupError):
     kind = "input"
 
 
-_ENV_BARE = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
-_NGINX_BARE = re.compile(r"[A-Za-z0-9_./:@%+,*\[\]-]+")
+_ENV_BARE = r"[A-Za-z0-9_./:@%+,-]+"
+_NGINX_BARE = r"[A-Za-z0-9_./:@%+,*\[\]-]+"
 _NGINX_LONGEST = 2000  # a parameter, backslashes doubled, fits nginx's buffer of 4096 bytes
-_KEY = re.compile(r"[A-Z][A-Z0-9_]*")
+_KEY = r"[A-Z][A-Z0-9_]*"
 _ENV_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+_COMPILED = "__pycache__"  # below the templates; never part of a digest
 
 
 def _is_control(char: str) -> bool:
@@ -41,7 +44,7 @@ def quote_env(value: object) -> str:
     Raises ValueError for what no quoting carries: control characters other than LF, CR and TAB.
     """
     text = _as_text(value)
-    if not text or _ENV_BARE.fullmatch(text):
+    if not text or re.fullmatch(_ENV_BARE, text):
         return text
     if not any(char in "'\\" or _is_control(char) for char in text):
         return f"'{text}'"
@@ -78,7 +81,7 @@ def quote_nginx(value: object) -> str:
         raise ValueError("it holds a character that an nginx configuration cannot carry")
     if len(text.encode()) > _NGINX_LONGEST:
         raise ValueError("it is longer than nginx takes")
-    if _NGINX_BARE.fullmatch(text):
+    if re.fullmatch(_NGINX_BARE, text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -99,7 +102,7 @@ def _as_text(value: object) -> str:
 
 def reference(key: str) -> str:
     """A quoted YAML scalar that Compose replaces by the value of `key` in `.env`."""
-    if not _KEY.fullmatch(key):
+    if not re.fullmatch(_KEY, key):
         raise ValueError(f"{key!r} is not the name of a variable")
     return f'"${{{key}}}"'
 
@@ -120,10 +123,14 @@ class Renderer:
         """The bytes of template `name`; raises CannotCarry where a value does not fit its reader."""
         if self._environment is None:
             self._environment = self._make_environment()
+        from jinja2 import TemplateError
+
         try:
             return self._environment.get_template(name).render(context).encode()
         except ValueError as error:
             raise CannotCarry(f"{name.removesuffix('.j2')}: {error}") from None
+        except TemplateError as error:
+            raise InputError(f"the template {self._directory}/{name} cannot be used: {error}") from None
 
     def static(self, name: str) -> bytes:
         """The bytes of a file that is copied as it is."""
@@ -139,11 +146,33 @@ class Renderer:
             found += [os.path.join(relative, name) for name in names]
         return tuple(sorted(found))
 
-    def _make_environment(self) -> Environment:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    def bake(self) -> None:
+        """Compiles every template into the cache below the templates; the image's build does so."""
+        os.makedirs(os.path.join(self._directory, _COMPILED), exist_ok=True)
+        environment = self._make_environment(keep=True)
+        for name in environment.list_templates(extensions=["j2"]):
+            environment.get_template(name)
 
+    def _make_environment(self, *, keep: bool = False) -> Environment:
+        """Jinja2 for our templates; what was baked is used as long as the source is the same."""
+        from jinja2 import BytecodeCache, Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+        from jinja2.bccache import Bucket
+
+        class Cache(FileSystemBytecodeCache):
+            """Written by `bake` alone, and found wherever the templates lie."""
+
+            def get_cache_key(self, name: str, filename: str | None = None) -> str:  # noqa: ARG002
+                return name
+
+            def dump_bytecode(self, bucket: Bucket) -> None:
+                if keep:
+                    super().dump_bytecode(bucket)
+
+        compiled = os.path.join(self._directory, _COMPILED)
+        cache: BytecodeCache | None = Cache(compiled, "%s.cache") if os.path.isdir(compiled) else None
         environment = Environment(  # noqa: S701 - nothing here is HTML; each target has its own filter
             loader=FileSystemLoader(self._directory),
+            bytecode_cache=cache,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,

@@ -44,6 +44,7 @@ class Session:
         basis: dict[str, str],
         options: Options,
         use_state: bool = True,
+        earlier: Session | None = None,
     ) -> None:
         self.volume = volume
         self.state = state
@@ -59,7 +60,9 @@ class Session:
         self.written: list[str] = []
         self.notes: list[str] = []
         self._context: Context | None = None
-        self._made: Targets | None = None
+        # A session before the lock was taken looked at the same things: what it rendered and minted holds.
+        self._made: Targets | None = earlier._made if earlier else None
+        self._minted: dict[str, str] = earlier._minted if earlier else {}
 
     def context(self) -> Context:
         """The deployment as it should be, from what was said and what stands on the volume.
@@ -78,7 +81,7 @@ class Session:
             nothing = Targets(self.renderer, resolution.values, {}, {})
             return Context(resolution, nothing, {}, accepted, ask=self.options.ask)
         self._raise_secret_conflicts(resolution, on_disk, given)
-        planned = vault.plan(resolution.values, on_disk, given)
+        planned = vault.plan(resolution.values, on_disk, given, self._minted)
         targets = self._targets(resolution, planned)
         save_config = self.options.save_config or CONFIG in self.state.files
         self._context = Context(
@@ -221,7 +224,8 @@ class Session:
             self.state.complete(step)
         if self.state.is_complete:
             self._conclude()
-        self.save_state()
+        if self.options.ask or not outcome.done or self.state.is_complete:
+            self.save_state()  # else the next step's announcement carries it: a crash between repeats a step
         self.written += [file.path for file in files] + [vault.path_of(secret.name) for secret in outcome.secrets]
         if outcome.secrets or not outcome.done:
             self._context = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup.lookup import Values
 from setup.model import Given, Secret, SecretFile
 from setup.secret_catalogue import DIRECTORY, SECRETS
-from setup.values import show
+from setup.values import TEXT, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ def canonical(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
         try:
             good[name] = Given(show(secret.kind.parse(said.text)), said.source)
         except ValueError as error:
-            reason = f"it must be {secret.kind.expects} (its value is not shown)" if secret.masked else str(error)
+            reason = _hiding(secret, error) if secret.masked else str(error)
             problems.append(f"{name.upper()} ({said.source.label}): {reason}")
     return good, problems
 
@@ -70,39 +70,52 @@ def misfilled(texts: Mapping[str, str]) -> list[str]:
     for name, text in texts.items():
         try:
             SECRETS[name].kind.parse(text.removesuffix("\n"))
-        except ValueError:
-            problems.append(f"{path_of(name)}: it must be {SECRETS[name].kind.expects} (its value is not shown)")
+        except ValueError as error:
+            problems.append(f"{path_of(name)}: {_hiding(SECRETS[name], error)}")
     return problems
 
 
+def _hiding(secret: Secret, error: ValueError) -> str:
+    """A reason without the text it is about; plain text's own reasons never quote it."""
+    reason = str(error) if secret.kind is TEXT else f"it must be {secret.kind.expects}"
+    return f"{reason} (its value is not shown)"
+
+
 def plan(
-    values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given], *, customary: bool = True
+    values: Values,
+    on_disk: Mapping[str, str | None],
+    given: Mapping[str, Given],
+    minted: dict[str, str] | None = None,
 ) -> dict[str, Planned]:
     """The plan of every secret that applies; a file that is not empty is never planned anew.
 
-    An unbound secret follows what was given. `customary` fills in the usual names for those that
-    nobody mentioned.
+    An unbound secret follows what was given. `minted` remembers what was generated, so that a second
+    plan before the first one is written has the same values.
     """
-    return {secret.name: _plan_one(secret, values, on_disk, given, customary) for secret in applicable(values)}
+    minted = {} if minted is None else minted
+    return {secret.name: _plan_one(secret, values, on_disk, given, minted) for secret in applicable(values)}
 
 
 def _plan_one(
-    secret: Secret, values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given], customary: bool
+    secret: Secret,
+    values: Values,
+    on_disk: Mapping[str, str | None],
+    given: Mapping[str, Given],
+    minted: dict[str, str],
 ) -> Planned:
     current, said = on_disk.get(secret.name), given.get(secret.name)
     if current:
-        follows = said is not None and not secret.bound and said.text != current.removesuffix("\n")
-        if said is not None and follows:
+        if said is not None and not secret.bound and said.text != current.removesuffix("\n"):
             return Planned(secret.name, said.text, "given", present=True, replaces=True)
         return Planned(secret.name, current, "kept", present=True)
     origin, text = "pending", ""
     if said:
         origin, text = "given", said.text
     elif is_operators(secret, values):
-        if secret.customary is not None and customary and not (secret.theirs and secret.theirs(values)):
+        if secret.customary is not None and not (secret.theirs and secret.theirs(values)):
             origin, text = "customary", secret.customary
     elif secret.generate:
-        origin, text = "generated", GENERATORS[secret.generate]()
+        origin, text = "generated", minted.setdefault(secret.name, GENERATORS[secret.generate]())
     return Planned(secret.name, text, origin, present=current is not None)
 
 

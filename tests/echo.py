@@ -23,7 +23,7 @@ class Echo(BaseHTTPRequestHandler):
         seen = {
             "service": self.server.name,
             "method": self.command,
-            "path": self.path,
+            "path": self.requestline.split()[1],  # self.path has its first slashes merged
             "headers": {key.lower(): value for key, value in self.headers.items()},
             "read": read,
         }

@@ -211,9 +211,7 @@ def test_nothing_is_kept_where_nothing_was(volume: Volume, out: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit(143), KeyboardInterrupt(), ValueError(), VolumeError("x")])
-def test_what_ends_early_under_the_lock_leaves_nothing_staged(
-    volume: Volume, out: Path, error: BaseException
-) -> None:
+def test_what_ends_early_under_the_lock_leaves_nothing_staged(volume: Volume, out: Path, error: BaseException) -> None:
     (out / ".env").write_text("old")
     with pytest.raises(type(error)), volume.locked(["", "nginx"]):
         volume.stage([File(".env", b"new", 0o600), File("nginx/nginx.conf", b"", 0o644)])
@@ -542,7 +540,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_torn(tmp_path: Path) -> None:
         'mount -t tmpfs -o size=80k,mode=0700 none "$1" && shift\n'
         '"$@"; code=$?\n'
         f'find . -name "*{STAGED}"; cat {STATE}\n'
-        "mount -o remount,size=8m . && cd . && \"$@\" >/dev/null; exit $((code * 10 + $?))"
+        'mount -o remount,size=8m . && cd . && "$@" >/dev/null; exit $((code * 10 + $?))'
     )
     script = script.replace("&& shift\n", '&& cd "$1" && shift\n')
     done = subprocess.run(

@@ -345,15 +345,22 @@ def _status(running: Nginx, path: str) -> int:
     return running.ask(path).status
 
 
+def _address(name: str) -> str:
+    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    return engine.docker("inspect", name, "-f", form).stdout.decode().strip()
+
+
 def test_nginx_starts_before_its_upstreams_and_finds_them_again_elsewhere(tmp_path):
     with engine.network() as alone, nginx(tmp_path, alone, {}) as running:
         assert _status(running, "/api/x") == 502
-        with upstreams(alone, "api=8000"):
+        with upstreams(alone, "api=8000") as first:
+            old = _address(first)
             engine.until("nginx finds the API", lambda: _status(running, "/api/x") == 200, 30)
         assert _status(running, "/api/x") in (502, 504)
         # Somebody else gets the address that the API had.
         filler = engine.container(engine.echo_image(), "sleep", "60", options=("--network", alone))
-        with filler, upstreams(alone, "api=8000"):
+        with filler, upstreams(alone, "api=8000") as second:
+            assert _address(second) != old
             engine.until("nginx finds the API at its new address", lambda: _status(running, "/api/x") == 200, 30)
 
 

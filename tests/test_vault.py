@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from deployments import MAIL, given, values
 
@@ -93,8 +91,6 @@ def test_a_generated_secret_is_made_where_nothing_stands(name, on_disk):
 def test_a_customary_value_is_taken_when_nothing_is_said(name):
     one = plan_of(name)
     assert (one.origin, one.file) == ("customary", SecretFile(name, SECRETS[name].customary))
-    without = vault.plan(values_with(name), {}, {}, customary=False)[name]
-    assert (without.origin, without.text) == ("pending", "")
 
 
 @pytest.mark.parametrize(
@@ -177,22 +173,26 @@ def test_generations_count_the_values_of_a_secret(text, replaces, made, announce
 # --- given and hand-filled texts ----------------------------------------------------------------
 
 MULTIPLE_LINES = "one\ntwo"
-BAD = {name: MULTIPLE_LINES for name in SECRETS} | {"storage_encryption_key": HIDDEN, "file_encryption_key": HIDDEN}
+BAD = dict.fromkeys(SECRETS, MULTIPLE_LINES) | {"storage_encryption_key": HIDDEN, "file_encryption_key": HIDDEN}
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
     good, (problem,) = vault.canonical(said(name, HIDDEN + BAD[name]))
     assert good == {}
-    assert problem.startswith(f"{name.upper()} (environment): it must ")
-    assert SECRETS[name].masked is False or HIDDEN not in problem
+    assert problem.startswith(f"{name.upper()} (environment): ")
+    assert HIDDEN not in problem or name == "admin_emails"
 
 
-@pytest.mark.parametrize("text", ["", " ", "\t", "\u00a0", "a\r", "a\x00b", "x" * 5000])
-def test_texts_that_no_secret_may_have(text):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "empty"), (" ", "blank"), ("\u00a0", "blank"), ("a\r", "U+000D"), ("a\x00b", "U+0000"), ("x" * 5000, "4096")],
+)
+def test_texts_that_no_secret_may_have(text, words):
     for name in ("db_password", "organization_name"):
         _, (problem,) = vault.canonical(said(name, text))
-        assert problem.startswith(f"{name.upper()} (environment): it must")
+        assert problem.startswith(f"{name.upper()} (environment): it must not")
+        assert words in problem
         assert len(problem) < 200
 
 
@@ -224,18 +224,12 @@ def test_a_plain_secret_that_will_not_do_may_be_shown():
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_hand_filled_secret_that_will_not_do_is_named_by_its_file(name):
     (problem,) = vault.misfilled({name: HIDDEN + BAD[name]})
-    assert problem.startswith(f".secrets/{name}: it must be ")
+    assert problem.startswith(f".secrets/{name}: it must ")
     assert HIDDEN not in problem
 
 
 def test_a_hand_filled_secret_may_end_with_a_newline():
     assert vault.misfilled({"db_name": "avatar\n", "admin_emails": "ada@example.com, b@c.de\n"}) == []
-
-
-def test_no_secret_in_a_representation_of_a_plan_that_is_shown():
-    """The problems and conflicts carry rows, not texts."""
-    found = vault.contradicted(values(), {"db_password": HIDDEN}, said("db_password", "x" + HIDDEN))
-    assert HIDDEN not in repr(found)
 
 
 def test_the_generators_are_named_by_the_rows():
@@ -244,4 +238,4 @@ def test_the_generators_are_named_by_the_rows():
 
 
 def test_the_path_of_a_secret():
-    assert [vault.path_of(name) for name in itertools.islice(SECRETS, 1)] == [".secrets/db_name"]
+    assert vault.path_of("db_name") == ".secrets/db_name"

@@ -27,10 +27,24 @@ class Echo(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     service = ""
 
-    def answer(self) -> None:
-        left = length = int(self.headers.get("Content-Length") or 0)
+    def skip(self, length: int) -> int:
+        left = length
         while left:
             left -= len(self.rfile.read(min(left, 1 << 20))) or left
+        return length
+
+    def skip_chunks(self) -> int:
+        total = 0
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            total += self.skip(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return total
+
+    def answer(self) -> None:
+        chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        length = self.skip_chunks() if chunked else self.skip(int(self.headers.get("Content-Length") or 0))
         body = json.dumps(
             {
                 "service": self.service,
