@@ -102,7 +102,9 @@ _ROWS = (
 
     S("TELEMETRY_ENABLED", TELEMETRY, "Send usage telemetry to Octopize",
       "Whether the API writes usage statistics to a bucket of Octopize's; off until you say yes.",
-      kinds.BOOLEAN, derived.telemetry, in_env=False, asked=True),
+      kinds.BOOLEAN, derived.telemetry, in_env=False, asked=True,
+      notice="If you say yes, the API sends statistics of its use to Octopize, into a bucket of theirs at "
+      "https://s3.fr-par.scw.cloud (Scaleway, France). If not, it sends none."),
     S("TELEMETRY_S3_ENDPOINT_URL", TELEMETRY, "Telemetry endpoint", "The object storage that takes telemetry.",
       kinds.HTTP_URL, "https://s3.fr-par.scw.cloud", when=derived.telemetry_on),
     S("TELEMETRY_S3_REGION", TELEMETRY, "Telemetry region", "The region of that storage.",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from setup import console, report, sources, vault
+from setup.container import command_again, host_path
 from setup.errors import VolumeError
 from setup.files import Volume
-from setup.model import File
 from setup.render import Renderer
 from setup.session import Options, Session, program_basis
-from setup.state_manager import STATE, STEP_NAMES, DeploymentState
+from setup.state_manager import STATE, STEP_NAMES, DeploymentState, keep_copy
 from setup.steps import FOLDERS, STEPS, generate_env_file
 
 if TYPE_CHECKING:
@@ -81,8 +80,7 @@ class DeploymentConfigurator:
         interactive = interactive and console.is_terminal()
         inputs = self._gather(config_file, auth_type)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
-        with contextlib.closing(Volume(self.output_dir)) as volume:
-            dialogue = self._open_dialogue() if interactive else None
+        with contextlib.closing(Volume(self.output_dir)) as volume, self._conversation(interactive) as dialogue:
             if dialogue:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
             options = Options(dialogue.ask if dialogue else None, save_config, not prompt_secrets, reset)
@@ -148,11 +146,20 @@ class DeploymentConfigurator:
             earlier=earlier,
         )
 
-    def _open_dialogue(self) -> Dialogue:
+    @contextlib.contextmanager
+    def _conversation(self, wanted: bool) -> Iterator[Dialogue | None]:
+        """Somebody to ask, for the time of a run; None where nobody is asked."""
+        if not wanted:
+            yield None
+            return
         from setup.dialogue import Dialogue
 
         self._dialogue = Dialogue(self.environ, plain=self.plain)
-        return self._dialogue
+        try:
+            with self._dialogue.open():
+                yield self._dialogue
+        finally:
+            self._dialogue = None
 
     def _run_steps(self, session: Session) -> bool:
         """Runs every step that has something to do; False when none had."""
@@ -168,7 +175,7 @@ class DeploymentConfigurator:
             self._keep_state(session)
         elif first is None:
             return False
-        for reason in reasons:
+        for reason in () if self._dialogue else reasons:  # the review has shown them
             self._say(f"Changed: {reason}")
         self.result["changed"] = reasons
         session.state.reopen(first or STEP_NAMES[0])
@@ -212,8 +219,8 @@ class DeploymentConfigurator:
             yield self._live
             return
         inputs = self._gather(None, auth_type)
-        with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked(FOLDERS):
-            dialogue = self._open_dialogue() if console.is_terminal() else None
+        asked = self._conversation(console.is_terminal())
+        with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked(FOLDERS), asked as dialogue:
             session = self._session(volume, inputs, Options(dialogue.ask if dialogue else None, False, skip_prompts))
             session.recover()
             if dialogue:
@@ -222,10 +229,8 @@ class DeploymentConfigurator:
             session.save_state()
 
     def _keep_state(self, session: Session) -> None:
-        data = session.volume.read(STATE)
-        if data is not None:
-            kept = f"{STATE}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-            session.volume.replace(File(kept, data, 0o600))
+        kept = keep_copy(session.volume)
+        if kept:
             self._say(f"Starting from scratch. The state so far is kept as {kept}; secrets and files stay.")
 
     def _conclude(self, session: Session, status: str) -> None:
@@ -240,12 +245,13 @@ class DeploymentConfigurator:
             "notes": [*session.notes, *session.volume.warnings],
         }
         console.warn(f"note: {note}" for note in self.result["notes"])
-        directory, owner = session.volume.path, (os.geteuid(), os.getegid())
+        path, owner = session.volume.path, (os.geteuid(), os.getegid())
+        place = report.Place(path, host_path(path, self.environ), command_again(path, self.environ))
         if status == "unchanged":
             self._say("Nothing to do: the configuration is complete and unchanged.")
-            self._say(*report.pending_lines(directory, pending))
+            self._say(*report.pending_lines(place, pending))
         else:
-            self._say(*report.last_message(directory, owner, session.written, pending, values))
+            self._say(*report.last_message(place, owner, session.written, pending, values))
 
     def _say(self, *lines: str) -> None:
         if not self.quiet:

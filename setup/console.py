@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+# What a terminal without UTF-8 shows instead.
+_SPELLED = {"✓": "[x]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}
+_SPELLING = "avatar-setup-spelling"
 
 
 def prepare() -> None:
@@ -17,9 +24,10 @@ def prepare() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    codecs.register_error(_SPELLING, _spelled)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=_SPELLING)
 
 
 def is_terminal() -> bool:
@@ -27,22 +35,40 @@ def is_terminal() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
 
 
+def printable(text: str) -> str:
+    """A text as this terminal shows it."""
+    return text.encode(sys.stdout.encoding, _SPELLING).decode(sys.stdout.encoding)
+
+
+def write(text: str) -> None:
+    """The beginning of a line, such as a question."""
+    _write(sys.stdout, text)
+
+
 def show(lines: Iterable[str]) -> None:
     """Results: they go to stdout."""
-    _write(sys.stdout, lines)
+    _write(sys.stdout, "".join(f"{line}\n" for line in lines))
 
 
 def warn(lines: Iterable[str]) -> None:
     """Messages about the run: they go to stderr."""
-    _write(sys.stderr, lines)
+    _write(sys.stderr, "".join(f"{line}\n" for line in lines))
 
 
-def _write(stream: TextIO | None, lines: Iterable[str]) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
     """Nobody may be listening, or no longer: the work goes on."""
     if stream is None:
         return
     try:
-        stream.write("".join(f"{line}\n" for line in lines))
+        stream.write(text)
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SPELLED.get(char, "?") for char in error.object[error.start : error.end]), error.end

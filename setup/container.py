@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from setup.errors import InputError, VolumeError
@@ -54,6 +55,53 @@ def become_owner(path: str, environ: Mapping[str, str]) -> None:
             f"{path} belongs to {status.st_uid}:{status.st_gid}, and this container may not become {uid}:{gid}: "
             f"start it with 'docker run --user {uid}:{gid} ...', or allow --cap-add SETUID --cap-add SETGID"
         ) from None
+
+
+def host_path(path: str, environ: Mapping[str, str]) -> str:
+    """The directory as the host knows it, "" where that cannot be told for certain.
+
+    The kernel names a mount's root within its file system. Docker itself mounts /etc/hostname from the
+    host's /var/lib/docker: a mount of the same file system, under that very path, lies there as named.
+    Inside the virtual machines of desktops, that host is not the operator's.
+    """
+    if not environ.get(IMAGE_FLAG):
+        return os.path.abspath(path)
+    if any(word in os.uname().release.lower() for word in ("linuxkit", "microsoft", "orbstack")):
+        return ""
+    mounts = _mounts()
+    (device, root), (engine, record) = (mounts.get(at, ("", "")) for at in (path, "/etc/hostname"))
+    return root if device and device == engine and record.startswith("/var/lib/docker/containers/") else ""
+
+
+def command_again(path: str, environ: Mapping[str, str]) -> str:
+    """What somebody on the host types to start this program for the same directory."""
+    import shlex
+
+    if environ.get(IMAGE_FLAG):
+        host = host_path(path, environ)
+        return f"docker run --rm -v {shlex.quote(host) if host else 'DIRECTORY'}:{path} avatar-setup"
+    if os.path.basename(sys.argv[0]) == "configure":
+        return f"configure --output-dir {shlex.quote(path)}"
+    python = sys.executable
+    if python.startswith(f"{os.getcwd()}/"):
+        python = os.path.relpath(python)
+    return f"{shlex.quote(python)} -m setup --output-dir {shlex.quote(path)}"
+
+
+def _mounts() -> dict[str, tuple[str, str]]:
+    """Mount point -> device and root of every mount of this container; the last one counts."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [line.split(" ") for line in file]
+    except OSError:
+        return {}
+    return {_unescaped(row[4]): (row[2], _unescaped(row[3])) for row in rows}
+
+
+def _unescaped(text: str) -> str:
+    """The kernel writes blank, tab, newline and backslash as three octal digits."""
+    head, *parts = text.split("\\")
+    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts)
 
 
 def _identity(name: str, text: str) -> int | None:

@@ -2,73 +2,125 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from setup import console, report, vault
+from setup import console, lines, report, terminal, vault
 from setup.catalogue import SETTINGS
 from setup.errors import NotComplete
-from setup.model import BACK, Secret, Setting
+from setup.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
+from setup.questions import NOTHING, WELCOME, Questions
 from setup.secret_catalogue import SECRETS
-from setup.steps import answered, step_of_setting
-from setup.wizard import Wizard
+from setup.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
+from setup.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from setup.session import Session
     from setup.state_manager import DeploymentState
 
-# Terminals that cannot move the cursor; prompt_toolkit would echo a password there.
+# Terminals that cannot move the cursor.
 _DUMB = ("", "dumb", "unknown")
+
+
+def _read_with_keys(field: Field) -> Reply:
+    from setup import wizard  # and with it prompt_toolkit
+
+    return wizard.read(field)
 
 
 class Dialogue:
     """Speaks with the operator; `ask` is what the steps ask their questions with."""
 
     def __init__(self, environ: Mapping[str, str], *, plain: bool) -> None:
-        self._wizard = Wizard(console.show, plain=plain or environ.get("TERM", "") in _DUMB)
+        self._plain = plain or environ.get("TERM", "").lower() in _DUMB
+        self._questions = Questions(lines.read if self._plain else _read_with_keys)
+        self._questions.describe = self._describe
+        self._questions.progress = self._progress
+        self._questions.refusal = self._refusal
         self._session: Session | None = None
-        self._wizard.describe = self._describe
-        self._wizard.progress = self._progress
-        self.ask = self._wizard.ask
+        if sys.stdin.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968"):
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+
+    def open(self) -> AbstractContextManager[None]:
+        """The terminal for the time of the conversation."""
+        return terminal.silent()
 
     def attach(self, session: Session) -> None:
         """From now on help and progress are those of this session."""
         self._session = session
 
+    def ask(self, row: Setting | Secret, default: str) -> str | None:
+        """The checked answer, None when the default was accepted or a secret was skipped, or BACK."""
+        while True:
+            answer = self._questions.ask(row, default)
+            if answer != BACK or (self._session and self._session.history):
+                return answer
+            console.show(["  There is no earlier question to go back to."])
+
     def greet(self, state: DeploymentState, reset: bool) -> bool:
         """Opens the conversation; True when the operator wants to start from scratch."""
+        back = BACK_WORD if self._plain else f"{BACK_WORD} or Shift-Tab"
+        keys = f"? explains a question, {back} goes back, Ctrl-C saves and leaves"
         if not state.exists or reset:
-            self._wizard.welcome()
+            console.show([*WELCOME, keys])
             return reset
         console.show(["", *report.existing_lines(state), ""])
-        choice = self._wizard.choose("Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: ", ("c", "r", "q"))
+        choice = self._questions.choose("Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: ", ("c", "r", "q"))
         if choice == "q":
             raise NotComplete("Nothing was changed. Run the same command to go on")
+        console.show(["", keys])
         return choice == "r"
 
     def review(self, session: Session) -> bool:
-        """Shows every setting and lets any be changed; True when one was."""
-        context = session.context()
-        keys = list(context.resolution.applying())
-        console.show(["", *report.review_lines(context.resolution, context.planned), ""])
+        """Shows every setting and lets any be changed; True when one was, so that the questions start over."""
         while True:
-            answer = self._wizard.line("Number or name to change, or Enter to go on: ", tuple(keys))
-            if not answer:
+            context = session.context()
+            step, reasons = session.concerned(context)
+            listed = report.reviewed(context.resolution, context.planned, session.state.accepted)
+            console.show(["", *report.review_lines(context.resolution, context.planned, listed, reasons), ""])
+            name = self._choose_entry(listed, "write" if step else "leave")
+            if not name:
                 return False
-            key = keys[int(answer) - 1] if answer.isdigit() and 0 < int(answer) <= len(keys) else answer.upper()
-            if key in keys:
-                break
-            console.show([f"  {answer!r} is neither a number from 1 to {len(keys)} nor a setting that is listed here"])
-        return self._change(session, SETTINGS[key])
+            if name in SECRETS:
+                self._change_secret(session, name)  # no question depends on it: back to the page
+            elif self._change(session, name):
+                return True
 
-    def _change(self, session: Session, row: Setting) -> bool:
-        answer = self._wizard.ask(row, report.shown(session.context().resolution, row.key))
-        if answer not in (None, BACK):
-            session.commit(step_of_setting(row.key), answered(row, answer))
-            session.state.reopen(step_of_setting(row.key))
-            session.history.clear()
+    def _choose_entry(self, listed: tuple[str, ...], otherwise: str) -> str:
+        def check(text: str) -> str:
+            known = _entry(text, listed) is not None
+            return "" if known else f"type a number from 1 to {len(listed)}, or a name that stands there"
+
+        question = f"Number or name to change, or Enter to {otherwise}: "
+        return _entry(self._questions.line(question, check, listed), listed) or ""
+
+    def _change(self, session: Session, key: str) -> bool:
+        row = SETTINGS[key]
+        answer = self._questions.ask(row, report.shown(session.context().resolution, key))
+        if answer is None or answer == BACK:
+            return False
+        session.commit(step_of_setting(key), answered(row, answer))
+        session.state.reopen(step_of_setting(key))
+        session.history.clear()
         return True
+
+    def _change_secret(self, session: Session, name: str) -> None:
+        row, resolution, one = SECRETS[name], session.context().resolution, session.context_now().planned[name]
+        if row.bound and one.present and one.text:
+            console.show([f"  {name} keeps its value: it is bound to {row.bound}."])
+            return
+        answer = self._questions.ask(row, one.text)
+        if answer is None or answer == BACK:
+            return
+        session.inputs.secrets[name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
+        file = session.context().planned[name].file
+        if file:
+            session.commit(prompt_user_secrets.__name__, Outcome(secrets=(file,), done=False))
+            session.state.reopen(step_of_secret(name, resolution))
+            session.history.clear()
 
     def summarise_secrets(self, session: Session) -> None:
         """What became of the secrets that only the operator knows."""
@@ -76,23 +128,32 @@ class Dialogue:
         values = context.resolution.values
         asked = [name for name in context.planned if vault.is_asked(SECRETS[name], values)]
         provided = [name for name in asked if context.planned[name].text]
-        lines = [f"  {'✓' if name in provided else '⊘'} {name}" for name in asked]
-        console.show(["", f"✓ {len(provided)}/{len(asked)} secrets provided", *lines])
+        told = [f"  {'✓' if name in provided else '⊘'} {name}" for name in asked]
+        console.show(["", f"✓ {len(provided)}/{len(asked)} secrets provided", *told])
+
+    def _refusal(self, row: Setting, text: str) -> str:
+        return self._session.refusal(row.key, text) if self._session else ""
 
     def _describe(self, row: Setting | Secret) -> list[str]:
         """The help of one question: what it is, where it ends up, where its present value is from."""
+        place = [f"{self._progress(row)}."] if self._plain else []
         if isinstance(row, Secret):
-            places = [vault.path_of(row.name), *(f"{key} in .env" for key in row.shown)]
-            bound = [f"Keeps its first value: it is bound to {row.bound}."] if row.bound else []
-            return [row.help, f"Ends up in {', '.join(places)}.", *bound, f"Takes {row.kind.expects}."]
-        lines = [row.help, f"Takes {row.kind.expects}."]
-        lines.append(f"Ends up in .env as {row.key}." if row.in_env else "Shapes the generated files.")
-        resolution = self._session.context().resolution if self._session else None
-        found = resolution.values.computed(row.key) if resolution else None
-        if resolution and found:
-            text = report.shown(resolution, row.key) or "(empty)"
-            lines.append(f"At present: {text}, from {found.source.label}.")
-        return lines
+            return place + self._describe_secret(row)
+        told = [row.help, f"Takes {row.kind.expects}."]
+        told.append(f"Ends up in .env as {row.key}." if row.in_env else f"Shapes the generated files ({row.key}).")
+        found = self._session.context_now().resolution.values.computed(row.key) if self._session else None
+        if found:
+            told.append(f"At present: {show(found.value) or '(empty)'}, from {found.source.label}.")
+            told += [f"{NOTHING} alone empties it."] if row.empty and show(found.value) else []
+        return place + told
+
+    def _describe_secret(self, row: Secret) -> list[str]:
+        places = [vault.path_of(row.name), *(f"{key} in .env" for key in row.shown)]
+        told = [row.help, f"Takes {row.kind.expects}.", f"Ends up in {', '.join(places)}."]
+        told += [f"Keeps its first value: it is bound to {row.bound}."] if row.bound else []
+        if self._session:
+            told.append(f"At present: {report.ORIGINS[self._session.context_now().planned[row.name].origin]}.")
+        return told
 
     def _progress(self, row: Setting | Secret) -> str:
         """Where this question stands among those of its section."""
@@ -106,3 +167,12 @@ class Dialogue:
         keys = [key for key, other in SETTINGS.items() if other.asked and other.group == row.group]
         keys = [key for key in keys if values.can_apply(key)]
         return f"{row.group} · {keys.index(row.key) + 1} of {len(keys)}" if row.key in keys else ""
+
+
+def _entry(text: str, listed: tuple[str, ...]) -> str | None:
+    """The listed name that a number or a name in any case means, "" for no text."""
+    text = text.strip()
+    if text.isascii() and text.isdigit() and 0 < int(text[:4]) <= len(listed):
+        return listed[int(text[:4]) - 1]
+    return text and next((name for name in listed if name.lower() == text.lower()), None)
+

@@ -83,6 +83,7 @@ class Volume:
         """
         descriptor = lock.take(self._root, self.path)
         try:
+            lock.sign(descriptor)
             self.sweep(places)
             yield
         except BaseException:

@@ -13,10 +13,7 @@ LOCK = ".deployment-state.lock"
 
 
 def take(root: int, top: str) -> int:
-    """The descriptor that holds the lock; raises Busy when another run has it.
-
-    While it is held the lock file carries a line about the holder; at rest it is empty.
-    """
+    """The descriptor that holds the lock; raises Busy when another run has it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(LOCK, flags, 0o600, dir_fd=root)
@@ -28,13 +25,17 @@ def take(root: int, top: str) -> int:
     except BaseException:
         os.close(descriptor)
         raise
-    _name_holder(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n")
     return descriptor
+
+
+def sign(descriptor: int) -> None:
+    """Says in the lock file who holds it; at rest it is empty. On a full disk the lock holds without."""
+    _write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n")
 
 
 def release(descriptor: int) -> None:
     """Gives the lock back; its file stays, so that two runs never lock two different files."""
-    _name_holder(descriptor, "")
+    _write(descriptor, "")
     os.close(descriptor)
 
 
@@ -57,8 +58,7 @@ def _lock(descriptor: int) -> None:
         ) from None
 
 
-def _name_holder(descriptor: int, text: str) -> None:
-    """Says in the file who holds the lock; on a full disk it holds without."""
+def _write(descriptor: int, text: str) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 BACK = "\x00back"  # the answer that asks for the previous question; no kind of value takes it
 
+# What asks for help and for the previous question when it is typed alone; no kind of value wants these.
+HELP_WORD, BACK_WORD = "?", "<"
+
 
 class Source(IntEnum):
     """Where a value came from; a higher source outranks a lower one."""
@@ -118,6 +121,28 @@ class SecretFile(NamedTuple):
     name: str
     text: str
     replace: bool = False
+
+
+class Field(NamedTuple):
+    """One line to be read from a terminal: `check` gives the reason why a text will not do, or "".
+
+    `words` complete it. A `guided` one takes HELP_WORD and BACK_WORD, and shows its `progress` where there is room.
+    """
+
+    question: str
+    check: Callable[[str], str]
+    words: tuple[str, ...] = ()
+    masked: bool = False
+    guided: bool = False
+    progress: str = ""
+
+
+class Reply(NamedTuple):
+    """What was read; `pasted` when it was not typed, `more` when further lines came with it and were dropped."""
+
+    text: str
+    pasted: bool = False
+    more: bool = False
 
 
 class Outcome(NamedTuple):

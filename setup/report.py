@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import vault
 from setup.catalogue import SETTINGS
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 _MARKS = {COMPLETED: "✓", IN_PROGRESS: "◐"}
 _NOT_STARTED_MARK = "○"
+# Where a secret's value is from, or will be; never the value.
+ORIGINS = {
+    "kept": "on the volume",
+    "given": "given beforehand",
+    "generated": "to be generated",
+    "customary": "the customary one",
+    "pending": "not given yet",
+}
 TITLE = "Deployment Configuration Status"
 
 
@@ -61,14 +69,33 @@ def shown(resolution: Resolution, key: str) -> str:
     return show(found.value) if found else ""
 
 
-def review_lines(resolution: Resolution, planned: Mapping[str, vault.Planned]) -> list[str]:
-    """Every setting with its value and source, numbered, and the secrets that were given, masked."""
-    lines = heading("Review")
-    for number, (key, found) in enumerate(resolution.applying().items(), start=1):
-        text = show(found.value) or "(empty)"
-        lines.append(f"{number:3} {key} = {text}  ({found.source.label})")
-    given = [name for name, one in planned.items() if one.origin in ("given", "kept")]
-    return lines + [f"    {vault.path_of(name)} = ******" for name in given]
+def reviewed(
+    resolution: Resolution, planned: Mapping[str, vault.Planned], accepted: Iterable[str]
+) -> tuple[str, ...]:
+    """What the review page lists: every setting that applies, and the secrets that were given or left for later."""
+    settled = ("given", "kept")
+    names = [name for name, one in planned.items() if one.origin in settled or name in accepted]
+    return (*resolution.applying(), *names)
+
+
+def review_lines(
+    resolution: Resolution, planned: Mapping[str, vault.Planned], listed: Iterable[str], reasons: Iterable[str]
+) -> list[str]:
+    """The review page: each entry with its number, value and source, secrets masked; and what would change."""
+    lines, section = heading("Review"), ""
+    for number, key in enumerate(listed, start=1):
+        group = SETTINGS[key].group if key in SETTINGS else "Secrets"
+        if group != section:
+            lines += ["", f"--- {group} ---"]
+        section = group
+        if key in SETTINGS:
+            found = resolution.values.resolved(key)
+            lines.append(f"{number:3} {key} = {show(found.value) or '(empty)'}  ({found.source.label})")
+        else:
+            masked = "******" if planned[key].text else "(empty)"
+            lines.append(f"{number:3} {key} = {masked}  ({ORIGINS[planned[key].origin]})")
+    changed = [f"Changed: {reason}" for reason in reasons]
+    return lines + (["", *changed] if changed else [])
 
 
 def status_data(
@@ -101,48 +128,70 @@ def _file_state(known: str, data: bytes | None) -> str:
     return "unmodified" if digest(data) == known else "edited"
 
 
+class Place(NamedTuple):
+    """Where the deployment lies: as this program calls it, as the host does ("" if unknown), and how to run again."""
+
+    directory: str
+    host: str
+    command: str
+
+    @property
+    def name(self) -> str:
+        return self.host or self.directory
+
+    @property
+    def words(self) -> str:
+        return self.host or f"the directory that is mounted at {self.directory}"
+
+    def path(self, name: str) -> str:
+        """A file of the deployment, for somebody on the host."""
+        return f"{self.host}/{name}" if self.host else name
+
+
 def last_message(
-    directory: str,
+    place: Place,
     owner: tuple[int, int],
     written: list[str],
     pending: list[Secret],
     values: Values,
 ) -> list[str]:
     """What was written, what is still to be filled in, and what to type next on the host."""
-    lines = ["", *heading("Configuration complete"), *_written(directory, owner, written)]
-    lines += pending_lines(directory, pending)
-    lines += ["", *_next_commands(directory, owner, values)]
+    lines = ["", *heading("Configuration complete"), *_written(place, owner, written)]
+    lines += pending_lines(place, pending)
+    lines += ["", "Its status, at any time:", f"  {place.command} --status"]
+    lines += ["", *_next_commands(place, owner, values)]
     return lines
 
 
-def pending_lines(directory: str, pending: list[Secret]) -> list[str]:
+def pending_lines(place: Place, pending: list[Secret]) -> list[str]:
     """Which secrets are still to be filled in, where, and how."""
     if not pending:
         return []
     import shlex
 
+    where = "" if place.host else f" in {place.words}"
     return [
         "",
-        f"Pending: {len(pending)} value(s) that only you know. Put each into its file, as in",
-        f"  printf %s 'VALUE' > {shlex.quote(f'{directory}/{vault.path_of(pending[0].name)}')}",
-        *(f"  {directory}/{vault.path_of(secret.name)}  ({secret.question})" for secret in pending),
+        f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}, as in",
+        f"  printf %s 'VALUE' > {shlex.quote(place.path(vault.path_of(pending[0].name)))}",
+        *(f"  {place.path(vault.path_of(secret.name))}  ({secret.question})" for secret in pending),
         "then run avatar-setup again, so that the files that depend on them follow.",
     ]
 
 
-def _written(directory: str, owner: tuple[int, int], written: list[str]) -> list[str]:
+def _written(place: Place, owner: tuple[int, int], written: list[str]) -> list[str]:
     secrets = [path for path in written if path.startswith(".secrets/")]
     files = sorted({path for path in written if path not in secrets})
-    lines = [f"Written to {directory} (owner {owner[0]}:{owner[1]}):", *(f"  {path}" for path in files)]
+    lines = [f"Written to {place.name} (owner {owner[0]}:{owner[1]}):", *(f"  {path}" for path in files)]
     if secrets:
         lines.append(f"  .secrets/ ({len(set(secrets))} files)")
     return lines
 
 
-def _next_commands(directory: str, owner: tuple[int, int], values: Values) -> list[str]:
+def _next_commands(place: Place, owner: tuple[int, int], values: Values) -> list[str]:
     sudo = "sudo " if owner[0] == 0 else ""
     registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
-    lines = [f"Next, on the host, in the directory that is mounted at {directory}:"]
+    lines = [f"Next, on the host, in {place.words}:"]
     if values.applies("NGINX_SSL_CERTIFICATE_PATH"):
         chain, key = values["NGINX_SSL_CERTIFICATE_PATH"], values["NGINX_SSL_CERTIFICATE_KEY_PATH"]
         lines.append(f"  # the certificate chain belongs at {chain}, its key at {key}")

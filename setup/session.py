@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup import vault
 from setup.authorities import ca_bundle
 from setup.config_file import CONFIG
-from setup.errors import DecisionNeeded, InputError, VolumeError
+from setup.errors import DecisionNeeded, InputError, SetupError, VolumeError
 from setup.files import Staged, Volume
 from setup.model import File, Given, Outcome, SecretFile, Source
 from setup.render import Renderer
@@ -56,7 +56,7 @@ class Session:
         self.answered: dict[str, Given] = {}
         self.answers_before = dict(state.answers)
         self.history: list[str] = []  # the questions of this run that one can go back to
-        self.again: set[str] = set()  # the secrets among them that are to be asked once more
+        self.was_complete = state.is_complete
         self.written: list[str] = []
         self.notes: list[str] = []
         self._context: Context | None = None
@@ -79,7 +79,7 @@ class Session:
         self._raise_problems(resolution, problems + vault.misfilled(filled))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, resolution.values, {}, {})
-            return Context(resolution, nothing, {}, accepted, ask=self.options.ask)
+            return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
         self._raise_secret_conflicts(resolution, on_disk, given)
         planned = vault.plan(resolution.values, on_disk, given, self._minted)
         targets = self._targets(resolution, planned)
@@ -89,7 +89,7 @@ class Session:
             targets,
             planned,
             accepted,
-            frozenset(self.again),
+            frozenset(self.state.again),
             self.options.ask,
             not self.options.skip_prompts,
             save_config,
@@ -104,6 +104,20 @@ class Session:
         """The settings of this deployment, from all layers and the saved answers."""
         layers = [*self.inputs.layers, self.answered]
         return resolve(layers, self.inputs.presets, self.state.answers, secrets)
+
+    def refusal(self, key: str, text: str) -> str:
+        """Why this answer does not go together with everything else, or ""."""
+        before = self.answered, self._context, self._made
+        self.answered = self.answered | {key: Given(text, Source.ANSWER)}
+        try:
+            context = self.context()
+            if not context.resolution.missing:
+                _ = context.targets.all  # a value that a file cannot carry is refused here
+        except SetupError as error:
+            return "; ".join(error.problems)
+        finally:
+            self.answered, self._context, self._made = before
+        return ""
 
     def read_secrets(self) -> dict[str, str | None]:
         """Each secret's text on the volume, "" for an empty file, None where there is none."""
@@ -172,7 +186,7 @@ class Session:
                 found.append(step_of_secret(name, context.resolution))
                 reasons.append(f"the secret {name} " + ("gets a value" if one.file else "was filled in"))
         steps = [step for step in found if step]
-        return (min(steps, key=STEP_NAMES.index) if steps else None), (reasons if state.is_complete else [])
+        return (min(steps, key=STEP_NAMES.index) if steps else None), (reasons if self.was_complete else [])
 
     def _concerned_files(self, context: Context, reasons: list[str]) -> list[str]:
         found = []
@@ -255,23 +269,23 @@ class Session:
         if outcome.answers is not None:
             self.answered |= {key: said for key, said in outcome.answers.items() if said.source is Source.ANSWER}
             self.state.answers |= outcome.answers
-        self.state.accepted += [key for key in outcome.accepted if key not in self.state.accepted]
+        settled = {*self.state.accepted, *self.state.again}  # Enter at one of `again` keeps what was there
+        self.state.accepted += [key for key in outcome.accepted if key not in settled]
         if not outcome.done:
             asked = [*(outcome.answers or ()), *outcome.accepted, *(secret.name for secret in outcome.secrets)]
-            self.again.difference_update(asked)
+            self.state.again = [key for key in self.state.again if key not in asked]
             self.history += asked
 
     def go_back(self) -> None:
-        """Forgets the answer to the last question of this run, so that it is asked again."""
+        """Opens the last question of this run again; its answer stays, as the default, until another is given."""
         if not self.history:
             return
         key = self.history.pop()
-        self.state.accepted = [name for name in self.state.accepted if name != key]
-        self.answered.pop(key, None)
-        self.state.answers.pop(key, None)
-        if key in SECRETS:
-            self.again.add(key)
+        if key in self.state.accepted:
+            self.state.accepted.remove(key)
         else:
+            self.state.again.append(key)
+        if key not in SECRETS:
             self.state.reopen(step_of_setting(key))
         self._context = None
         self.save_state()
@@ -282,6 +296,7 @@ class Session:
         paths = {file.path for file in context.targets.all} | ({CONFIG} if context.save_config else set())
         self.state.files = {path: known for path, known in self.state.files.items() if path in paths}
         self.state.basis = dict(self.basis)
+        self.state.again = []  # what is left there no longer applies
 
     def recover(self) -> None:
         """Takes over what an interrupted run had announced and published."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from setup.catalogue import SETTINGS
@@ -38,13 +39,15 @@ class DeploymentState:
 
     `files` are hashes of what was written, `announced` of what is about to be; `secrets` counts how
     often each secret got a value; `accepted` names the questions whose default was taken, so that a
-    resume asks the next one and the default still moves; `basis` holds digests of what rendering depends on.
+    resume asks the next one and the default still moves; `again` those somebody went back to, whose answers
+    stay until another is given; `basis` holds digests of what rendering depends on.
     """
 
     def __init__(self) -> None:
         self.steps = dict.fromkeys(STEP_NAMES, NOT_STARTED)
         self.answers: dict[str, Given] = {}
         self.accepted: list[str] = []
+        self.again: list[str] = []
         self.files: dict[str, str] = {}
         self.announced: dict[str, str] = {}
         self.secrets: dict[str, int] = {}
@@ -115,6 +118,23 @@ class DeploymentState:
         return fresh
 
 
+def keep_copy(volume: Volume) -> str:
+    """Keeps a dated copy of the state on the volume and returns its name, or "" where there is none.
+
+    No earlier copy is overwritten: after a crash the state of before would be in it.
+    """
+    data = volume.read(STATE)
+    if data is None:
+        return ""
+    name = dated = f"{STATE}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    number = 1
+    while volume.read(name) not in (None, data):
+        number += 1
+        name = f"{dated}-{number}"
+    volume.replace(File(name, data, 0o600))
+    return name
+
+
 def _to_yaml(state: DeploymentState) -> bytes:
     import yaml
 
@@ -128,6 +148,8 @@ def _to_yaml(state: DeploymentState) -> bytes:
         "secrets": dict(sorted(state.secrets.items())),
         "basis": dict(state.basis),
     }
+    if state.again:
+        document["again"] = list(state.again)
     if state.announced or state.announced_secrets:
         document["announced"] = {"files": state.announced, "secrets": state.announced_secrets}
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -147,7 +169,7 @@ def _from_document(document: Any, whole: bool) -> DeploymentState:
     state = DeploymentState()
     state.steps = _steps(_mapping(document, "steps"))
     state.answers = {key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()}
-    state.accepted = _names(document, "accepted")
+    state.accepted, state.again = _names(document, "accepted"), _names(document, "again")
     state.files = _texts(document, "files")
     state.announced = _texts(announced, "files")
     state.secrets = _counts(document, "secrets")
@@ -160,7 +182,8 @@ def _from_document(document: Any, whole: bool) -> DeploymentState:
 
 def _refuse_unknown_names(state: DeploymentState) -> None:
     """Neither a slip of the pen nor the answer to a newer release's question is dropped in silence."""
-    unknown = {*(state.answers.keys() - SETTINGS), *(set(state.accepted) - SETTINGS.keys() - SECRETS.keys())}
+    named = {*state.accepted, *state.again}
+    unknown = {*(state.answers.keys() - SETTINGS), *(named - SETTINGS.keys() - SECRETS.keys())}
     unknown |= (state.secrets.keys() | state.announced_secrets.keys()) - SECRETS.keys()
     if unknown:
         raise Malformed(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or run the newer one")

@@ -23,7 +23,7 @@ class Context(NamedTuple):
     """All that a step may know; without `ask` nobody can be asked.
 
     `ask(row, default)` gives the checked answer, None when the default (or nothing) was accepted, or BACK.
-    `accepted` are the questions that are settled, `again` the secrets that are to be asked once more.
+    `accepted` are the questions that are settled, `again` those that are to be asked once more.
     """
 
     resolution: Resolution
@@ -51,7 +51,8 @@ def _collect(context: Context, rows: list[Setting]) -> Outcome:
     values = context.resolution.values
     if context.ask:
         for row in rows:
-            if row.asked and row.key not in context.accepted and not values.given(row.key) and row.when(values):
+            open_question = row.asked and row.key not in context.accepted and not values.given(row.key)
+            if (open_question or row.key in context.again) and row.when(values):
                 default = "" if row.key in context.resolution.missing else show(values[row.key])
                 return answered(row, context.ask(row, default))
     said = {row.key: context.resolution.answers[row.key] for row in rows if row.key in context.resolution.answers}

@@ -22,7 +22,6 @@ NGINX = "nginx/nginx.conf"
 CA_BUNDLE = "tls/ca-bundle.crt"
 COMPOSE = "docker-compose.yml"
 AUTHENTIK = "authentik"
-
 BLUEPRINT = "octopize-avatar-blueprint.yaml"
 
 # Where the stack's containers expect what lies below `authentik/`; both of Authentik's mount it, and the
@@ -37,7 +36,8 @@ _API_SERVICES = SECRETS["db_name"].services
 
 # What the API services do not get of `.env`, besides the group of images.
 _NOT_FOR_API = ("DB_VOLUME", "SEAWEEDFS_VOLUME", "AVATAR_SEAWEEDFS_LOG_VERBOSITY", "AVATAR_DOMAIN")
-_NOT_FOR_API_PREFIXES = ("AUTHENTIK_BOOTSTRAP_", "AVATAR_AUTHENTIK_BLUEPRINT_")
+_BLUEPRINT_PREFIX = "AVATAR_AUTHENTIK_BLUEPRINT_"
+_NOT_FOR_API_PREFIXES = ("AUTHENTIK_BOOTSTRAP_", _BLUEPRINT_PREFIX)
 
 
 class Targets:
@@ -79,9 +79,25 @@ class Targets:
 
     @cached_property
     def authentik(self) -> tuple[File, ...]:
-        """The blueprint and the branding, copied as they are."""
+        """The blueprint and the branding, copied as they are but for a last line of the blueprint."""
         names = self._renderer.static_names(AUTHENTIK)
-        return tuple(File(name, self._renderer.static(name), 0o644) for name in names)
+        files = {name: self._renderer.static(name) for name in names}
+        files[f"{AUTHENTIK}/{BLUEPRINT}"] += self._blueprint_digest()
+        return tuple(File(name, data, 0o644) for name, data in files.items())
+
+    def _blueprint_digest(self) -> bytes:
+        """A comment that changes with what the blueprint reads from its environment.
+
+        Authentik applies a blueprint again when the file's hash changes, not when a variable does.
+        """
+        secret_keys = {key: name for name, secret in SECRETS.items() for key in secret.shown}
+        read = [f"BASE={derived.base_url(self._values)}"]
+        for key, text in self.env_values().items():
+            if key.startswith(_BLUEPRINT_PREFIX):
+                name = secret_keys.get(key)
+                read.append(f"{key}={self._generations.get(name, 0) if name else text}")
+        digest = hashlib.sha256("\n".join(read).encode()).hexdigest()[:16]
+        return f"\n# Changes with the values it reads, so that Authentik applies it again: {digest}\n".encode()
 
     @cached_property
     def compose(self) -> File:

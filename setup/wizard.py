@@ -1,241 +1,189 @@
-"""Questions to somebody at a terminal; the only importer of prompt_toolkit.
+"""One line from somebody at a terminal that can move its cursor; the only importer of prompt_toolkit.
 
-Every question derives from its row of the catalogue. A terminal that cannot do more, or `--plain`,
-gets the same questions line by line and without control sequences (`lines`).
+It is imported when the first question is asked. A terminal that cannot do more, or `--plain`, is read
+by `lines` instead.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import termios
 from typing import TYPE_CHECKING, Any
 
-from setup.errors import Interrupted
-from setup.lines import read_line
-from setup.model import BACK, Secret, Setting
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.filters import Condition, is_done
+from prompt_toolkit.history import DummyHistory
+from prompt_toolkit.input.typeahead import get_typeahead
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding.key_processor import KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout import ConditionalContainer, Float, FloatContainer, HSplit, Layout, Window
+from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
+from prompt_toolkit.layout.processors import BeforeInput, PasswordProcessor
+from prompt_toolkit.output import ColorDepth, create_output
+
+from setup import console, terminal
+from setup.model import BACK_WORD, HELP_WORD, Field, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
+    from prompt_toolkit.input import Input
+    from prompt_toolkit.output import Output
 
-WELCOME = (
-    "",
-    "Avatar Deployment Configuration",
-    "================================",
-    "Press Enter to accept default values shown in [brackets]",
-)
-SECRETS_INTRODUCTION = (
-    "",
-    "User-Provided Secrets",
-    "======================",
-    "You can provide these values now or skip and fill them in manually later.",
-    "Press Enter to skip a value.",
-    "",
-)
 SEVERAL_LINES = "this is more than one line: give one line"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Wizard:
-    """Asks one question after another; `show` prints lines above them, `source` tells where a value is from."""
-
-    def __init__(self, show: Callable[[list[str]], None], *, plain: bool) -> None:
-        self._show = show
-        self._plain = plain
-        self._group = ""
-        self._typed = True
-        self.describe: Callable[[Setting | Secret], list[str]] = lambda row: [row.help]
-        self.progress: Callable[[Setting | Secret], str] = lambda _row: ""
-
-    def welcome(self) -> None:
-        """The opening of a first session."""
-        back = "<" if self._plain else "Shift-Tab"
-        self._show([*WELCOME, f"? explains a question, {back} goes back, Ctrl-C saves and leaves"])
-
-    def ask(self, row: Setting | Secret, default: str) -> str | None:
-        """The checked answer, None when the default was accepted or a secret was skipped, or BACK."""
-        self._open_section(row)
-        return self._ask_secret(row, default) if isinstance(row, Secret) else self._ask_setting(row, default)
-
-    def choose(self, question: str, answers: tuple[str, ...]) -> str:
-        """One of a few words, asked again until it is one."""
-        while True:
-            answer = self._read(question, words=answers).strip()
-            if answer.lower() in answers:
-                return answer.lower()
-
-    def line(self, question: str, words: tuple[str, ...] = ()) -> str:
-        """Any line."""
-        return self._read(question, words=words).strip()
-
-    def _open_section(self, row: Setting | Secret) -> None:
-        group = row.group if isinstance(row, Setting) else "User-Provided Secrets"
-        if group == self._group:
-            return
-        self._group = group
-        self._show(["", f"--- {group} ---"] if isinstance(row, Setting) else list(SECRETS_INTRODUCTION))
-        if isinstance(row, Setting) and row.notice:
-            self._show([row.notice])
-
-    def _ask_setting(self, row: Setting, default: str) -> str | None:
-        shown = f" [{default}]" if default else ""
-        optional = bool(default) or row.empty
-
-        def check(text: str) -> str:
-            if not text.strip():
-                return "" if optional else f"a value is needed (e.g., {row.example})"
-            return _reason(row, text)
-
-        answer = self._read(f"{row.question}{shown}: ", check, row, row.kind.choices)
-        return answer if answer == BACK or answer.strip() else None
-
-    def _ask_secret(self, row: Secret, default: str) -> str | None:
-        shown = f" [{default}]" if default else ""
-
-        def check(text: str) -> str:
-            return _reason(row, text) if text.strip() else ""
-
-        while True:
-            answer = self._read(f"{row.question}{shown}: ", check, row)
-            if answer == BACK:
-                return BACK
-            if not answer.strip():
-                self._show([f"✓ Saved {row.name}" if default else "  ⊘ Skipped - will need to be filled manually"])
-                return None
-            if row.masked and self._typed and self._read(f"{row.question}, again: ", row=row) != answer:
-                self._show(["  the two differ; once more"])
-                continue
-            self._show([f"✓ Saved {row.name}"])
-            return answer
-
-    def _read(
-        self,
-        question: str,
-        check: Callable[[str], str] = lambda _text: "",
-        row: Setting | Secret | None = None,
-        words: tuple[str, ...] = (),
-    ) -> str:
-        masked = isinstance(row, Secret) and row.masked
-        try:
-            if self._plain:
-                self._typed = True
-                return read_line(question, check, self.describe(row) if row else [], masked=masked)
-            return self._prompt(question, check, row, words, masked)
-        except (EOFError, KeyboardInterrupt):
-            raise Interrupted("Progress saved. Run the same command to go on") from None
-
-    def _prompt(
-        self,
-        question: str,
-        check: Callable[[str], str],
-        row: Setting | Secret | None,
-        words: tuple[str, ...],
-        masked: bool,
-    ) -> str:
-        from prompt_toolkit import PromptSession
-        from prompt_toolkit.completion import WordCompleter
-        from prompt_toolkit.history import DummyHistory
-        from prompt_toolkit.input.typeahead import clear_typeahead
-
-        session: PromptSession[str] = PromptSession(history=DummyHistory(), output=_output())
-        self._typed = True
-        answer = session.prompt(
-            question,
-            is_password=masked,
-            validator=_validator(check),
-            validate_while_typing=False,
-            completer=WordCompleter(list(words)) if words else None,
-            complete_while_typing=False,
-            key_bindings=self._keys(row, masked),
-            rprompt=self.progress(row) if row else None,
-            style=_style(),
-            enable_history_search=False,
-        )
-        clear_typeahead(session.app.input)  # what was pasted behind the answer belongs to no question
-        return answer
-
-    def _keys(self, row: Setting | Secret | None, masked: bool) -> Any:
-        """Back, help, and a paste that is refused when it is more than one line."""
-        from prompt_toolkit.application import run_in_terminal
-        from prompt_toolkit.filters import Condition
-        from prompt_toolkit.key_binding import KeyBindings
-        from prompt_toolkit.keys import Keys
-        from prompt_toolkit.validation import ValidationError
-
-        keys = KeyBindings()
-
-        def help_wanted(_event: Any) -> None:
-            if row:
-                run_in_terminal(lambda: self._show(["", *self.describe(row), ""]))
-
-        def is_empty() -> bool:
-            from prompt_toolkit.application.current import get_app
-
-            return not masked and not get_app().current_buffer.text
-
-        keys.add("f1")(help_wanted)
-        keys.add("?", filter=Condition(is_empty))(help_wanted)
-
-        @keys.add("s-tab")
-        @keys.add("c-b")
-        def _back(event: Any) -> None:
-            if row:
-                event.app.exit(result=BACK)
-
-        @keys.add(Keys.BracketedPaste)
-        def _paste(event: Any) -> None:
-            text = event.data.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
-            if "\n" in text:
-                event.current_buffer.validation_error = ValidationError(message=SEVERAL_LINES)
-                event.current_buffer.validation_state = _invalid()
-                return
-            self._typed = False
-            event.current_buffer.insert_text(text)
-
-        return keys
+class _Signalled(Exception):
+    """A signal came; it is delivered again when the terminal is as it was."""
 
 
-def _reason(row: Setting | Secret, text: str) -> str:
-    """Why a text will not do, or ""; never the text of a secret."""
-    try:
-        row.kind.parse(text)
-    except ValueError as error:
-        if isinstance(row, Secret) and row.masked:
-            return f"it must be {row.kind.expects}"
-        return f"{error} (e.g., {row.example})" if row.example and row.example not in str(error) else str(error)
-    return ""
+def read(field: Field, source: Input | None = None, output: Output | None = None) -> Reply:
+    """The first line that passes the check; KeyboardInterrupt and EOFError for Ctrl-C and Ctrl-D."""
+    return _Prompt(field, source, output or _output()).read()
 
 
-def _validator(check: Callable[[str], str]) -> Any:
-    from prompt_toolkit.validation import ValidationError, Validator
-
-    class Check(Validator):
-        """Shows the reason under the field and keeps the text, with the cursor at its end."""
-
-        def validate(self, document: Any) -> None:
-            reason = check(document.text)
-            if reason:
-                raise ValidationError(len(document.text), reason)
-
-    return Check()
-
-
-def _invalid() -> Any:
-    from prompt_toolkit.buffer import ValidationState
-
-    return ValidationState.INVALID
-
-
-def _style() -> Any:
-    """No colours: bold reads the same on light and dark backgrounds, and without it nothing is lost."""
-    from prompt_toolkit.styles import Style
-
-    return Style.from_dict({"validation-toolbar": "noreverse bold", "rprompt": "noreverse"})
-
-
-def _output() -> Any:
+def _output() -> Output:
     """The terminal without cursor position requests, which serial consoles answer late or never."""
-    import sys
-
-    from prompt_toolkit.output import create_output
-
     output = create_output(sys.stdout)
     output.enable_cpr = False  # type: ignore[attr-defined]
     return output
+
+
+class _Prompt:
+    """One question; what is `below` it is the reason of a refusal, or the words to choose from."""
+
+    def __init__(self, field: Field, source: Input | None, output: Output) -> None:
+        self._field = field
+        self._below = ""
+        self._pasted = False
+        self._received = 0
+        self._buffer = Buffer(multiline=False, history=DummyHistory(), on_text_changed=self._on_change)
+        self._app: Application[str] = Application(
+            layout=self._layout(),
+            key_bindings=self._keys(),
+            color_depth=ColorDepth.DEPTH_1_BIT,  # bold reads the same on light and dark backgrounds
+            include_default_pygments_style=False,
+            input=source,
+            output=output,
+        )
+
+    def read(self) -> Reply:
+        """Runs the question, and leaves the terminal as it was."""
+        terminal.drop_typeahead()
+        try:
+            with self._signals_wait():
+                text = self._app.run(pre_run=self._before, set_exception_handler=False, handle_sigint=False)
+        except (_Signalled, EOFError, OSError, termios.error):
+            self._deliver_signal()
+            raise EOFError from None  # Ctrl-D, or the terminal is gone
+        self._deliver_signal()
+        rest = get_typeahead(self._app.input)  # what was pasted behind the answer belongs to no question
+        more = any(key.data.strip() for key in rest)
+        return Reply(text, self._pasted, terminal.drop_typeahead() or more)
+
+    def _deliver_signal(self) -> None:
+        if self._received:
+            signal.raise_signal(self._received)
+
+    def _layout(self) -> Layout:
+        masking = [PasswordProcessor()] if self._field.masked else []
+        control = BufferControl(
+            self._buffer,
+            input_processors=[*masking, BeforeInput(console.printable(self._field.question))],
+            include_default_input_processors=False,
+        )
+        line = Window(control, wrap_lines=True, dont_extend_height=True)
+        progress = Window(FormattedTextControl(console.printable(self._field.progress)), height=1)
+        aside = Float(ConditionalContainer(progress, ~is_done), right=0, top=0, hide_when_covering_content=True)
+        below = Window(FormattedTextControl(lambda: self._below), wrap_lines=True, dont_extend_height=True, style="bold")
+        something = Condition(lambda: bool(self._below))
+        return Layout(HSplit([FloatContainer(line, [aside]), ConditionalContainer(below, something & ~is_done)]), line)
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+        empty = Condition(lambda: not self._buffer.text)
+        guided = Condition(lambda: self._field.guided)
+        keys.add("enter")(self._enter)
+        keys.add("tab")(self._complete)
+        keys.add(Keys.BracketedPaste)(self._paste)
+        keys.add("c-c")(lambda event: event.app.exit(exception=KeyboardInterrupt))
+        keys.add("c-d", filter=empty)(lambda event: event.app.exit(exception=EOFError))
+        keys.add("c-z")(lambda event: event.app.suspend_to_background())
+        for key in ("s-tab", "c-b"):
+            keys.add(key, filter=guided)(lambda event: event.app.exit(result=BACK_WORD))
+        # A password may begin with it: there it is taken for help when it stays alone.
+        keys.add(HELP_WORD, filter=guided & empty & Condition(lambda: not self._field.masked))(
+            lambda event: event.app.exit(result=HELP_WORD)
+        )
+        return keys
+
+    def _enter(self, event: KeyPressEvent) -> None:
+        text = self._buffer.text
+        alone = self._field.guided and text.strip() in (HELP_WORD, BACK_WORD)
+        reason = "" if alone else self._field.check(text)
+        if not reason:
+            event.app.exit(result=text)
+            return
+        event.key_processor.empty_queue()  # the rest of a paste is no correction of what was refused
+        self._buffer.cursor_position = len(text)
+        self._below = console.printable(reason)
+
+    def _complete(self, _event: KeyPressEvent) -> None:
+        """Fills in as much as is certain, and shows the words that are left."""
+        text = self._buffer.text
+        found = [word for word in self._field.words if word.lower().startswith(text.lower())]
+        common = os.path.commonprefix(found)
+        if len(common) > len(text) or len(found) == 1:
+            self._buffer.text = common
+            self._buffer.cursor_position = len(common)
+        if len(found) > 1:
+            self._below = "  ".join(found)
+
+    def _paste(self, event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
+        if "\n" in text:
+            self._below = SEVERAL_LINES
+            return
+        self._buffer.insert_text(text)
+        self._pasted = True
+
+    def _on_change(self, _buffer: Buffer) -> None:
+        self._below = ""
+        self._pasted = self._pasted and bool(self._buffer.text)
+
+    @contextlib.contextmanager
+    def _signals_wait(self) -> Iterator[None]:
+        """Inside, a signal ends the question in an orderly way; an exception out of its handler would not."""
+
+        def note(number: int, _frame: Any) -> None:
+            self._received = self._received or number
+            if self._app.loop:
+                self._app.loop.call_soon_threadsafe(self._leave)
+
+        before = {number: signal.signal(number, note) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _before(self) -> None:
+        """The last moment before the terminal is taken over."""
+        asyncio.get_running_loop().set_exception_handler(self._broken)
+        self._leave()
+
+    def _leave(self, error: BaseException | None = None) -> None:
+        future = self._app.future
+        if (error or self._received) and future and not future.done():
+            self._app.exit(exception=error or _Signalled())
+
+    def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A fault while drawing or reading, such as a terminal that is gone, ends the question."""
+        self._leave(context.get("exception") or OSError(context["message"]))

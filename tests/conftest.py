@@ -34,7 +34,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line that says what was not tried."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if "wants Docker: " in str(report.longrepr)]
+    reports = terminalreporter.stats.get("skipped", ())
+    skipped = [report for report in reports if "wants Docker: " in str(report.longrepr)]
     if skipped:
         terminalreporter.write_line(
             f"{len(skipped)} tests wanted Docker and were skipped: {missing_docker()}. "

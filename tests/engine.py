@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def logs(name: str) -> str:
     return (done.stdout + done.stderr).decode(errors="replace")
 
 
-def until(what: str, probe, seconds: float = 60) -> None:
+def until(what: str, probe: Callable[[], bool], seconds: float = 60) -> None:
     """Waits until `probe()` is true, for at most so long."""
     end = time.monotonic() + seconds
     while not probe():
@@ -105,10 +105,7 @@ def until(what: str, probe, seconds: float = 60) -> None:
 def throw_away_certificate(directory: Path) -> tuple[Path, Path]:
     """A self-signed certificate and its key."""
     certificate, key = directory / "throw-away.crt", directory / "throw-away.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=avatar.example.com", "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-days", "2", "-subj", "/CN=avatar.example.com", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
     return certificate, key

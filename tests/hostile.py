@@ -82,7 +82,7 @@ CHOSEN = (
     "c1 \u0080\u009b controls",
     "s3://{user_id}/{expire_days}d",
     "https://user:p%40ss@host:8443/p?q=1&r=%2F#frag",
-    "o'brien \"x\" $y",
+    'o\'brien "x" $y',
     "x" * 1500,
     "\\" * 1000,
     "'" * 500 + '"' * 500,

@@ -154,10 +154,12 @@ def stamps(out: Path) -> dict[str, tuple[int, ...]]:
 
 
 def rewritten(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """The files that were made or replaced between two looks, by their inode; directories left out."""
+    """The files that were made or replaced between two looks, by inode and time; directories left out."""
     return {
-        path for path, status in after.items() if before.get(path, (0,))[0] != status[0] and not stat.S_ISDIR(status[1])
-    }
+        path
+        for path, status in after.items()
+        if not stat.S_ISDIR(status[1]) and (status[0], status[4]) != before.get(path, (0,) * 6)[0:5:4]
+    } - {LOCK}
 
 
 def secrets(out: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests import engine, trees
 from tests.test_targets import environment, services
 
@@ -50,11 +51,12 @@ def test_compose_reads_the_tree_as_the_other_tests_do(name, written):
     for service, entry in read.items():
         found = {key: text.replace("$$", "$") for key, text in (entry.get("environment") or {}).items()}
         assert found == (environment(name, service) if "environment" in services(name)[service] else {}), service
-        assert {secret["source"] for secret in entry.get("secrets", ())} == set(services(name)[service].get("secrets", ()))
+        secrets = {secret["source"] for secret in entry.get("secrets", ())}
+        assert secrets == set(services(name)[service].get("secrets", ())), service
     sources = [mount["source"] for mount in read["nginx"]["volumes"]]
     if name == "telemetry-redirect":
         assert sources[1] == "/etc/our certs/a:b #1 $$HOME.crt"
-        assert sources[2].endswith("/keys/it's \"the\" key.pem")
+        assert sources[2].endswith('/keys/it\'s "the" key.pem')
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +171,8 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 def test_the_stack_comes_up(stack):
     states = {service: entry["State"] for service, entry in stack.containers().items()}
     assert len(states) == 17
-    once = {"init-db", "init-storage", "authentik_init_db"}
-    assert {service: state["ExitCode"] for service, state in states.items() if not state["Running"]} == dict.fromkeys(once, 0)
+    ended = {service: state["ExitCode"] for service, state in states.items() if not state["Running"]}
+    assert ended == {"init-db": 0, "init-storage": 0, "authentik_init_db": 0}
     healthy = {service for service, state in states.items() if state.get("Health", {}).get("Status") == "healthy"}
     assert healthy >= {"api", "db", "master", "volume", "filer", "s3", "admin", "worker", "authentik_server"}
 
@@ -208,6 +210,8 @@ def test_starting_again_recreates_what_a_change_concerns(stack):
     stack.write(changed, TLS_EXTRA_NAMES="more.test")
     stack.compose("up", "-d", "--wait")
     after = {service: entry["Id"] for service, entry in stack.containers().items()}
-    assert {service for service in before if after[service] != before[service]} == {"nginx", "admin"}
+    recreated = {service for service in before if after[service] != before[service]}
+    # Compose may take those along that wait for a service it recreates.
+    assert {"nginx", "admin"} <= recreated <= {"nginx", "admin", "worker"}
     served = stack.compose("exec", "-T", "nginx", "cat", "/etc/nginx/nginx.conf")
     assert "more.test" in served

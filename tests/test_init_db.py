@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
+
 from tests import engine
 from tests.test_targets import interpolated, services
 
 pytestmark = pytest.mark.docker
 
-ADMIN, ADMIN_PASSWORD = "the admin", "admin's \"password\" $1 \\"
+ADMIN, ADMIN_PASSWORD = "the admin", 'admin\'s "password" $1 \\'
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,10 @@ class Server:
 
     name: str
     network: str
-    directory: Path
 
     def sql(self, text: str, database: str = "postgres", user: str = ADMIN, password: str = ADMIN_PASSWORD) -> str:
         """What `psql` prints for this SQL, signed in over the network as a client would be."""
-        variables = {"PGHOST": "127.0.0.1", "PGUSER": user, "PGPASSWORD": password, "PGDATABASE": database}
+        variables = {"PGHOST": "db", "PGUSER": user, "PGPASSWORD": password, "PGDATABASE": database}
         options = [option for key, value in variables.items() for option in ("-e", f"{key}={value}")]
         run = ("exec", "-i", *options, self.name, "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1")
         return engine.docker(*run, input=text.encode()).stdout.decode().rstrip("\n")
@@ -49,23 +50,30 @@ def server(tmp_path_factory) -> Iterator[Server]:
     (directory / "password").write_text(ADMIN_PASSWORD)
     options = ["-e", "POSTGRES_USER_FILE=/given/user", "-e", "POSTGRES_PASSWORD_FILE=/given/password"]
     options += ["-v", f"{directory}:/given:ro", "--network-alias", "db", "--network"]
-    with engine.network() as network:
-        image, fast = engine.stand_ins()["postgres"], ("-c", "fsync=off", "-c", "full_page_writes=off")
-        with engine.container(image, "postgres", *fast, options=[*options, network]) as name:
-            ready = ("exec", name, "pg_isready", "-q", "-h", "127.0.0.1", "-d", "postgres", "-U", ADMIN)
-            engine.until("PostgreSQL is ready", lambda: engine.docker(*ready, check=False).returncode == 0)
-            yield Server(name, network, directory)
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(engine.network())
+        name = stack.enter_context(engine.container(engine.stand_ins()["postgres"], options=[*options, network]))
+        ready = ("exec", name, "pg_isready", "-q", "-h", "127.0.0.1", "-d", "postgres", "-U", ADMIN)
+        engine.until("PostgreSQL is ready", lambda: engine.docker(*ready, check=False).returncode == 0)
+        yield Server(name, network)
 
 
 def run(server: Server, tmp_path: Path, names: Names, shell: tuple[str, ...] = ()) -> tuple[int, str]:
     """Runs the service as compose would; its exit status and what it said."""
-    for secret in ("db_admin_user", "db_admin_password", *(f"authentik_database_{part}" for part in ("name", "user", "password"))):
-        (tmp_path / secret).write_text(getattr(names, secret) + "\n")
+    for secret, text in asdict(names).items():
+        (tmp_path / secret).write_text(text + "\n")
     entry = services("usual")["authentik_init_db"]
     entrypoint = [*(shell or entry["entrypoint"][:1]), *entry["entrypoint"][1:]]
     variables = {key: interpolated(text, {"DB_HOST": "db"}) for key, text in entry["environment"].items()}
     options = [option for key, value in variables.items() for option in ("-e", f"{key}={value}")]
-    options += ["-v", f"{tmp_path}:/run/secrets:ro", "--network", server.network, "--entrypoint", entrypoint[0]]
+    options += [
+        "-v",
+        f"{tmp_path}:/run/secrets:ro",
+        "--network",
+        server.network,
+        "--entrypoint",
+        entrypoint[0],
+    ]
     script = interpolated(entry["command"][0], {})
     done = engine.docker(
         "run", "--rm", *options, engine.stand_ins()["postgres"], *entrypoint[1:], script, check=False, timeout=60
@@ -118,7 +126,8 @@ def test_hostile_names_twice(server, tmp_path, hostile):
         assert owner(server, hostile) == f"role {hostile}"
         assert extensions(server, hostile) == {"uuid-ossp", "citext"}
         as_authentik = {"user": names.authentik_database_user, "password": names.authentik_database_password}
-        assert server.sql("CREATE TABLE IF NOT EXISTS t (); SELECT current_user", hostile, **as_authentik) == f"role {hostile}"
+        made = server.sql("CREATE TABLE IF NOT EXISTS t (); SELECT current_user", hostile, **as_authentik)
+        assert made == f"role {hostile}"
     assert server.sql("SELECT count(*) FROM pg_roles WHERE rolsuper") == "1"
 
 

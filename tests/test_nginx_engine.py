@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests import engine, trees
 
 pytestmark = pytest.mark.docker
@@ -57,7 +58,12 @@ class Nginx:
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context)
 
     def ask(
-        self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET", body: bytes = b"", host: str = HOST
+        self,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes = b"",
+        host: str = HOST,
     ) -> Answer:
         with contextlib.closing(self.connect()) as connection:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -208,7 +214,8 @@ def test_clients_cannot_say_who_they_are(ours, path):
     assert headers["x-forwarded-proto"] == "https"
     assert headers["x-forwarded-host"] == headers["host"] == HOST
     expected = {"x-forwarded-prefix": "/storage"} if path.startswith("/storage") else {}
-    others = {key.lower() for key in SPOOFED} - {"x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-host"}
+    told = {"x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-host"}
+    others = {key.lower() for key in SPOOFED} - told
     assert {key: headers[key] for key in others if key in headers} == expected
 
 
@@ -229,7 +236,8 @@ def test_the_headers_of_tls_are_said_once(ours, path):
 def test_http2_names_its_host_too(ours):
     url = f"https://{HOST}:{ours.listens}/api/x"
     resolve = f"{HOST}:{ours.listens}:127.0.0.1"
-    done = engine.docker("exec", ours.name, "curl", "-sk", "--http2", "--resolve", resolve, "-w", "\n%{http_version}", url)
+    curl = ("curl", "-sk", "--http2", "--resolve", resolve, "-w", "\n%{http_version}", url)
+    done = engine.docker("exec", ours.name, *curl)
     body, _, version = done.stdout.decode().rpartition("\n")
     assert version == "2"
     assert json.loads(body)["headers"]["host"] == HOST
@@ -312,9 +320,11 @@ def test_a_request_without_a_host_gets_no_further(network, tmp_path):
 
 
 def test_every_given_name_is_answered(network, tmp_path):
-    names = {"PUBLIC_URL": "192.0.2.10", "TLS_EXTRA_NAMES": "2001:db8::7,avatar.internal,a_b.internal," + ".".join(["x" * 62] * 4)}
+    longest = ".".join(["x" * 62] * 4)
+    names = {"PUBLIC_URL": "192.0.2.10", "TLS_EXTRA_NAMES": f"2001:db8::7,avatar.internal,a_b.internal,{longest}"}
+    hosts = ("192.0.2.10", "[2001:db8::7]", "[2001:DB8::7]:443", "AVATAR.internal", "a_b.internal", longest)
     with nginx(tmp_path, network, names) as running:
-        for host in ("192.0.2.10", "[2001:db8::7]", "[2001:DB8::7]:443", "AVATAR.internal", "a_b.internal", ".".join(["x" * 62] * 4)):
+        for host in hosts:
             assert running.ask("/api/x", host=host).seen["headers"]["host"] == host
 
 

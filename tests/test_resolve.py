@@ -9,6 +9,8 @@ import pytest
 from deployments import REQUIRED, given, resolution
 
 from setup.catalogue import SETTINGS
+from setup.configure import DeploymentConfigurator, find_templates
+from setup.lookup import Unavailable, Values
 from setup.model import Given, Source
 from setup.resolve import Resolution, canonical, changes, missing_text, resolve
 from setup.sources import gather
@@ -63,7 +65,9 @@ def said_in(places: tuple[str, ...]) -> Resolution:
     return resolve(layers, {"airgapped": words["preset"]}, saved, {})
 
 
-@pytest.mark.parametrize(("quieter", "louder"), list(itertools.combinations(PLACES, 2)), ids=" < ".join)
+@pytest.mark.parametrize(
+    ("quieter", "louder"), [pytest.param(*pair, id=" < ".join(pair)) for pair in itertools.combinations(PLACES, 2)]
+)
 def test_precedence(quieter, louder):
     assert said_in((quieter, louder)).values[KEY] == louder.replace(" ", "-")
 
@@ -361,3 +365,50 @@ def test_changes_are_told_with_old_and_new_value():
         "SMTP_HOST: (default) -> mail (caller)",
         "LOG_LEVEL: INFO -> ERROR (caller)",
     ]
+
+
+# --- looking values up --------------------------------------------------------------------------
+
+
+def test_what_cannot_be_had_is_told_apart_from_what_does_not_apply():
+    found = resolution(ENV_NAME="prod", SMTP_PORT="smtp").values
+    assert found.computed("PUBLIC_URL") is None, "missing"
+    assert found.computed("AVATAR_API_URL") is None, "follows from what is missing"
+    assert found.computed("SMTP_PORT") is None, "refused"
+    assert found.computed("TELEMETRY_S3_REGION") is None, "does not apply"
+    assert found.computed("ENV_NAME") == ("prod", Source.ENVIRONMENT, True)
+    assert found.can_apply("LOG_LEVEL")
+    assert not found.can_apply("NGINX_HTTPS_PORT"), "nobody knows yet"
+    assert set(found.texts()) >= {"ENV_NAME", "LOG_LEVEL"}
+    assert not {"PUBLIC_URL", "AVATAR_API_URL", "SMTP_PORT"} & found.texts().keys()
+
+
+def test_a_default_that_needs_itself_is_unavailable():
+    rows = {
+        key: SETTINGS["ENV_NAME"]._replace(key=key, default=lambda v, other=other: v[other])
+        for key, other in ("AB", "BA")
+    }
+    with pytest.raises(Unavailable):
+        Values(rows, {}, {})["A"]
+
+
+# --- the caller of the package ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "parameter", "by_email"),
+    [
+        ({}, {}, "true"),
+        ({}, {"auth_type": "email"}, "true"),
+        ({}, {"auth_type": "username"}, "false"),
+        ({"AUTH_TYPE": "username"}, {}, "false"),
+        ({"AUTH_TYPE": "username"}, {"auth_type": "email"}, "false"),
+        ({"USE_EMAIL_AUTHENTICATION": "false"}, {"auth_type": "email"}, "false"),
+        ({"AUTH_TYPE": "email"}, {"auth_type": "username"}, "false"),
+    ],
+)
+def test_a_parameters_default_never_outranks_what_the_operator_said(tmp_path, said, parameter, by_email):
+    configurator = DeploymentConfigurator(find_templates(), tmp_path)
+    configurator.environ, configurator.quiet = REQUIRED | said, True
+    configurator.run(interactive=False, **parameter)
+    assert f"USE_EMAIL_AUTHENTICATION={by_email}\n" in (tmp_path / ".env").read_text()

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.test_targets import interpolated, services
 from tests.trees import named_targets
 
@@ -49,7 +50,7 @@ WITH_A_SECRET = {
 @pytest.mark.parametrize("service", WITH_A_SECRET)
 def test_weed_gets_its_secret_by_the_environment(tmp_path, service):
     secret, variable = WITH_A_SECRET[service]
-    hostile = "it's \"5\" $HOME `id` \\n"
+    hostile = 'it\'s "5" $HOME `id` \\n'
     done = run(tmp_path, service, {secret: hostile + "\n"})
     assert done.returncode == 0, done.stderr
     assert f"{variable}={hostile}\n" in (tmp_path / "environment").read_text()
@@ -86,7 +87,7 @@ def test_keys_that_the_shell_of_weed_would_split_are_refused(tmp_path, which, ba
     assert not (tmp_path / "arguments").exists()
 
 
-@pytest.mark.parametrize("complaint", ["error: no such filer\n", "I0101 connecting\nerror: refused", "unknown command: x"])
+@pytest.mark.parametrize("complaint", ["error: no filer\n", "I0101 connecting\nerror: refused", "unknown command: x"])
 def test_what_the_shell_of_weed_complains_about_is_a_failure(tmp_path, complaint):
     done = run(tmp_path, "init-storage", {KEY: "a", SECRET_KEY: "b"}, COMPLAINT=complaint)
     assert done.returncode == 1

@@ -112,6 +112,14 @@ def test_an_external_databases_administrator_is_the_operators(name):
     assert SECRETS[name] not in vault.pending(v, {name: "x"})
 
 
+def test_a_second_plan_before_the_first_is_written_has_the_same_values():
+    minted: dict[str, str] = {}
+    first = vault.plan(values(), {}, {}, minted)
+    assert vault.plan(values(), {}, {}, minted) == first
+    assert vault.plan(values(), {}, {}, {}) != first
+    assert minted == {name: one.text for name, one in first.items() if one.origin == "generated"}
+
+
 def test_the_plan_is_of_those_that_apply():
     assert "smtp_password" not in vault.plan(values(), {"smtp_password": "old"}, {})
     assert "pepper" not in vault.plan(values(), {}, said("pepper", "x"))
@@ -137,6 +145,25 @@ def test_nothing_is_lost_that_was_never_made_or_still_stands_or_does_not_apply()
 def test_nothing_contradicts_where_nothing_stands():
     assert vault.contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
     assert vault.contradicted(values(), {}, said("db_password", "new")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "asked"),
+    [
+        ("organization_name", {}, True),
+        ("db_name", {}, True),
+        ("db_admin_password", {}, False),
+        ("db_admin_password", {"DB_HOST": "pg.example.com"}, True),
+        ("db_password", {"DB_HOST": "pg.example.com"}, False),
+        ("telemetry_s3_access_key_id", {}, False),
+        ("telemetry_s3_access_key_id", {"TELEMETRY_ENABLED": "yes", "TELEMETRY_S3_BUCKET_NAME": "b"}, True),
+        ("smtp_password", MAIL, False),
+        ("smtp_password", MAIL | {"SMTP_USERNAME": "avatar"}, True),
+    ],
+)
+def test_who_is_asked_for(name, said, asked):
+    """The operator's secrets, where they are needed or have a customary value; never what is generated."""
+    assert vault.is_asked(SECRETS[name], values(**said)) is asked
 
 
 @pytest.mark.parametrize(("text", "is_pending"), [("", True), ("x", False)])
@@ -182,6 +209,7 @@ def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
     assert good == {}
     assert problem.startswith(f"{name.upper()} (environment): ")
     assert HIDDEN not in problem or name == "admin_emails"
+    assert problem.endswith("(its value is not shown)") is SECRETS[name].masked
 
 
 @pytest.mark.parametrize(

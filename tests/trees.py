@@ -96,7 +96,9 @@ CONFIGURATIONS = {
         "a private CA, and a port in the public URL",
         {"PUBLIC_URL": "avatar.corp:9443", "TLS_CA_PATH": "./tls/ca.crt", "LOG_LEVEL": "DEBUG"},
     ),
-    "ipv6-on": Configuration("nginx listens on IPv6, with a redirect", {"NGINX_IPV6": "on", "NGINX_HTTP_REDIRECT_PORT": "80"}),
+    "ipv6-on": Configuration(
+        "nginx listens on IPv6, with a redirect", {"NGINX_IPV6": "on", "NGINX_HTTP_REDIRECT_PORT": "80"}
+    ),
     "ipv6-literal": Configuration(
         "the public host is an IPv6 address", {"PUBLIC_URL": "https://[2001:db8::1]:8443", "NGINX_IPV6": "on"}
     ),
