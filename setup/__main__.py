@@ -11,7 +11,10 @@ def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be im
     """Unwinds the run, so that what is staged gets removed; 130 for Ctrl-C, else 143."""
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
-    os.write(2, MESSAGE)
+    try:  # noqa: SIM105 - contextlib may not be there yet
+        os.write(2, MESSAGE)
+    except OSError:  # the terminal is closed
+        pass
     raise SystemExit(130 if number == signal.SIGINT else 143)
 
 

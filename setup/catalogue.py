@@ -24,6 +24,8 @@ DERIVED = "Derived Addresses"
 
 PRESETS = ("default", "dev-mode", "airgapped")
 
+_TELEMETRY_ENDPOINT = "https://s3.fr-par.scw.cloud"
+
 _ROWS = (
     S("PUBLIC_URL", REQUIRED, "Public URL (domain name, e.g., avatar.example.com)",
       "The address people type to reach Avatar: host, host:port, or an http(s) URL without a path.",
@@ -103,10 +105,10 @@ _ROWS = (
     S("TELEMETRY_ENABLED", TELEMETRY, "Send usage telemetry to Octopize",
       "Whether the API writes usage statistics to a bucket of Octopize's; off until you say yes.",
       kinds.BOOLEAN, derived.telemetry, in_env=False, asked=True,
-      notice="If you say yes, the API sends statistics of its use to Octopize, into a bucket of theirs at "
-      "https://s3.fr-par.scw.cloud (Scaleway, France). If not, it sends none."),
+      notice="With telemetry, the API sends statistics of its use to Octopize, into a bucket of theirs at "
+      f"{_TELEMETRY_ENDPOINT}. Without, it sends none."),
     S("TELEMETRY_S3_ENDPOINT_URL", TELEMETRY, "Telemetry endpoint", "The object storage that takes telemetry.",
-      kinds.HTTP_URL, "https://s3.fr-par.scw.cloud", when=derived.telemetry_on),
+      kinds.HTTP_URL, _TELEMETRY_ENDPOINT, when=derived.telemetry_on),
     S("TELEMETRY_S3_REGION", TELEMETRY, "Telemetry region", "The region of that storage.",
       kinds.NAME, "fr-par", when=derived.telemetry_on),
     S("TELEMETRY_S3_BUCKET_NAME", TELEMETRY, "Telemetry bucket",

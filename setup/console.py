@@ -45,6 +45,15 @@ def write(text: str) -> None:
     _write(sys.stdout, text)
 
 
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """A sentence as lines that fit the terminal's width, broken between words."""
+    import shutil
+    import textwrap
+
+    width = max(20, shutil.get_terminal_size().columns)
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
 def show(lines: Iterable[str]) -> None:
     """Results: they go to stdout."""
     _write(sys.stdout, "".join(f"{line}\n" for line in lines))

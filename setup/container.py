@@ -18,11 +18,8 @@ def require_mount(path: str, environ: Mapping[str, str]) -> None:
     """In the image, raises VolumeError unless a volume is mounted: what is written would be lost."""
     if not environ.get(IMAGE_FLAG):
         return
-    try:
-        mounted = os.stat(path).st_dev != os.stat("/").st_dev
-    except OSError:
-        mounted = False
-    if not mounted:
+    place = os.path.realpath(path)
+    if not any(f"{place}/".startswith(f"{mount}/") for mount in _mounts() if mount != "/"):
         raise VolumeError(
             f"no volume is mounted at {path}, so everything would be lost with this container: "
             f"mount a directory of the host, as in 'docker run -it --rm -v /app/avatar:{path} avatar-setup'"
@@ -50,7 +47,7 @@ def become_owner(path: str, environ: Mapping[str, str]) -> None:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    except PermissionError:
+    except OSError:  # a capability is missing, or the id is not mapped into this namespace
         raise VolumeError(
             f"{path} belongs to {status.st_uid}:{status.st_gid}, and this container may not become {uid}:{gid}: "
             f"start it with 'docker run --user {uid}:{gid} ...', or allow --cap-add SETUID --cap-add SETGID"

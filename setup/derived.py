@@ -11,6 +11,12 @@ from setup.addresses import netloc
 from setup.lookup import Values
 
 BUNDLED_DATABASE = "db"
+SPELLINGS = (  # two names of one thing, both ways
+    ("TLS_MODE", "NGINX_TLS_ENABLED"),
+    ("NGINX_TLS_ENABLED", "TLS_MODE"),
+    ("AUTH_TYPE", "USE_EMAIL_AUTHENTICATION"),
+    ("USE_EMAIL_AUTHENTICATION", "AUTH_TYPE"),
+)
 AWS_MAIL_HOST = "email-smtp.eu-west-3.amazonaws.com"
 
 

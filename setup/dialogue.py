@@ -175,4 +175,3 @@ def _entry(text: str, listed: tuple[str, ...]) -> str | None:
     if text.isascii() and text.isdigit() and 0 < int(text[:4]) <= len(listed):
         return listed[int(text[:4]) - 1]
     return text and next((name for name in listed if name.lower() == text.lower()), None)
-

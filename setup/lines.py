@@ -21,4 +21,4 @@ def read(field: Field) -> Reply:
         reason = field.check(text)
         if not reason:
             return Reply(text, more=more)
-        console.write(f"  {reason}\n")
+        console.show(console.wrapped(reason, "  "))

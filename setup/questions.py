@@ -71,7 +71,7 @@ class Questions:
 
     def _ask_setting(self, row: Setting, default: str) -> str | None:
         if row.notice:
-            console.show([row.notice])
+            console.show(console.wrapped(row.notice))
         clears = row.empty and bool(default)
 
         def check(text: str) -> str:
@@ -118,7 +118,8 @@ class Questions:
                 return Reply(BACK)
             if word != HELP_WORD:
                 return reply
-            console.show(f"  {line}" for line in self.describe(row))
+            for sentence in self.describe(row):
+                console.show(console.wrapped(sentence, "  "))
 
     def _read(self, field: Field) -> Reply:
         try:
@@ -132,9 +133,11 @@ class Questions:
 
 def _question(row: Setting | Secret, default: str) -> str:
     """The question with the words to choose from, an example where there is no default, and the default."""
-    choices = f" ({', '.join(row.kind.choices)})" if row.kind.choices else ""
-    example = "" if default or choices or "(" in row.question else _example(row)
-    return f"{row.question}{choices}{example}{f' [{default}]' if default else ''}: "
+    aside = ", ".join(row.kind.choices)
+    if not (default or aside or "(" in row.question):
+        none = "Enter for none" if isinstance(row, Setting) and row.empty else ""
+        aside = "; ".join(filter(None, (row.example and f"e.g., {row.example}", none)))
+    return f"{row.question}{f' ({aside})' if aside else ''}{f' [{default}]' if default else ''}: "
 
 
 def _example(row: Setting | Secret) -> str:

@@ -69,9 +69,7 @@ def shown(resolution: Resolution, key: str) -> str:
     return show(found.value) if found else ""
 
 
-def reviewed(
-    resolution: Resolution, planned: Mapping[str, vault.Planned], accepted: Iterable[str]
-) -> tuple[str, ...]:
+def reviewed(resolution: Resolution, planned: Mapping[str, vault.Planned], accepted: Iterable[str]) -> tuple[str, ...]:
     """What the review page lists: every setting that applies, and the secrets that were given or left for later."""
     settled = ("given", "kept")
     names = [name for name, one in planned.items() if one.origin in settled or name in accepted]
@@ -175,7 +173,8 @@ def pending_lines(place: Place, pending: list[Secret]) -> list[str]:
         f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}, as in",
         f"  printf %s 'VALUE' > {shlex.quote(place.path(vault.path_of(pending[0].name)))}",
         *(f"  {place.path(vault.path_of(secret.name))}  ({secret.question})" for secret in pending),
-        "then run avatar-setup again, so that the files that depend on them follow.",
+        "then run this again, so that the files that depend on them follow:",
+        f"  {place.command}",
     ]
 
 

@@ -61,6 +61,9 @@ def _layered(
     preset = {key: Given(text, Source.PRESET) for key, text in presets.get(chosen.strip().lower(), {}).items()}
     if "PRESET" in said:  # a preset named in this run outranks what was saved
         loud = {key: given for key, given in loud.items() if key not in preset}
+    for key, other in derived.SPELLINGS:  # the spelling used in this run replaces a saved one
+        if key in said and other not in said:
+            loud.pop(other, None)
     return {**defaults, **defaults_file, **quiet, **preset, **loud, **said}
 
 

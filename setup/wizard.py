@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import itertools
 import signal
 import sys
 import termios
@@ -61,6 +61,7 @@ class _Prompt:
 
     def __init__(self, field: Field, source: Input | None, output: Output) -> None:
         self._field = field
+        self._drop_typeahead = terminal.drop_typeahead if source is None else lambda: False
         self._below = ""
         self._pasted = False
         self._received = 0
@@ -76,17 +77,18 @@ class _Prompt:
 
     def read(self) -> Reply:
         """Runs the question, and leaves the terminal as it was."""
-        terminal.drop_typeahead()
+        self._drop_typeahead()
         try:
             with self._signals_wait():
                 text = self._app.run(pre_run=self._before, set_exception_handler=False, handle_sigint=False)
         except (_Signalled, EOFError, OSError, termios.error):
+            console.write("")  # of a terminal that is gone: what it no longer took is given up
             self._deliver_signal()
-            raise EOFError from None  # Ctrl-D, or the terminal is gone
+            raise EOFError from None
         self._deliver_signal()
         rest = get_typeahead(self._app.input)  # what was pasted behind the answer belongs to no question
         more = any(key.data.strip() for key in rest)
-        return Reply(text, self._pasted, terminal.drop_typeahead() or more)
+        return Reply(text, self._pasted, self._drop_typeahead() or more)
 
     def _deliver_signal(self) -> None:
         if self._received:
@@ -102,9 +104,10 @@ class _Prompt:
         line = Window(control, wrap_lines=True, dont_extend_height=True)
         progress = Window(FormattedTextControl(console.printable(self._field.progress)), height=1)
         aside = Float(ConditionalContainer(progress, ~is_done), right=0, top=0, hide_when_covering_content=True)
-        below = Window(FormattedTextControl(lambda: self._below), wrap_lines=True, dont_extend_height=True, style="bold")
-        something = Condition(lambda: bool(self._below))
-        return Layout(HSplit([FloatContainer(line, [aside]), ConditionalContainer(below, something & ~is_done)]), line)
+        told = FormattedTextControl(lambda: self._below, style="bold")
+        below = Window(told, wrap_lines=True, dont_extend_height=True)
+        shown = Condition(lambda: bool(self._below)) & ~is_done
+        return Layout(HSplit([FloatContainer(line, [aside]), ConditionalContainer(below, shown)]), line)
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
@@ -133,26 +136,29 @@ class _Prompt:
             return
         event.key_processor.empty_queue()  # the rest of a paste is no correction of what was refused
         self._buffer.cursor_position = len(text)
-        self._below = console.printable(reason)
+        self._tell(reason)
 
     def _complete(self, _event: KeyPressEvent) -> None:
         """Fills in as much as is certain, and shows the words that are left."""
         text = self._buffer.text
         found = [word for word in self._field.words if word.lower().startswith(text.lower())]
-        common = os.path.commonprefix(found)
-        if len(common) > len(text) or len(found) == 1:
-            self._buffer.text = common
-            self._buffer.cursor_position = len(common)
+        certain = "".join(same[0] for same in _while_equal(found))
+        if len(certain) > len(text) or len(found) == 1:
+            self._buffer.text = certain
+            self._buffer.cursor_position = len(certain)
         if len(found) > 1:
-            self._below = "  ".join(found)
+            self._tell("  ".join(found))
 
     def _paste(self, event: KeyPressEvent) -> None:
         text = event.data.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
         if "\n" in text:
-            self._below = SEVERAL_LINES
+            self._tell(SEVERAL_LINES)
             return
         self._buffer.insert_text(text)
         self._pasted = True
+
+    def _tell(self, text: str) -> None:
+        self._below = console.printable("\n".join(console.wrapped(text)))
 
     def _on_change(self, _buffer: Buffer) -> None:
         self._below = ""
@@ -187,3 +193,8 @@ class _Prompt:
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A fault while drawing or reading, such as a terminal that is gone, ends the question."""
         self._leave(context.get("exception") or OSError(context["message"]))
+
+
+def _while_equal(words: list[str]) -> Iterator[tuple[str, ...]]:
+    """The characters with which all these words begin."""
+    return itertools.takewhile(lambda same: len(set(same)) == 1, zip(*words, strict=False))

@@ -74,7 +74,7 @@ class Case:
     def killed(self, out: Path, call: str, number: int, signal: str = "KILL") -> subprocess.CompletedProcess[str]:
         """The same run, ended by a signal as it enters a system call."""
         only = ("-e", f"trace={call}", "-e", f"inject={call}:signal={signal}:when={number}")
-        prefix = ("strace", "-f", "--seccomp-bpf", "-qq", "-o", os.devnull, *only)
+        prefix = ("strace", "-f", "-qq", "-o", os.devnull, *only)
         return run(out, *self.flags, settings=self.settings, prefix=prefix)
 
     def again(self, out: Path) -> subprocess.CompletedProcess[str]:

@@ -100,7 +100,9 @@ def nginx(directory: Path, network: str, settings: Mapping[str, str]) -> Iterato
     tls = facts["TLS_MODE"] == "provided"
     port = facts["NGINX_HTTPS_PORT"] if tls else facts["NGINX_HTTP_PORT"]
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "nginx.conf").write_bytes(made.nginx[0].data)
+    # One worker: each remembers addresses for itself.
+    config = made.nginx[0].data.replace(b"worker_processes auto;", b"worker_processes 1;")
+    (directory / "nginx.conf").write_bytes(config)
     certificate, key = engine.throw_away_certificate(directory)
     mounts = {
         directory / "nginx.conf": "/etc/nginx/nginx.conf",

@@ -277,6 +277,33 @@ def test_an_unknown_preset_is_refused():
     assert "default, dev-mode, airgapped" in problem
 
 
+# --- two spellings of one thing -----------------------------------------------------------------
+
+SPELLINGS = [
+    ({"NGINX_TLS_ENABLED": "true"}, {"TLS_MODE": "behind-proxy"}, "TLS_MODE", "behind-proxy"),
+    ({"NGINX_TLS_ENABLED": "false"}, {"TLS_MODE": "provided"}, "TLS_MODE", "provided"),
+    ({"TLS_MODE": "behind-proxy"}, {"NGINX_TLS_ENABLED": "true"}, "TLS_MODE", "provided"),
+    ({"USE_EMAIL_AUTHENTICATION": "false"}, {"AUTH_TYPE": "email"}, "AUTH_TYPE", "email"),
+    ({"AUTH_TYPE": "username"}, {"USE_EMAIL_AUTHENTICATION": "true"}, "AUTH_TYPE", "email"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "key", "value"), SPELLINGS)
+def test_the_spelling_used_in_this_run_replaces_a_saved_one(first, second, key, value):
+    """The refusal says "give only TLS_MODE": whoever does so must not meet an older answer of their own."""
+    saved = remembered(ask(environ=first))
+    found = ask(environ=second, saved=saved)
+    assert found.problems == ()
+    assert found.values[key] == value
+    assert not first.keys() & remembered(found).keys()
+    assert ask(saved=remembered(found)).values[key] == value
+
+
+@pytest.mark.parametrize(("first", "second"), [(first, second) for first, second, _, _ in SPELLINGS])
+def test_both_spellings_in_one_run_may_not_contradict_each_other(first, second):
+    assert len(ask(config=first, environ=second).problems) == 1
+
+
 # --- problems -----------------------------------------------------------------------------------
 
 

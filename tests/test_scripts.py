@@ -92,6 +92,7 @@ def test_what_the_shell_of_weed_complains_about_is_a_failure(tmp_path, complaint
     done = run(tmp_path, "init-storage", {KEY: "a", SECRET_KEY: "b"}, COMPLAINT=complaint)
     assert done.returncode == 1
     assert complaint.strip() in done.stderr
+    assert "shown" not in done.stdout + done.stderr
 
 
 def test_a_shell_of_weed_that_fails_is_a_failure(tmp_path):
