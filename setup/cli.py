@@ -74,6 +74,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(f"unknown: {', '.join(map(_flag_of, unknown))} (see --help)")
+    for name in ("output_dir", "config", "templates_dir", "defaults_file"):
+        if getattr(known, name) == "":  # an unset shell variable, most likely
+            raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
     return known
 
 

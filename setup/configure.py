@@ -7,11 +7,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from setup import console, report, sources, vault
+from setup.concerns import program_basis
 from setup.container import command_again, host_path
 from setup.errors import VolumeError
 from setup.files import Volume
 from setup.render import Renderer
-from setup.session import Options, Session, program_basis
+from setup.session import Options, Session
 from setup.state_manager import STATE, STEP_NAMES, DeploymentState, keep_copy
 from setup.steps import FOLDERS, STEPS, generate_env_file
 
@@ -135,16 +136,9 @@ class DeploymentConfigurator:
             state = DeploymentState.load(volume)
         elif volume.read(STATE) is not None:
             raise VolumeError(f"{volume.path} holds a state file ({STATE}): run with state, or use another directory")
-        return Session(
-            volume=volume,
-            state=state.forget() if options.reset else state,
-            inputs=inputs,
-            renderer=self._renderer,
-            basis=earlier.basis if earlier else program_basis(self.templates_dir, PACKAGE),
-            options=options,
-            use_state=self.use_state,
-            earlier=earlier,
-        )
+        state = state.forget() if options.reset else state
+        basis = earlier.basis if earlier else program_basis(self.templates_dir, PACKAGE)
+        return Session(volume, state, inputs, self._renderer, basis, options, self.use_state, earlier)
 
     @contextlib.contextmanager
     def _conversation(self, wanted: bool) -> Iterator[Dialogue | None]:
@@ -171,9 +165,9 @@ class DeploymentConfigurator:
         first, reasons = session.concerned(context)
         if session.options.ask is None:
             session.to_publish(context.targets.all)  # refuses before the first write
-        if session.options.reset:
-            self._keep_state(session)
-        elif first is None:
+        if session.options.reset and (kept := keep_copy(session.volume)):
+            self._say(f"Starting from scratch. The state so far is kept as {kept}; secrets and files stay.")
+        if first is None and not session.options.reset:
             return False
         for reason in () if self._dialogue else reasons:  # the review has shown them
             self._say(f"Changed: {reason}")
@@ -228,11 +222,6 @@ class DeploymentConfigurator:
             yield session
             session.save_state()
 
-    def _keep_state(self, session: Session) -> None:
-        kept = keep_copy(session.volume)
-        if kept:
-            self._say(f"Starting from scratch. The state so far is kept as {kept}; secrets and files stay.")
-
     def _conclude(self, session: Session, status: str) -> None:
         context = session.context_now()
         values = context.resolution.values
@@ -248,8 +237,7 @@ class DeploymentConfigurator:
         path, owner = session.volume.path, (os.geteuid(), os.getegid())
         place = report.Place(path, host_path(path, self.environ), command_again(path, self.environ))
         if status == "unchanged":
-            self._say("Nothing to do: the configuration is complete and unchanged.")
-            self._say(*report.pending_lines(place, pending))
+            self._say(report.NOTHING_TO_DO, *report.pending_lines(place, pending))
         else:
             self._say(*report.last_message(place, owner, session.written, pending, values))
 

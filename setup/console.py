@@ -45,13 +45,13 @@ def write(text: str) -> None:
     _write(sys.stdout, text)
 
 
-def wrapped(text: str, indent: str = "") -> list[str]:
-    """A sentence as lines that fit the terminal's width, broken between words."""
+def wrapped(text: str, indent: str = "") -> str:
+    """A sentence broken between words where it is wider than the terminal; what was no sentence stays as it is."""
     import shutil
     import textwrap
 
     width = max(20, shutil.get_terminal_size().columns)
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def show(lines: Iterable[str]) -> None:

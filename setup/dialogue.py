@@ -65,13 +65,13 @@ class Dialogue:
         back = BACK_WORD if self._plain else f"{BACK_WORD} or Shift-Tab"
         keys = f"? explains a question, {back} goes back, Ctrl-C saves and leaves"
         if not state.exists or reset:
-            console.show([*WELCOME, keys])
+            console.show(map(console.wrapped, (*WELCOME, keys)))
             return reset
         console.show(["", *report.existing_lines(state), ""])
         choice = self._questions.choose("Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: ", ("c", "r", "q"))
         if choice == "q":
             raise NotComplete("Nothing was changed. Run the same command to go on")
-        console.show(["", keys])
+        console.show(["", console.wrapped(keys)])
         return choice == "r"
 
     def review(self, session: Session) -> bool:

@@ -21,4 +21,4 @@ def read(field: Field) -> Reply:
         reason = field.check(text)
         if not reason:
             return Reply(text, more=more)
-        console.show(console.wrapped(reason, "  "))
+        console.show([console.wrapped(reason, "  ")])

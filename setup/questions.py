@@ -66,12 +66,13 @@ class Questions:
     def _open_section(self, row: Setting | Secret) -> None:
         section = row.group if isinstance(row, Setting) else SECRETS_INTRODUCTION[1]
         if section != self._section:
-            console.show(["", f"--- {section} ---"] if isinstance(row, Setting) else SECRETS_INTRODUCTION)
+            opening = ("", f"--- {section} ---") if isinstance(row, Setting) else SECRETS_INTRODUCTION
+            console.show(map(console.wrapped, opening))
         self._section = section
 
     def _ask_setting(self, row: Setting, default: str) -> str | None:
         if row.notice:
-            console.show(console.wrapped(row.notice))
+            console.show([console.wrapped(row.notice)])
         clears = row.empty and bool(default)
 
         def check(text: str) -> str:
@@ -118,8 +119,7 @@ class Questions:
                 return Reply(BACK)
             if word != HELP_WORD:
                 return reply
-            for sentence in self.describe(row):
-                console.show(console.wrapped(sentence, "  "))
+            console.show(console.wrapped(sentence, "  ") for sentence in self.describe(row))
 
     def _read(self, field: Field) -> Reply:
         try:

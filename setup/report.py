@@ -27,6 +27,7 @@ ORIGINS = {
     "pending": "not given yet",
 }
 TITLE = "Deployment Configuration Status"
+NOTHING_TO_DO = "Nothing to do: the configuration is complete and unchanged."
 
 
 def step_title(name: str) -> str:

@@ -9,6 +9,7 @@ from setup.addresses import short, without_credentials
 from setup.catalogue import SETTINGS
 from setup.lookup import Unavailable, Values
 from setup.model import Given, Resolved, Setting, Source
+from setup.refusals import RULES
 from setup.values import EMAIL, EMAILS, show
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def missing_text(key: str) -> str:
 
 def _refusals(values: Values) -> list[str]:
     found = []
-    for rule in derived.RULES:
+    for rule in RULES:
         try:
             refusal = rule(values)
         except Unavailable:

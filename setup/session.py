@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import vault
+from setup import concerns, vault
 from setup.authorities import ca_bundle
 from setup.config_file import CONFIG
 from setup.errors import DecisionNeeded, InputError, SetupError, VolumeError
 from setup.files import Staged, Volume
 from setup.model import File, Given, Outcome, SecretFile, Source
 from setup.render import Renderer
-from setup.resolve import Resolution, canonical, changes, missing_text, resolve
+from setup.resolve import Resolution, missing_text, resolve
 from setup.secret_catalogue import SECRETS
 from setup.sources import Inputs
-from setup.state_manager import STEP_NAMES, DeploymentState, digest
-from setup.steps import Context, step_of_file, step_of_secret, step_of_setting
-from setup.targets import CA_BUNDLE, COMPOSE, Targets
+from setup.state_manager import DeploymentState, digest
+from setup.steps import Context, step_of_setting
+from setup.targets import COMPOSE, Targets
 
 if TYPE_CHECKING:
     from setup.steps import Ask
@@ -80,19 +79,13 @@ class Session:
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, resolution.values, {}, {})
             return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
-        self._raise_secret_conflicts(resolution, on_disk, given)
+        vault.refuse_conflicts(resolution.values, on_disk, given, self.state.secrets)
         planned = vault.plan(resolution.values, on_disk, given, self._minted)
         targets = self._targets(resolution, planned)
         save_config = self.options.save_config or CONFIG in self.state.files
+        again, ask_secrets = frozenset(self.state.again), not self.options.skip_prompts
         self._context = Context(
-            resolution,
-            targets,
-            planned,
-            accepted,
-            frozenset(self.state.again),
-            self.options.ask,
-            not self.options.skip_prompts,
-            save_config,
+            resolution, targets, planned, accepted, again, self.options.ask, ask_secrets, save_config
         )
         return self._context
 
@@ -143,24 +136,6 @@ class Session:
         if problems:
             raise InputError(*problems)
 
-    def _raise_secret_conflicts(
-        self, resolution: Resolution, on_disk: dict[str, str | None], given: dict[str, Given]
-    ) -> None:
-        lost = vault.lost(resolution.values, on_disk, self.state.secrets)
-        if lost:
-            raise VolumeError(*(
-                f"the secret {vault.path_of(name)} was made earlier and is now missing or empty. It is not made anew, "
-                f"because {SECRETS[name].bound or 'services'} may depend on it: put the file back from a backup"
-                for name in lost
-            ))  # fmt: skip
-        contradicted = vault.contradicted(resolution.values, on_disk, given)
-        if contradicted:
-            raise DecisionNeeded(*(
-                f"{secret.name.upper()} differs from the value in {vault.path_of(secret.name)}, which is bound to "
-                f"{secret.bound}. Nothing was written: leave {secret.name.upper()} out to keep the present value"
-                for secret in contradicted
-            ))  # fmt: skip
-
     def _targets(self, resolution: Resolution, planned: dict[str, vault.Planned]) -> Targets:
         """The files to render; those of the last context are reused as long as they hold."""
         generations = vault.generations(planned, self.state.secrets, self.state.announced_secrets)
@@ -172,39 +147,10 @@ class Session:
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:
         """The first step that has something to do, and why; (None, []) when all is as it should be."""
-        state, found = self.state, [self.state.next_step] if not self.state.is_complete else []
-        answers = canonical(context.resolution.values, context.resolution.answers)
-        reasons = changes(self.answers_before, answers) if state.exists else []
-        found += [step_of_setting(line.partition(":")[0]) for line in reasons]
-        for part in self.basis if state.basis else ():
-            if self.basis[part] != state.basis.get(part):
-                found.append(STEP_NAMES[2])
-                reasons.append(f"the {part} of this release changed")
-        found += self._concerned_files(context, reasons)
-        for name, one in context.planned.items():
-            if one.file or (one.text and name not in state.secrets):
-                found.append(step_of_secret(name, context.resolution))
-                reasons.append(f"the secret {name} " + ("gets a value" if one.file else "was filled in"))
-        steps = [step for step in found if step]
-        return (min(steps, key=STEP_NAMES.index) if steps else None), (reasons if self.was_complete else [])
-
-    def _concerned_files(self, context: Context, reasons: list[str]) -> list[str]:
-        found = []
-        expected = [path for path in self.state.files if self.state.is_complete]
-        if self.options.save_config and CONFIG not in expected:
-            expected.append(CONFIG)
-        for path in expected:
-            data = self.volume.read(path)
-            if data is None:
-                found.append(step_of_file(path))
-                reasons.append(f"{path} is missing")
-            elif not self.state.knows(path, data):
-                self.notes.append(f"{path} was edited by hand and is left as it is")
-        bundle = digest(context.targets.ca_bundle) if context.targets.ca_bundle else ""
-        if self.state.is_complete and bundle != self.state.files.get(CA_BUNDLE, ""):
-            found.append(STEP_NAMES[3])
-            reasons.append("the trusted authorities changed")
-        return found
+        save_config = self.options.save_config
+        look = concerns.look(self.volume, self.state, self.answers_before, self.basis, context, save_config)
+        self.notes = look.notes
+        return look.first, look.reasons if self.was_complete else []
 
     def to_publish(self, files: tuple[File, ...]) -> list[File]:
         """Those of the files that are not on the volume yet; raises DecisionNeeded for another's edits."""
@@ -229,7 +175,9 @@ class Session:
         """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
         files = self.to_publish(outcome.files)
         staged = self._stage(files, outcome.secrets)
-        self.state.begin(step, outcome.files, self._generations(outcome))
+        planned = self._context.planned if self._context else {}
+        counts = vault.settled(planned, outcome.secrets, self.state.secrets, self.state.announced_secrets)
+        self.state.begin(step, outcome.files, counts)
         if staged:  # else all of it stands on the volume already
             self.save_state()
             self.volume.publish(staged)
@@ -254,21 +202,13 @@ class Session:
         staged += self.volume.stage(replaced)
         return staged + self.volume.stage(files, backup=not self.use_state)
 
-    def _generations(self, outcome: Outcome) -> dict[str, int]:
-        """The counts of the secrets that an outcome settles, kept ones included."""
-        if not self._context:
-            return {}
-        counts = vault.generations(self._context.planned, self.state.secrets, self.state.announced_secrets)
-        typed = {secret.name: 1 for secret in outcome.secrets if secret.text and not counts.get(secret.name)}
-        settled = {secret.name for secret in outcome.secrets} | {
-            name for name, one in self._context.planned.items() if one.origin == "kept"
-        }
-        return {name: count for name, count in (counts | typed).items() if name in settled and count}
-
     def _remember(self, outcome: Outcome) -> None:
         if outcome.answers is not None:
             self.answered |= {key: said for key, said in outcome.answers.items() if said.source is Source.ANSWER}
             self.state.answers |= outcome.answers
+            if outcome.done and self._context:  # what a preset outranks, or another spelling replaces, is forgotten
+                kept = self._context.resolution.answers
+                self.state.answers = {key: said for key, said in self.state.answers.items() if key in kept}
         settled = {*self.state.accepted, *self.state.again}  # Enter at one of `again` keeps what was there
         self.state.accepted += [key for key in outcome.accepted if key not in settled]
         if not outcome.done:
@@ -308,22 +248,3 @@ class Session:
     def save_state(self) -> None:
         if self.use_state:
             self.state.save(self.volume)
-
-
-def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:
-    """Digests of the program and of the templates, by which a new release is noticed."""
-    return {
-        "program": _digest_tree(package_dir, (".py", ".yaml")),
-        "templates": _digest_tree(templates_dir, ("",)),
-    }
-
-
-def _digest_tree(top: str, endings: tuple[str, ...]) -> str:
-    parts = []
-    for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if name not in ("__pycache__", "templates"))
-        for name in sorted(names):
-            if name.endswith(endings):
-                with open(os.path.join(folder, name), "rb") as file:
-                    parts.append(f"{os.path.relpath(folder, top)}/{name} {digest(file.read())}")
-    return digest("\n".join(parts).encode())

@@ -6,6 +6,7 @@ import base64
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.errors import DecisionNeeded, VolumeError
 from setup.lookup import Values
 from setup.model import Given, Secret, SecretFile
 from setup.secret_catalogue import DIRECTORY, SECRETS
@@ -124,6 +125,26 @@ def is_operators(secret: Secret, values: Values) -> bool:
     return secret.generate is None or (secret.theirs is not None and secret.theirs(values))
 
 
+def refuse_conflicts(
+    values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given], made: Mapping[str, int]
+) -> None:
+    """Raises VolumeError for lost secrets, DecisionNeeded for bound ones that would get another value."""
+    gone = lost(values, on_disk, made)
+    if gone:
+        raise VolumeError(*(
+            f"the secret {path_of(name)} was made earlier and is now missing or empty. It is not made anew, "
+            f"because {SECRETS[name].bound or 'services'} may depend on it: put the file back from a backup"
+            for name in gone
+        ))  # fmt: skip
+    others = contradicted(values, on_disk, given)
+    if others:
+        raise DecisionNeeded(*(
+            f"{secret.name.upper()} differs from the value in {path_of(secret.name)}, which is bound to "
+            f"{secret.bound}. Nothing was written: leave {secret.name.upper()} out to keep the present value"
+            for secret in others
+        ))  # fmt: skip
+
+
 def lost(values: Values, on_disk: Mapping[str, str | None], made: Mapping[str, int]) -> list[str]:
     """The secrets that were made, are needed, and are gone: they must never be minted anew."""
     return [secret.name for secret in applicable(values) if secret.name in made and not on_disk.get(secret.name)]
@@ -149,6 +170,19 @@ def generations(
 ) -> dict[str, int]:
     """How often each secret has got a value; an announced number holds after a crash."""
     return {one.name: announced.get(one.name) or _generation(one, made.get(one.name, 0)) for one in planned.values()}
+
+
+def settled(
+    planned: Mapping[str, Planned],
+    published: tuple[SecretFile, ...],
+    made: Mapping[str, int],
+    announced: Mapping[str, int],
+) -> dict[str, int]:
+    """The counts of the secrets that are there once these are published, kept ones included."""
+    counts = generations(planned, made, announced)
+    counts |= {one.name: 1 for one in published if one.text and not counts.get(one.name)}
+    there = {one.name for one in published} | {one.name for one in planned.values() if one.origin == "kept"}
+    return {name: count for name, count in counts.items() if name in there and count}
 
 
 def _generation(one: Planned, before: int) -> int:

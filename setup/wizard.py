@@ -158,7 +158,7 @@ class _Prompt:
         self._pasted = True
 
     def _tell(self, text: str) -> None:
-        self._below = console.printable("\n".join(console.wrapped(text)))
+        self._below = console.printable(console.wrapped(text))
 
     def _on_change(self, _buffer: Buffer) -> None:
         self._below = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -100,6 +99,7 @@ class Terminal:
     ) -> None:
         self.raw = ""
         self.screen = Screen(columns)
+        self.ended = False
         self._mark = 0
         self.child = pexpect.spawn(
             words[0], list(words[1:]), env=dict(env), dimensions=(rows, columns), encoding="utf-8",
@@ -122,8 +122,8 @@ class Terminal:
         end = time.monotonic() + PATIENCE
         while not there():
             assert time.monotonic() < end, f"waited in vain for {what}; the terminal shows\n{self.screen.text()}"
-            if not self._read(0.2):
-                assert there(), f"it ended before {what}; the terminal shows\n{self.screen.text()}"
+            self._read(0.2)
+            assert there() or not self.ended, f"it ended before {what}; the terminal shows\n{self.screen.text()}"
 
     def _read(self, seconds: float) -> bool:
         """Takes in what the program sent; False when it has ended."""
@@ -132,6 +132,7 @@ class Terminal:
         except pexpect.TIMEOUT:
             return True
         except pexpect.EOF:
+            self.ended = True
             return False
         self.raw += text
         self.screen.feed(text)
@@ -143,20 +144,30 @@ class Terminal:
         return self.screen.text(self._mark)
 
     @property
+    def last_row(self) -> str:
+        """The row with the cursor, up to the cursor."""
+        column = self.screen.column
+        return "".join(self.screen.rows[self.screen.row]).ljust(column)[:column]
+
+    @property
     def line(self) -> str:
-        """The line with the cursor, up to the cursor, with what wrapped into it since the last answer."""
-        rows = ["".join(row) for row in self.screen.rows[self._mark : self.screen.row]]
-        return "".join(rows) + "".join(self.screen.rows[self.screen.row])[: self.screen.column]
+        """What came since the last answer, up to the cursor, as one line: a question may wrap."""
+        return "".join("".join(row) for row in self.screen.rows[self._mark : self.screen.row]) + self.last_row
 
     def asks(self, question: str) -> None:
         """Waits until a question stands before the cursor, as the last thing on the screen."""
         self.until(lambda: question in self.line, f"the question {question!r}")
 
-    def question(self) -> str:
-        """Waits for the next question, and returns it."""
-        ready = lambda: self.line.endswith(": ") and self.raw.endswith((": ", "\x1b[?25h"))  # noqa: E731
-        self.until(lambda: self.screen.row >= self._mark and ready(), "a question")
-        return self.line.rpartition("\n")[2].removesuffix(": ")
+    def question_or_end(self) -> str:
+        """Waits for the next question and returns it, "" when the program ends instead."""
+        self.until(lambda: self._at_a_question or self.ended, "a question")
+        return "" if self.ended else self.last_row.rstrip().removesuffix(":")
+
+    @property
+    def _at_a_question(self) -> bool:
+        """Whether the cursor waits behind a question, and all that belongs to it has come."""
+        waits = self.raw.endswith((": ", "\x1b[?25h"))
+        return waits and self.screen.row >= self._mark and self.line.endswith(": ")
 
     def shows(self, text: str) -> None:
         """Waits until a text came since the last answer."""
@@ -237,4 +248,43 @@ def session(
     return Terminal(command(out, *flags), environ(term, **(settings or {})), columns=columns, rows=rows, cwd=out.parent)
 
 
-KILL = signal.SIGKILL
+# --- a whole session ------------------------------------------------------------------------------
+
+PASSWORD, KEY, SECRET_KEY = "correct horse $1 'battery'", "AKIATELEMETRY", "telemetry/secret+key"
+MASKED = (PASSWORD, KEY, SECRET_KEY)
+
+# Question (its beginning) -> what is typed; Enter alone for all others. Conditional questions, masked and open secrets.
+ANSWERS = {
+    "Public URL": "avatar.mycompany.com",
+    "Environment name": "mycompany-prod",
+    "Mail provider": "smtp",
+    "SMTP host": "mail.mycompany.com",
+    "SMTP user name": "avatar",
+    "Send usage telemetry": "true",
+    "Telemetry bucket": "mycompany-telemetry",
+    "Log level": "DEBUG",
+    "Organization name": "My Company",
+    "SMTP password": PASSWORD,
+    "Telemetry access key": KEY,
+    "Telemetry secret key": SECRET_KEY,
+}
+GREETING = "Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]"
+REVIEW = "Number or name to change"
+
+
+def reply_to(question: str, answers: Mapping[str, str] = ANSWERS) -> str:
+    if question.startswith(GREETING):
+        return "c"
+    return next((text for beginning, text in answers.items() if question.startswith(beginning)), "")
+
+
+def walk(terminal: Terminal, until: str = "", answers: Mapping[str, str] = ANSWERS) -> list[str]:
+    """Answers every question up to one that begins so, or to the end; the questions that were asked."""
+    asked = []
+    while question := terminal.question_or_end():
+        asked.append(question)
+        if until and question.startswith(until):
+            return asked
+        terminal.answer(reply_to(question, answers))
+    assert not until, f"{until!r} was not asked; the terminal shows\n{terminal.screen.text()}"
+    return asked

@@ -302,6 +302,23 @@ def test_a_filled_in_password_shows_in_the_env_file(tmp_path: Path) -> None:
     assert "Nothing to do" in ran(out, settings={}).stdout
 
 
+def test_a_password_that_is_changed_by_hand_shows_in_the_env_file(tmp_path: Path) -> None:
+    settings = {**REQUIRED, "SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "avatar", "SMTP_PASSWORD": "first"}
+    out = deployed(tmp_path / "out", settings=settings)
+    (out / ".secrets" / "smtp_password").write_text("second")
+    done = ran(out, settings={})
+    assert "Changed: SMTP_PASSWORD follows from a secret" in done.stdout
+    assert "second" not in done.stdout
+    assert env_file(out)["SMTP_PASSWORD"] == "second"
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
+def test_an_address_that_is_changed_by_hand_shows_in_the_env_file(whole: Path) -> None:
+    (whole / ".secrets" / "admin_emails").write_text("grace@example.com")
+    ran(whole, settings={})
+    assert env_file(whole)["AUTHENTIK_BOOTSTRAP_EMAIL"] == "grace@example.com"
+
+
 def test_a_pending_secret_may_be_given_later(out: Path) -> None:
     ran(out, settings={"ORGANIZATION_NAME": "Example"})
     assert secrets(out)["organization_name"] == "Example"

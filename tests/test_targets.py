@@ -788,6 +788,17 @@ def test_routes(name, parsed):
 # --- What is refused ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("service", [*(name for name in NETWORKS if "_" not in name), "my-dask-scheduler"])
+def test_the_public_host_is_no_service_of_the_stack(service):
+    if service == "nginx":
+        assert trees.resolution({"PUBLIC_URL": service}).problems == ()
+        return
+    with pytest.raises(ValueError, match="is the name of a service inside the stack"):
+        trees.resolution({"PUBLIC_URL": service})
+    behind = trees.resolution({"PUBLIC_URL": service, "TLS_MODE": "behind-proxy"})
+    assert behind.problems == ()
+
+
 def test_a_value_that_env_cannot_carry_is_refused_by_name():
     made = trees.targets({"SMTP_HOST": "mail.example.com"}, {"smtp_password": "bell\x07"})
     with pytest.raises(SetupError, match=r"SMTP_PASSWORD: .*control character"):

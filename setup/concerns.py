@@ -1,0 +1,104 @@
+"""What has something to do, and why: told from the state and the volume, without rendering anything."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from setup.config_file import CONFIG
+from setup.render import quote_env
+from setup.resolve import canonical, changes
+from setup.state_manager import STEP_NAMES, DeploymentState, digest
+from setup.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
+from setup.targets import CA_BUNDLE, ENV
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from setup.files import Volume
+    from setup.model import Given
+
+
+class Look(NamedTuple):
+    """The first step that is concerned, None when all is as it should be; why; and what is left as it is."""
+
+    first: str | None
+    reasons: list[str]
+    notes: list[str]
+
+
+def look(
+    volume: Volume,
+    state: DeploymentState,
+    before: Mapping[str, Given],
+    basis: Mapping[str, str],
+    context: Context,
+    save_config: bool,
+) -> Look:
+    """Compares what should be with what was recorded; `before` are the answers as this run found them."""
+    found = [(state.next_step, "")] if state.next_step else []
+    answers = canonical(context.resolution.values, context.resolution.answers)
+    lines = changes(before, answers) if state.exists else []
+    found += [(step_of_setting(line.partition(":")[0]), line) for line in lines]
+    parts = [part for part in basis if state.basis and basis[part] != state.basis.get(part)]
+    found += [(STEP_NAMES[2], f"the {part} of this release changed") for part in parts]
+    files, notes = _files(volume, state, context, save_config)
+    found += files
+    for name, one in context.planned.items():
+        if one.file or (one.text and name not in {**state.secrets, **state.announced_secrets}):
+            reason = f"the secret {name} " + ("gets a value" if one.file else "was filled in")
+            step = step_of_secret(name, context.resolution) if one.text else prompt_user_secrets.__name__
+            found.append((step, reason))
+    if state.is_complete and not found:
+        found += [(step_of_file(ENV), f"{key} follows from a secret") for key in _stale(volume, state, context)]
+    first = min((step for step, _ in found), key=STEP_NAMES.index, default=None)
+    return Look(first, [reason for _, reason in found if reason], notes)
+
+
+def _stale(volume: Volume, state: DeploymentState, context: Context) -> list[str]:
+    """The keys of our `.env` whose values are no longer those of the secrets they come from."""
+    data = volume.read(ENV)
+    if data is None or not state.knows(ENV, data):
+        return []
+    standing = dict(line.partition("=")[::2] for line in data.decode().splitlines())
+    should = {key: quote_env(text) for key, text in context.targets.env_values().items()}
+    return [key for key in should.keys() & standing.keys() if should[key] != standing[key]]
+
+
+def _files(
+    volume: Volume, state: DeploymentState, context: Context, save_config: bool
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """The files of a complete deployment that are missing or out of date, and notes on those edited by hand."""
+    found, notes = [], []
+    expected = [path for path in state.files if state.is_complete]
+    if save_config and CONFIG not in expected:
+        expected.append(CONFIG)
+    for path in expected:
+        data = volume.read(path)
+        if data is None:
+            found.append((step_of_file(path), f"{path} is missing"))
+        elif not state.knows(path, data):
+            notes.append(f"{path} was edited by hand and is left as it is")
+    bundle = digest(context.targets.ca_bundle) if context.targets.ca_bundle else ""
+    if state.is_complete and bundle != state.files.get(CA_BUNDLE, ""):
+        found.append((STEP_NAMES[3], "the trusted authorities changed"))
+    return found, notes
+
+
+def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:
+    """Digests of the program and of the templates, by which a new release is noticed."""
+    return {
+        "program": _digest_tree(package_dir, (".py", ".yaml")),
+        "templates": _digest_tree(templates_dir, ("",)),
+    }
+
+
+def _digest_tree(top: str, endings: tuple[str, ...]) -> str:
+    parts = []
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if name not in ("__pycache__", "templates"))
+        for name in sorted(names):
+            if name.endswith(endings):
+                with open(os.path.join(folder, name), "rb") as file:
+                    parts.append(f"{os.path.relpath(folder, top)}/{name} {digest(file.read())}")
+    return digest("\n".join(parts).encode())

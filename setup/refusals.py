@@ -1,0 +1,107 @@
+"""The combinations of values that are refused, each in one place and with what to type instead.
+
+Facts: the stack's table "TLS and ports".
+"""
+
+from __future__ import annotations
+
+from setup.addresses import netloc
+from setup.derived import https_port, public_alias, tls_is_ours
+from setup.lookup import Values
+
+# The names by which the stack's containers find each other. nginx may also be found as its own public host.
+_TAKEN_NAMES = frozenset({
+    "api", "init-db", "dask-scheduler", "dask-worker", "my-dask-scheduler", "my-dask-worker", "web", "db", "master",
+    "volume", "filer", "s3", "init-storage", "admin", "worker",
+})  # fmt: skip
+
+
+def _public_host_is_free(v: Values) -> str:
+    host = public_alias(v)
+    if host not in _TAKEN_NAMES:
+        return ""
+    return (
+        f"PUBLIC_URL: {host!r} is the name of a service inside the stack, which would no longer be found there: "
+        f"give another name, as in {host}.example.com"
+    )
+
+
+def _scheme_and_mode(v: Values) -> str:
+    scheme, mode = v["PUBLIC_URL"].scheme, v["TLS_MODE"]
+    if scheme == "http" and mode == "provided":
+        return (
+            "PUBLIC_URL says http://, but TLS_MODE=provided serves https: "
+            "set TLS_MODE=off, or drop the scheme from PUBLIC_URL"
+        )
+    if scheme == "http" and mode == "behind-proxy":
+        return (
+            "PUBLIC_URL says http://, but TLS_MODE=behind-proxy is for an https address: "
+            "write https://, or set TLS_MODE=off"
+        )
+    if scheme == "https" and mode == "off":
+        return (
+            "PUBLIC_URL says https://, but nothing would serve TLS: set TLS_MODE=behind-proxy "
+            "if another proxy ends TLS, or TLS_MODE=provided with a certificate"
+        )
+    return ""
+
+
+def _one_spelling_of_tls(v: Values) -> str:
+    if not v.given("NGINX_TLS_ENABLED"):
+        return ""
+    enabled, mode = v["NGINX_TLS_ENABLED"], v["TLS_MODE"]
+    if enabled == (mode == "provided"):
+        return ""
+    word = "true" if enabled else "false"
+    return f"NGINX_TLS_ENABLED={word} and TLS_MODE={mode} contradict each other: give only TLS_MODE"
+
+
+def _one_https_port(v: Values) -> str:
+    if not tls_is_ours(v) or v["NGINX_HTTPS_PORT"] == https_port(v):
+        return ""
+    port, host = v["NGINX_HTTPS_PORT"], v["PUBLIC_URL"].host
+    return (
+        f"NGINX_HTTPS_PORT={port} is not the port of PUBLIC_URL ({https_port(v)}): "
+        f"put the port into PUBLIC_URL, as in {netloc(host, port)}, or leave NGINX_HTTPS_PORT out"
+    )
+
+
+def _one_http_port(v: Values) -> str:
+    port = v["PUBLIC_URL"].port
+    if v["TLS_MODE"] != "off" or not port or v["NGINX_HTTP_PORT"] == port:
+        return ""
+    return f"NGINX_HTTP_PORT={v['NGINX_HTTP_PORT']} is not the port of PUBLIC_URL ({port}): leave NGINX_HTTP_PORT out"
+
+
+def _redirect_port_is_free(v: Values) -> str:
+    port = v["NGINX_HTTP_REDIRECT_PORT"]
+    if tls_is_ours(v) and port == v["NGINX_HTTPS_PORT"]:
+        return f"NGINX_HTTP_REDIRECT_PORT={port} is also the https port: give another, as in 80"
+    return ""
+
+
+def _one_kind_of_smtp_tls(v: Values) -> str:
+    if v["SMTP_USE_TLS"] and v["SMTP_START_TLS"]:
+        return (
+            "SMTP_USE_TLS and SMTP_START_TLS are both true: set one of them to false "
+            "(on port 465 SMTP_START_TLS, on 587 SMTP_USE_TLS)"
+        )
+    return ""
+
+
+def _one_auth_type(v: Values) -> str:
+    if v["USE_EMAIL_AUTHENTICATION"] == (v["AUTH_TYPE"] == "email"):
+        return ""
+    return f"USE_EMAIL_AUTHENTICATION contradicts AUTH_TYPE={v['AUTH_TYPE']}: give only AUTH_TYPE"
+
+
+RULES = (
+    _public_host_is_free,
+    _scheme_and_mode,
+    _one_spelling_of_tls,
+    _one_https_port,
+    _one_http_port,
+    _redirect_port_is_free,
+    _one_kind_of_smtp_tls,
+    _one_auth_type,
+)
