@@ -110,7 +110,8 @@ def smtp_start_tls(v: Values) -> bool:
 
 def bootstrap_email(v: Values) -> str:
     """The first administrator's address, else `admin@` the public host."""
-    first = v.secret("admin_emails").split(",")[0].strip()
+    emails = v.secret("admin_emails") if email_authentication(v) else ""
+    first = emails.split(",")[0].strip()
     host = v["PUBLIC_URL"].host
     return first or (f"admin@[{host}]" if is_address(host) else f"admin@{host}")
 

@@ -209,7 +209,8 @@ def _write(file: File, folder: int, temporary: str) -> int:
 def _make_durable(descriptors: list[int]) -> None:
     """Makes files durable together: told about all of them first, a journal commits once instead of for each."""
     for descriptor in descriptors:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # starts writing back, and does not wait
+        with contextlib.suppress(OSError):  # only a hint: it starts writing back, and does not wait
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     for descriptor in descriptors:
         os.fsync(descriptor)
 

@@ -158,6 +158,8 @@ def test_killed_anywhere_and_started_again_a_run_completes(name: str, tmp_path: 
     case.prepared(start)
     before, after = tree(start), tree(whole)
     assert {call for call, _ in chosen} >= {"renameat", "openat", "fsync", "flock"}
+    if case.settings is GIVEN and not TORTURE:
+        chosen = chosen[::3]  # the same events as of a first run; what differs is that every byte is compared
 
     def check(out: Path, point: tuple[str, int]) -> list[str]:
         case.prepared(out)

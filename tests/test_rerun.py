@@ -121,7 +121,10 @@ def test_a_first_run_does_import_the_template_engine(tmp_path: Path) -> None:
         ("LOG_LEVEL=DEBUG", {".env"}),
         ("TLS_EXTRA_NAMES=avatar.internal", {"nginx/nginx.conf", "docker-compose.yml"}),
         ("AVATAR_API_VERSION=3.20.2", {".env"}),
-        ("PUBLIC_URL=other.example.com", {".env", "nginx/nginx.conf", "docker-compose.yml"}),
+        (
+            "PUBLIC_URL=other.example.com",
+            {".env", "nginx/nginx.conf", "docker-compose.yml", "authentik/octopize-avatar-blueprint.yaml"},
+        ),
     ],
 )
 def test_a_changed_setting_rewrites_only_what_it_concerns(out: Path, setting: str, concerned: set[str]) -> None:
