@@ -175,3 +175,9 @@ def test_the_pure_rooms_open_no_file() -> None:
         opened = {one for one in used_names(path) if one in ("os.open", "os.fdopen", "os.walk", "os.listdir")}
         called = {getattr(node.func, "id", "") for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
         assert not opened and "open" not in called, name
+
+
+def test_contributing_names_every_module() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = {name for name in ROW if f"`{name}`" in text}
+    assert named == set(ROW)

@@ -32,6 +32,7 @@ from support import (
 from setup.errors import Busy, VolumeError
 from setup.files import Volume
 from setup.model import File
+from setup.steps import FOLDERS
 
 
 @pytest.fixture
@@ -315,6 +316,11 @@ def written(tmp_path: Path) -> list[str]:
     """Every file that a run writes, and the folders."""
     made = deployed(tmp_path / "reference")
     return [str(path.relative_to(made)) for path in paths(made)]
+
+
+def test_every_folder_that_a_run_writes_into_is_swept(tmp_path: Path) -> None:
+    made = deployed(tmp_path / "reference")
+    assert {str(path.relative_to(made)) for path in paths(made) if path.is_dir()} <= set(FOLDERS)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link"])
