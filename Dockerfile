@@ -1,4 +1,4 @@
-# The image of avatar-setup: Debian's Python 3.13, three packages and the configurator, nothing else.
+# The image of avatar-setup: Debian's Python 3.13, four packages and the configurator, nothing else.
 #
 # Builds with BuildKit and with the classic builder. A private CA or package mirror belongs into the
 # base image (/etc/pip.conf, /etc/apt): nothing of the base reaches the final stage but the files that
@@ -29,7 +29,7 @@ RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run ro
 # The interpreter and its standard library, without tests, GUIs, installers and the bindings to
 # libraries that nothing here needs. Without _hashlib too: hashlib then uses the interpreter's own,
 # verified implementations, and `import hashlib` does not load libcrypto, which costs a third of the
-# interpreter's whole start. (_ssl stays: certificates are read with it.)
+# interpreter's whole start.
 RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
  && cp /usr/bin/dash usr/bin/ && ln -s dash usr/bin/sh \
  && cp -R /usr/lib/python3.13 usr/lib/ \
@@ -114,7 +114,6 @@ ENV AVATAR_SETUP_IMAGE=1 \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     PYTHONPATH=/opt/avatar-setup:/opt/avatar-setup/lib \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONNOUSERSITE=1 \
-    AVATAR_SETUP_IMAGE=1
+    PYTHONNOUSERSITE=1
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/avatar-setup"]

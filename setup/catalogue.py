@@ -38,7 +38,7 @@ _ROWS = (
       kinds.choice(*PRESETS), "", empty=True, in_env=False),
 
     S("AUTH_TYPE", INSTALLATION, "Sign-in by e-mail address or by user name",
-      "How people sign in: with their e-mail address, or with a user name.",
+      "How people sign in: with their e-mail address (the default), or with a user name.",
       kinds.choice("email", "username"), derived.auth_type, in_env=False, asked=True),
     S("USE_EMAIL_AUTHENTICATION", INSTALLATION, "Sign-in by e-mail address",
       "The API's own spelling of AUTH_TYPE.", kinds.BOOLEAN, derived.email_authentication),
@@ -51,7 +51,7 @@ _ROWS = (
       kinds.NAME, "avatar_seaweedfs_data"),
 
     S("TLS_MODE", ADDRESS, "TLS mode",
-      "provided: nginx serves https with your certificate; behind-proxy: another proxy ends TLS; off: plain http.",
+      "provided: nginx serves https with your certificate; behind-proxy: another proxy ends TLS; off: plain http, the default for an http:// URL.",
       kinds.choice("provided", "behind-proxy", "off"), derived.tls_mode, in_env=False, asked=True),
     S("NGINX_TLS_ENABLED", ADDRESS, "TLS in nginx", "Older spelling of TLS_MODE: true is provided, false is off.",
       kinds.BOOLEAN, derived.tls_is_ours, in_env=False),
@@ -78,7 +78,7 @@ _ROWS = (
     S("TRUSTED_PROXIES", ADDRESS, "Trusted proxies", "Addresses or networks of the proxy in front, whose word on the client's address counts.",
       kinds.NETWORKS, "", example="10.0.0.0/8", when=derived.behind_proxy, empty=True, in_env=False),
 
-    S("MAIL_PROVIDER", MAIL, "Mail provider", "smtp: your mail server; aws: Octopize's account (keys are given by Octopize).",
+    S("MAIL_PROVIDER", MAIL, "Mail provider", "smtp: your mail server; aws: Octopize's account, the default without an SMTP_HOST.",
       kinds.choice("aws", "smtp"), derived.mail_provider, asked=True),
     S("SMTP_HOST", MAIL, "SMTP host", "The mail server.",
       kinds.HOST, derived.smtp_host, example="mail.example.com", asked=True),
@@ -94,7 +94,7 @@ _ROWS = (
     S("SMTP_USERNAME", MAIL, "SMTP user name", "Empty: the server wants no sign-in.",
       kinds.TEXT, "", example="avatar", empty=True, asked=True),
 
-    S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, "avatar-api"),
+    S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, derived.BLUEPRINT_APPLICATION),
     S("AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", SIGN_IN, "Licence of the groups",
       "The licence that members of the Octopize groups get.",
       kinds.choice("free_trial", "starter", "professional", "expert", "octopize"), "free_trial"),

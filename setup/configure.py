@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, report, sources, vault
+from setup import conflicts, console, report, sources, vault
 from setup.concerns import program_basis
 from setup.container import command_again, host_path
 from setup.errors import VolumeError
@@ -118,10 +118,12 @@ class DeploymentConfigurator:
             session = self._session(volume, sources.gather({}, None, self.defaults_file, {}, {}), Options())
             texts = {name: text for name, text in session.read_secrets().items() if text}
             resolution = session.resolve(texts)
+            lost = [] if resolution.missing else conflicts.lost(resolution.values, texts, state.secrets)
             pending = [] if resolution.missing else vault.pending(resolution.values, texts)
+            pending = [secret for secret in pending if secret not in lost]
             on_disk = {path: volume.read(path) for path in state.files}
-            data = report.status_data(state, resolution, pending, on_disk)
-            return state, report.status_lines(state, pending), data
+            data = report.status_data(state, resolution, pending, lost, on_disk)
+            return state, report.status_lines(state, pending, lost), data
 
     def _gather(self, config_file: str | os.PathLike[str] | None, auth_type: str) -> sources.Inputs:
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
@@ -237,7 +239,7 @@ class DeploymentConfigurator:
         path, owner = session.volume.path, (os.geteuid(), os.getegid())
         place = report.Place(path, host_path(path, self.environ), command_again(path, self.environ))
         if status == "unchanged":
-            self._say(report.NOTHING_TO_DO, *report.pending_lines(place, pending))
+            self._say(report.NOTHING_TO_DO, *report.pending_lines(place, owner, pending))
         else:
             self._say(*report.last_message(place, owner, session.written, pending, values))
 

@@ -11,6 +11,7 @@ from setup.addresses import netloc
 from setup.lookup import Values
 
 BUNDLED_DATABASE = "db"
+BLUEPRINT_APPLICATION = "avatar-api"  # the slug in the blueprint
 SPELLINGS = (  # two names of one thing, both ways
     ("TLS_MODE", "NGINX_TLS_ENABLED"),
     ("NGINX_TLS_ENABLED", "TLS_MODE"),

@@ -79,8 +79,9 @@ class Dialogue:
         while True:
             context = session.context()
             step, reasons = session.concerned(context)
-            listed = report.reviewed(context.resolution, context.planned, session.state.accepted)
-            console.show(["", *report.review_lines(context.resolution, context.planned, listed, reasons), ""])
+            given = context.resolution, context.planned
+            listed = report.reviewed(*given, session.state.accepted, session.was_complete)
+            console.show(["", *report.review_lines(*given, listed, reasons), ""])
             name = self._choose_entry(listed, "write" if step else "leave")
             if not name:
                 return False
@@ -98,11 +99,14 @@ class Dialogue:
         return _entry(self._questions.line(question, check, listed), listed) or ""
 
     def _change(self, session: Session, key: str) -> bool:
-        row = SETTINGS[key]
+        row, values = SETTINGS[key], session.context().resolution.values
         answer = self._questions.ask(row, report.shown(session.context().resolution, key))
         if answer is None or answer == BACK:
             return False
-        session.commit(step_of_setting(key), answered(row, answer))
+        # The page has shown the others: only what did not apply until now becomes a question.
+        seen = [other for other, one in SETTINGS.items() if one.asked and one.when(values) and not values.given(other)]
+        settled = tuple(other for other in seen if other != key)
+        session.commit(step_of_setting(key), answered(row, answer)._replace(accepted=settled))
         session.state.reopen(step_of_setting(key))
         session.history.clear()
         return True

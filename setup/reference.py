@@ -47,6 +47,9 @@ def settings_page(defaults: Mapping[str, str]) -> str:
         "defaults file, preset, saved answer, configuration file, environment, flag, answer at the prompt. *derived*",
         "defaults follow from other settings. *conditional* settings apply only to some deployments.",
         "",
+        "Four more variables steer the program itself: `NON_INTERACTIVE=true` asks nothing, `PUID` and `PGID` say",
+        "whose the files become where it runs as root, and `NO_COLOR` is respected.",
+        "",
     ]
     for group in GROUPS:
         lines += [f"## {group}", "", "| setting | what it is | takes | default |", "|---|---|---|---|"]
@@ -91,7 +94,7 @@ def _origin(secret: Secret) -> str:
 
 
 def env_example(defaults: Mapping[str, str]) -> str:
-    """A commented environment file for `docker run --env-file` or compose."""
+    """A commented `.env` for the project's compose.yaml; `docker run --env-file` knows no quotes."""
     lines = [f"# {_NOTICE}", "# Uncomment what you want to set; an empty value says nothing."]
     for group in GROUPS:
         lines += ["", f"# --- {group} ---"]

@@ -6,7 +6,7 @@ Facts: the stack's table "TLS and ports".
 from __future__ import annotations
 
 from setup.addresses import netloc
-from setup.derived import https_port, public_alias, tls_is_ours
+from setup.derived import BLUEPRINT_APPLICATION, https_port, public_alias, tls_is_ours
 from setup.lookup import Values
 
 # The names by which the stack's containers find each other. nginx may also be found as its own public host.
@@ -95,6 +95,16 @@ def _one_auth_type(v: Values) -> str:
     return f"USE_EMAIL_AUTHENTICATION contradicts AUTH_TYPE={v['AUTH_TYPE']}: give only AUTH_TYPE"
 
 
+def _application_of_the_blueprint(v: Values) -> str:
+    name = v["SSO_PROVIDER_APP_NAME"]
+    if name == BLUEPRINT_APPLICATION or v.given("SSO_PROVIDER_URL"):
+        return ""
+    return (
+        f"SSO_PROVIDER_APP_NAME={name}: the stack's own Authentik knows the application as {BLUEPRINT_APPLICATION}: "
+        "leave it out, or give the SSO_PROVIDER_URL of your provider too"
+    )
+
+
 RULES = (
     _public_host_is_free,
     _scheme_and_mode,
@@ -104,4 +114,5 @@ RULES = (
     _redirect_port_is_free,
     _one_kind_of_smtp_tls,
     _one_auth_type,
+    _application_of_the_blueprint,
 )

@@ -8,6 +8,7 @@ from setup import vault
 from setup.catalogue import SETTINGS
 from setup.model import Secret
 from setup.resolve import Resolution
+from setup.secret_catalogue import SECRETS
 from setup.state_manager import COMPLETED, IN_PROGRESS, DeploymentState, digest
 from setup.values import show
 
@@ -50,12 +51,15 @@ def progress(state: DeploymentState) -> list[str]:
     return lines
 
 
-def status_lines(state: DeploymentState, pending: Iterable[Secret]) -> list[str]:
+def status_lines(state: DeploymentState, pending: list[Secret], lost: list[Secret]) -> list[str]:
     """The answer to `--status`."""
     lines = [*heading(TITLE, 32), *progress(state)]
-    names = [vault.path_of(secret.name) for secret in pending]
-    if state.exists and names:
-        lines += ["", "⊘ Pending secrets, to be filled by hand:", *(f"  {name}" for name in names)]
+    if lost:
+        lines += ["", "✗ Secrets that were made and are gone, to be put back from a backup:"]
+        lines += [f"  {vault.path_of(secret.name)}" for secret in lost]
+    if state.exists and pending:
+        lines += ["", "⊘ Pending secrets, to be filled by hand:"]
+        lines += [f"  {vault.path_of(secret.name)}" for secret in pending]
     return lines
 
 
@@ -70,10 +74,13 @@ def shown(resolution: Resolution, key: str) -> str:
     return show(found.value) if found else ""
 
 
-def reviewed(resolution: Resolution, planned: Mapping[str, vault.Planned], accepted: Iterable[str]) -> tuple[str, ...]:
-    """What the review page lists: every setting that applies, and the secrets that were given or left for later."""
-    settled = ("given", "kept")
-    names = [name for name, one in planned.items() if one.origin in settled or name in accepted]
+def reviewed(
+    resolution: Resolution, planned: Mapping[str, vault.Planned], accepted: Iterable[str], complete: bool
+) -> tuple[str, ...]:
+    """What the review page lists: every setting that applies, and the secrets that are given or were left open."""
+    skipped = {name for name in planned if vault.is_asked(SECRETS[name], resolution.values)}
+    skipped &= planned.keys() if complete else set(accepted)
+    names = [name for name, one in planned.items() if one.origin in ("given", "kept") or name in skipped]
     return (*resolution.applying(), *names)
 
 
@@ -98,7 +105,11 @@ def review_lines(
 
 
 def status_data(
-    state: DeploymentState, resolution: Resolution, pending: Iterable[Secret], on_disk: Mapping[str, bytes | None]
+    state: DeploymentState,
+    resolution: Resolution,
+    pending: list[Secret],
+    lost: list[Secret],
+    on_disk: Mapping[str, bytes | None],
 ) -> dict[str, Any]:
     """The answer to `--status --json`; a setting that nobody gave yet is left out."""
     names = [secret.name for secret in pending]
@@ -109,8 +120,9 @@ def status_data(
         "total": len(state.steps),
         "next_step": state.next_step,
         "complete": state.is_complete,
-        "ready": state.is_complete and not names,
+        "ready": state.is_complete and not names and not lost,
         "pending_secrets": names,
+        "lost_secrets": [secret.name for secret in lost],
         "settings": {
             key: {"value": show(found.value), "source": found.source.label} for key, found in computed.items() if found
         },
@@ -156,23 +168,26 @@ def last_message(
 ) -> list[str]:
     """What was written, what is still to be filled in, and what to type next on the host."""
     lines = ["", *heading("Configuration complete"), *_written(place, owner, written)]
-    lines += pending_lines(place, pending)
+    lines += pending_lines(place, owner, pending)
     lines += ["", "Its status, at any time:", f"  {place.command} --status"]
-    lines += ["", *_next_commands(place, owner, values)]
+    first_database = vault.path_of("db_password") in written
+    lines += ["", *_next_commands(place, owner, values, first_database)]
     return lines
 
 
-def pending_lines(place: Place, pending: list[Secret]) -> list[str]:
+def pending_lines(place: Place, owner: tuple[int, int], pending: list[Secret]) -> list[str]:
     """Which secrets are still to be filled in, where, and how."""
     if not pending:
         return []
     import shlex
 
     where = "" if place.host else f" in {place.words}"
+    file = shlex.quote(place.path(vault.path_of(pending[0].name)))
+    into = f"| sudo tee {file} >/dev/null" if owner[0] == 0 else f"> {file}"
     return [
         "",
         f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}, as in",
-        f"  printf %s 'VALUE' > {shlex.quote(place.path(vault.path_of(pending[0].name)))}",
+        f"  printf %s 'VALUE' {into}",
         *(f"  {place.path(vault.path_of(secret.name))}  ({secret.question})" for secret in pending),
         "then run this again, so that the files that depend on them follow:",
         f"  {place.command}",
@@ -182,20 +197,22 @@ def pending_lines(place: Place, pending: list[Secret]) -> list[str]:
 def _written(place: Place, owner: tuple[int, int], written: list[str]) -> list[str]:
     secrets = [path for path in written if path.startswith(".secrets/")]
     files = sorted({path for path in written if path not in secrets})
+    if not written:
+        return [f"{place.name} holds all of it already; no file was changed."]
     lines = [f"Written to {place.name} (owner {owner[0]}:{owner[1]}):", *(f"  {path}" for path in files)]
     if secrets:
         lines.append(f"  .secrets/ ({len(set(secrets))} files)")
     return lines
 
 
-def _next_commands(place: Place, owner: tuple[int, int], values: Values) -> list[str]:
+def _next_commands(place: Place, owner: tuple[int, int], values: Values, first_database: bool) -> list[str]:
     sudo = "sudo " if owner[0] == 0 else ""
     registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
     lines = [f"Next, on the host, in {place.words}:"]
     if values.applies("NGINX_SSL_CERTIFICATE_PATH"):
         chain, key = values["NGINX_SSL_CERTIFICATE_PATH"], values["NGINX_SSL_CERTIFICATE_KEY_PATH"]
         lines.append(f"  # the certificate chain belongs at {chain}, its key at {key}")
-    if values["DB_HOST"] == "db":
+    if first_database and values["DB_HOST"] == "db":
         volume = values["DB_VOLUME"]
         lines += [
             f"  {sudo}docker volume ls -q --filter name={volume}",

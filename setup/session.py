@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, vault
+from setup import concerns, conflicts, vault
 from setup.authorities import ca_bundle
 from setup.config_file import CONFIG
 from setup.errors import DecisionNeeded, InputError, SetupError, VolumeError
@@ -71,15 +71,14 @@ class Session:
         """
         on_disk = self.read_secrets()
         given, problems = vault.canonical(self.inputs.secrets)
-        known = {name: said.text for name, said in given.items()}
-        known |= {name: text for name, text in on_disk.items() if text}
-        resolution, accepted = self.resolve(known), frozenset(self.state.accepted)
+        resolution, accepted = self.resolve(vault.known(on_disk, given)), frozenset(self.state.accepted)
         filled = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
         self._raise_problems(resolution, problems + vault.misfilled(filled))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, resolution.values, {}, {})
             return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
-        vault.refuse_conflicts(resolution.values, on_disk, given, self.state.secrets)
+        moved = self.state.exists and conflicts.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
+        conflicts.refuse(resolution.values, on_disk, given, self.state.secrets, moved)
         planned = vault.plan(resolution.values, on_disk, given, self._minted)
         targets = self._targets(resolution, planned)
         save_config = self.options.save_config or CONFIG in self.state.files

@@ -52,7 +52,7 @@ def gather(
     _read_defaults(inputs, defaults_file, Source.DEFAULTS_FILE, preloaded)
     _read_config(inputs, config_file, preloaded)
     _read_environment(inputs, environ, preloaded)
-    _take(inputs, caller, Source.CALLER, "the caller")
+    _take(inputs, caller, Source.CALLER, "--set")
     return inputs
 
 

@@ -6,7 +6,6 @@ import base64
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.errors import DecisionNeeded, VolumeError
 from setup.lookup import Values
 from setup.model import Given, Secret, SecretFile
 from setup.secret_catalogue import DIRECTORY, SECRETS
@@ -106,7 +105,7 @@ def _plan_one(
 ) -> Planned:
     current, said = on_disk.get(secret.name), given.get(secret.name)
     if current:
-        if said is not None and not secret.bound and said.text != current.removesuffix("\n"):
+        if said is not None and not is_bound(secret, values) and said.text != current.removesuffix("\n"):
             return Planned(secret.name, said.text, "given", present=True, replaces=True)
         return Planned(secret.name, current, "kept", present=True)
     origin, text = "pending", ""
@@ -125,39 +124,15 @@ def is_operators(secret: Secret, values: Values) -> bool:
     return secret.generate is None or (secret.theirs is not None and secret.theirs(values))
 
 
-def refuse_conflicts(
-    values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given], made: Mapping[str, int]
-) -> None:
-    """Raises VolumeError for lost secrets, DecisionNeeded for bound ones that would get another value."""
-    gone = lost(values, on_disk, made)
-    if gone:
-        raise VolumeError(*(
-            f"the secret {path_of(name)} was made earlier and is now missing or empty. It is not made anew, "
-            f"because {SECRETS[name].bound or 'services'} may depend on it: put the file back from a backup"
-            for name in gone
-        ))  # fmt: skip
-    others = contradicted(values, on_disk, given)
-    if others:
-        raise DecisionNeeded(*(
-            f"{secret.name.upper()} differs from the value in {path_of(secret.name)}, which is bound to "
-            f"{secret.bound}. Nothing was written: leave {secret.name.upper()} out to keep the present value"
-            for secret in others
-        ))  # fmt: skip
+def is_bound(secret: Secret, values: Values) -> bool:
+    """Whether a value in force must stay; credentials of somebody else's server follow what is given."""
+    return bool(secret.bound) and not (secret.theirs is not None and secret.theirs(values))
 
 
-def lost(values: Values, on_disk: Mapping[str, str | None], made: Mapping[str, int]) -> list[str]:
-    """The secrets that were made, are needed, and are gone: they must never be minted anew."""
-    return [secret.name for secret in applicable(values) if secret.name in made and not on_disk.get(secret.name)]
-
-
-def contradicted(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> list[Secret]:
-    """The bound secrets for which another value was given than the one that is in force."""
-    found = []
-    for secret in applicable(values):
-        current, said = on_disk.get(secret.name), given.get(secret.name)
-        if current and said and secret.bound and said.text != current.removesuffix("\n"):
-            found.append(secret)
-    return found
+def known(on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> dict[str, str]:
+    """The texts that defaults may follow from: what is given, unless a bound secret has its value already."""
+    texts = {name: said.text for name, said in given.items()}
+    return texts | {name: text for name, text in on_disk.items() if text and (SECRETS[name].bound or name not in given)}
 
 
 def pending(values: Values, texts: Mapping[str, str]) -> list[Secret]:

@@ -95,19 +95,26 @@ class _Prompt:
             signal.raise_signal(self._received)
 
     def _layout(self) -> Layout:
+        question, progress = console.printable(self._field.question), console.printable(self._field.progress)
         masking = [PasswordProcessor()] if self._field.masked else []
         control = BufferControl(
             self._buffer,
-            input_processors=[*masking, BeforeInput(console.printable(self._field.question))],
+            input_processors=[*masking, BeforeInput(question)],
             include_default_input_processors=False,
         )
         line = Window(control, wrap_lines=True, dont_extend_height=True)
-        progress = Window(FormattedTextControl(console.printable(self._field.progress)), height=1)
-        aside = Float(ConditionalContainer(progress, ~is_done), right=0, top=0, hide_when_covering_content=True)
+
+        @Condition
+        def has_room() -> bool:
+            taken = len(question) + len(self._buffer.text) + len(progress)
+            return taken + 10 <= self._app.output.get_size().columns
+
+        aside = Window(FormattedTextControl(progress), height=1)
+        beside = Float(ConditionalContainer(aside, has_room & ~is_done), right=0, top=0)
         told = FormattedTextControl(lambda: self._below, style="bold")
         below = Window(told, wrap_lines=True, dont_extend_height=True)
         shown = Condition(lambda: bool(self._below)) & ~is_done
-        return Layout(HSplit([FloatContainer(line, [aside]), ConditionalContainer(below, shown)]), line)
+        return Layout(HSplit([FloatContainer(line, [beside]), ConditionalContainer(below, shown)]), line)
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()

@@ -15,7 +15,7 @@ import pexpect
 from support import ROOT, command
 
 ENTER, TAB, SHIFT_TAB, CTRL_B, CTRL_C, CTRL_D, CTRL_U = "\r", "\t", "\x1b[Z", "\x02", "\x03", "\x04", "\x15"
-PATIENCE = 30  # seconds to wait for what must come; nothing is measured
+PATIENCE = int(os.environ.get("PATIENCE", "30"))  # seconds to wait for what must come; nothing is measured
 
 _TOKEN = re.compile(r"\x1b\[(?P<arguments>[?0-9;]*)(?P<letter>[A-Za-z])|\x1b[=>]|(?P<char>.)", re.S)
 
@@ -150,18 +150,26 @@ class Terminal:
         return "".join(self.screen.rows[self.screen.row]).ljust(column)[:column]
 
     @property
+    def _wrapped_row(self) -> str:
+        """The row with the cursor, and those before it from which it was wrapped."""
+        row, rows = self.screen.row, self.screen.rows
+        while row > self._mark and len(rows[row - 1]) >= self.screen.columns:
+            row -= 1
+        return "".join("".join(one) for one in rows[row : self.screen.row]) + self.last_row
+
+    @property
     def line(self) -> str:
         """What came since the last answer, up to the cursor, as one line: a question may wrap."""
         return "".join("".join(row) for row in self.screen.rows[self._mark : self.screen.row]) + self.last_row
 
     def asks(self, question: str) -> None:
         """Waits until a question stands before the cursor, as the last thing on the screen."""
-        self.until(lambda: question in self.line, f"the question {question!r}")
+        self.until(lambda: self.screen.row >= self._mark and question in self.line, f"the question {question!r}")
 
     def question_or_end(self) -> str:
         """Waits for the next question and returns it, "" when the program ends instead."""
         self.until(lambda: self._at_a_question or self.ended, "a question")
-        return "" if self.ended else self.last_row.rstrip().removesuffix(":")
+        return "" if self.ended else self._wrapped_row.rstrip().removesuffix(":")
 
     @property
     def _at_a_question(self) -> bool:
@@ -171,7 +179,7 @@ class Terminal:
 
     def shows(self, text: str) -> None:
         """Waits until a text came since the last answer."""
-        self.until(lambda: text in self.fresh, repr(text))
+        self.until(lambda: text in self.fresh or text in " ".join(self.fresh.split()), repr(text))
 
     def ends(self) -> int:
         """Waits for the end, and returns the exit code; a signal's number is negative."""
@@ -280,8 +288,9 @@ def reply_to(question: str, answers: Mapping[str, str] = ANSWERS) -> str:
 
 def walk(terminal: Terminal, until: str = "", answers: Mapping[str, str] = ANSWERS) -> list[str]:
     """Answers every question up to one that begins so, or to the end; the questions that were asked."""
-    asked = []
+    asked: list[str] = []
     while question := terminal.question_or_end():
+        assert asked[-3:] != [question] * 3, f"refused again and again; the terminal shows\n{terminal.fresh}"
         asked.append(question)
         if until and question.startswith(until):
             return asked

@@ -19,7 +19,7 @@ ROWS = (
     {"derived", "authorities"},
     {"catalogue", "secret_catalogue", "refusals"},
     {"sources", "resolve", "vault", "targets", "reference"},
-    {"config_file"},
+    {"config_file", "conflicts"},
     {"steps"},
     {"state_manager"},
     {"concerns", "report"},

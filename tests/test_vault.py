@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from deployments import MAIL, given, values
 
-from setup import vault
+from setup import conflicts, vault
 from setup.model import Given, SecretFile, Source
 from setup.secret_catalogue import SECRETS
 
@@ -60,14 +60,14 @@ def test_what_is_given_is_taken(name, on_disk):
 def test_the_same_value_again_changes_nothing(name, ending):
     one = plan_of(name, "same" + ending, "same")
     assert (one.origin, one.file) == ("kept", None)
-    assert vault.contradicted(values_with(name), {name: "same" + ending}, said(name, "same")) == []
+    assert conflicts.contradicted(values_with(name), {name: "same" + ending}, said(name, "same")) == []
 
 
 @pytest.mark.parametrize("name", BOUND)
 def test_a_bound_secret_does_not_follow_its_source(name):
     one = plan_of(name, "old", "new")
     assert (one.text, one.file) == ("old", None)
-    assert vault.contradicted(values_with(name), {name: "old"}, said(name, "new")) == [SECRETS[name]]
+    assert conflicts.contradicted(values_with(name), {name: "old"}, said(name, "new")) == [SECRETS[name]]
 
 
 @pytest.mark.parametrize("name", UNBOUND)
@@ -75,7 +75,7 @@ def test_an_unbound_secret_follows_its_source_like_a_setting(name):
     one = plan_of(name, "old", "new")
     assert one.file == SecretFile(name, "new", replace=True)
     assert one.replaces
-    assert vault.contradicted(values_with(name), {name: "old"}, said(name, "new")) == []
+    assert conflicts.contradicted(values_with(name), {name: "old"}, said(name, "new")) == []
 
 
 @pytest.mark.parametrize("name", [name for name, secret in SECRETS.items() if secret.generate])
@@ -132,19 +132,20 @@ def test_the_plan_is_of_those_that_apply():
 @pytest.mark.parametrize("on_disk", [{}, {"x": None}, {"x": ""}], ids=["unknown", "missing", "empty"])
 def test_a_secret_that_was_made_and_is_gone_is_lost(name, on_disk):
     found = {name: on_disk["x"]} if on_disk else {}
-    assert vault.lost(values_with(name), found, {name: 1}) == [name]
+    v = values_with(name)
+    assert conflicts.lost(v, found, {name: 1}) == ([SECRETS[name]] if SECRETS[name].needed(v) else [])
 
 
 def test_nothing_is_lost_that_was_never_made_or_still_stands_or_does_not_apply():
     v = values()
-    assert vault.lost(v, {}, {}) == []
-    assert vault.lost(v, {"db_password": "x"}, {"db_password": 3}) == []
-    assert vault.lost(v, {}, {"pepper": 1, "smtp_password": 1}) == []
+    assert conflicts.lost(v, {}, {}) == []
+    assert conflicts.lost(v, {"db_password": "x"}, {"db_password": 3}) == []
+    assert conflicts.lost(v, {}, {"pepper": 1, "smtp_password": 1}) == []
 
 
 def test_nothing_contradicts_where_nothing_stands():
-    assert vault.contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
-    assert vault.contradicted(values(), {}, said("db_password", "new")) == []
+    assert conflicts.contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
+    assert conflicts.contradicted(values(), {}, said("db_password", "new")) == []
 
 
 @pytest.mark.parametrize(
