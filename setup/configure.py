@@ -60,9 +60,9 @@ class DeploymentConfigurator:
         self._dialogue: Dialogue | None = None
 
     def preload(self, config_file: str | os.PathLike[str] | None = None) -> None:
-        """Reads the configuration file and every *_FILE now, while this process may still read them."""
+        """Reads the files of this run's inputs now, while this process may still read them."""
         path = os.fspath(config_file) if config_file else None
-        self._preloaded = sources.preload(sources.files_named(self.environ, path))
+        self._preloaded = sources.preload(sources.files_named(self.environ, path, self.defaults_file))
 
     def run(
         self,

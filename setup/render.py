@@ -134,8 +134,12 @@ class Renderer:
 
     def static(self, name: str) -> bytes:
         """The bytes of a file that is copied as it is."""
-        with open(os.path.join(self._directory, name), "rb") as file:
-            return file.read()
+        try:
+            with open(os.path.join(self._directory, name), "rb") as file:
+                return file.read()
+        except OSError as error:
+            reason = (error.strerror or "error").lower()
+            raise InputError(f"the template {self._directory}/{name} cannot be read ({reason})") from None
 
     def static_names(self, below: str) -> tuple[str, ...]:
         """Every file below a folder of the templates, sorted, with / between the parts."""

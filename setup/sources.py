@@ -56,11 +56,10 @@ def gather(
     return inputs
 
 
-def files_named(environ: Mapping[str, str], config_file: str | None) -> Iterator[str]:
+def files_named(environ: Mapping[str, str], *given: str | None) -> Iterator[str]:
     """The files that a run with these inputs reads and that may need more rights than the volume does."""
     yield from (environ[key] for key in _file_variables() if environ.get(key))
-    if config_file:
-        yield config_file
+    yield from (path for path in given if path)
 
 
 def preload(paths: Iterator[str]) -> dict[str, bytes]:
@@ -132,6 +131,7 @@ def _take(
     """One layer of KEY: VALUE entries; unknown keys are problems with the nearest known name."""
     layer: dict[str, Given] = {}
     for key, raw in entries.items():
+        key = str(key)  # noqa: PLW2901 - a library's caller may hand over anything
         name = key.lower()
         is_secret = name in SECRETS and key in (name, name.upper())
         problem = _key_problem(key, entries, is_secret and not secrets_allowed)

@@ -81,8 +81,9 @@ class Targets:
     def authentik(self) -> tuple[File, ...]:
         """The blueprint and the branding, copied as they are but for a last line of the blueprint."""
         names = self._renderer.static_names(AUTHENTIK)
-        files = {name: self._renderer.static(name) for name in names}
-        files[f"{AUTHENTIK}/{BLUEPRINT}"] += self._blueprint_digest()
+        blueprint = f"{AUTHENTIK}/{BLUEPRINT}"
+        files = {name: self._renderer.static(name) for name in dict.fromkeys((*names, blueprint))}
+        files[blueprint] += self._blueprint_digest()
         return tuple(File(name, data, 0o644) for name, data in files.items())
 
     def _blueprint_digest(self) -> bytes:

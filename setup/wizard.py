@@ -107,7 +107,7 @@ class _Prompt:
         @Condition
         def has_room() -> bool:
             taken = len(question) + len(self._buffer.text) + len(progress)
-            return taken + 10 <= self._app.output.get_size().columns
+            return taken + 2 <= self._app.output.get_size().columns
 
         aside = Window(FormattedTextControl(progress), height=1)
         beside = Float(ConditionalContainer(aside, has_room & ~is_done), right=0, top=0)

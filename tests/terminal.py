@@ -153,9 +153,10 @@ class Terminal:
     def _wrapped_row(self) -> str:
         """The row with the cursor, and those before it from which it was wrapped."""
         row, rows = self.screen.row, self.screen.rows
-        while row > self._mark and len(rows[row - 1]) >= self.screen.columns:
+        columns = self.screen.columns
+        while row > self._mark and len(rows[row - 1]) >= columns - 1:  # a blank at its end may have been left out
             row -= 1
-        return "".join("".join(one) for one in rows[row : self.screen.row]) + self.last_row
+        return "".join("".join(one).ljust(columns) for one in rows[row : self.screen.row]) + self.last_row
 
     @property
     def line(self) -> str:
@@ -195,6 +196,7 @@ class Terminal:
 
     def answer(self, text: str = "") -> None:
         """Types a line; what is looked for from now on comes after it."""
+        self.until(lambda: "\x1b" not in self.raw or self.raw.endswith("\x1b[?25h"), "the cursor, back in its place")
         self._mark = self.screen.row + 1
         self.child.send(text + ENTER)
 

@@ -453,3 +453,13 @@ def test_nothing_is_written_by_help_status_and_refusals(tmp_path: Path) -> None:
     ran(out, "--nonsense", code=2)
     assert stamps(out) == before
     assert paths(out)
+
+
+def test_templates_without_the_blueprint_are_the_operators_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    for name in ("env.j2", "nginx.conf.j2", "docker-compose.yml.j2"):
+        shutil.copy(ROOT / "templates" / name, tmp_path / "templates")
+    (tmp_path / "out").mkdir()
+    done = run(tmp_path / "out", "--templates-dir", str(tmp_path / "templates"), settings=REQUIRED)
+    assert done.returncode == 1
+    assert "octopize-avatar-blueprint.yaml" in done.stderr

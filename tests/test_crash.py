@@ -233,11 +233,13 @@ def test_the_status_after_any_interruption_is_a_status(name: str, tmp_path: Path
     require_strace()
     case = CASES[name]
     chosen = [("renameat", number) for number in range(1, 12, 1 if TORTURE else 3)]
+    interrupted = []
 
     def check(out: Path, point: tuple[str, int]) -> list[str]:
         case.prepared(out)
         if case.killed(out, *point).returncode != -9:
-            return []
+            return []  # it had ended before that
+        interrupted.append(point)
         before = tree(out)
         told = run(out, "--status", "--json", settings={})
         if told.returncode not in (0, 3) or '"steps"' not in told.stdout:
@@ -245,6 +247,7 @@ def test_the_status_after_any_interruption_is_a_status(name: str, tmp_path: Path
         return differences(before, tree(out))
 
     assert in_parallel(check, chosen) == []
+    assert len(interrupted) >= 2
 
 
 def test_the_operators_files_survive_every_interruption(tmp_path: Path) -> None:

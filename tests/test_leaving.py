@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,13 @@ def leave(terminal: Terminal, way: str) -> None:
     assert "Traceback" not in terminal.raw
 
 
-def leave_everywhere(out: Path, ways: Iterator[str], flags: tuple[str, ...]) -> list[str]:
+def leave_everywhere(
+    out: Path, ways: Iterable[str], begin: Callable[[], Terminal], leave: Callable[[Terminal, str], None]
+) -> list[str]:
     """Leaves once at every question and comes back each time; the questions in the order they first appeared."""
     left: list[str] = []
-    for way in ways:
-        with session(out, *flags) as terminal:
+    for way in itertools.cycle(ways):
+        with begin() as terminal:
             if (out / STATE).exists():
                 assert terminal.question_or_end() == GREETING
                 terminal.answer("c")
@@ -66,12 +69,7 @@ def leave_everywhere(out: Path, ways: Iterator[str], flags: tuple[str, ...]) -> 
             leave(terminal, way)
             assert not any(secret in terminal.raw for secret in MASKED)
             assert not leftovers(out) or way == "kill -9"
-    raise AssertionError("it never ends")
-
-
-def forever(*ways: str) -> Iterator[str]:
-    for _ in range(99):
-        yield from ways
+    raise AssertionError("there are no ways to leave")
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "SIGHUP"])
@@ -79,7 +77,7 @@ def test_left_at_every_question_and_resumed_line_by_line(tmp_path: Path, undistu
     out = tmp_path / "out"
     out.mkdir()
     questions, tree = undisturbed
-    assert leave_everywhere(out, forever(way), ("--plain",)) == questions
+    assert leave_everywhere(out, [way], lambda: session(out, "--plain"), leave) == questions
     assert by_meaning(out) == tree
 
 
@@ -87,6 +85,6 @@ def test_left_at_every_question_and_resumed_with_all_keys(tmp_path: Path, undist
     out = tmp_path / "out"
     out.mkdir()
     questions, tree = undisturbed
-    assert leave_everywhere(out, forever(*WAYS), ()) == questions
+    assert leave_everywhere(out, WAYS, lambda: session(out), leave) == questions
     assert by_meaning(out) == tree
     assert STATE in tree
