@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from setup.model import Given
 
 
+BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image
+
+
 class Look(NamedTuple):
     """The first step that is concerned, None when all is as it should be; why; and what is left as it is."""
 
@@ -88,12 +91,22 @@ def _files(
 def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:
     """Digests of the program and of the templates, by which a new release is noticed."""
     return {
-        "program": _digest_tree(package_dir, (".py", ".yaml")),
-        "templates": _digest_tree(templates_dir, ("",)),
+        "program": _baked(package_dir) or tree_digest(package_dir, (".py", ".yaml")),
+        "templates": _baked(templates_dir) or tree_digest(templates_dir, ("",)),
     }
 
 
-def _digest_tree(top: str, endings: tuple[str, ...]) -> str:
+def _baked(top: str) -> str:
+    """The digest that the image's build has left, "" elsewhere: nothing changes inside an image."""
+    try:
+        with open(os.path.join(top, *BAKED), encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def tree_digest(top: str, endings: tuple[str, ...]) -> str:
+    """One digest of all files of these endings below a folder, caches left out."""
     parts = []
     for folder, folders, names in os.walk(top):
         folders[:] = sorted(name for name in folders if name not in ("__pycache__", "templates"))

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from setup.concerns import program_basis
 from tests.engine import ROOT, docker, environment, stand_ins, throw_away_certificate, unique
 
 pytestmark = pytest.mark.docker
@@ -208,6 +210,13 @@ def test_its_yaml_is_parsed_by_libyaml() -> None:
     """PyYAML falls back to its slow parser without a word when its library does not load."""
     program = "import yaml; print(yaml.__with_libyaml__)"
     assert said(docker("run", "--rm", IMAGE, "python3", "-c", program)) == "True\n"
+
+
+def test_the_image_and_the_checkout_agree_on_the_program_they_are(out: Path) -> None:
+    """The digests that the build leaves are those that a run from the checkout computes."""
+    run(out, options=SETTINGS)
+    basis = yaml.safe_load((out / ".deployment-state.yaml").read_text())["basis"]
+    assert basis == program_basis(str(ROOT / "templates"), str(ROOT / "setup"))
 
 
 def test_the_image_says_what_it_is_and_declares_no_volume() -> None:
