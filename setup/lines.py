@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from setup import console, terminal
 from setup.model import BACK_WORD, HELP_WORD, Field, Reply
 
@@ -10,8 +12,9 @@ def read(field: Field) -> Reply:
     """The first line that passes the check; a masked one is not echoed. EOFError when the input ends."""
     while True:
         terminal.drop_typeahead()
-        with terminal.echo(not field.masked):
-            console.write(field.question)  # after the echo is set: an answer may come at once
+        ask = functools.partial(console.write, field.question)
+        with terminal.echo_after_stops(not field.masked, ask):
+            ask()  # after the echo is set: an answer may come at once
             text = terminal.read_line()
         more = terminal.drop_typeahead()
         if field.masked:

@@ -51,9 +51,11 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another run"
+        advice = "wait for it to end"
         container = holder.partition("process 1 on ")[2]  # its host name is its id
-        stop = f", or stop it (docker stop {container})," if container else ""
-        raise Busy(f"another run is working on this volume ({holder}): wait for it to end{stop} and run again") from None
+        if container:
+            advice += f", or stop it (docker stop {container}),"
+        raise Busy(f"another run is working on this volume ({holder}): {advice} and run again") from None
     except OSError as error:
         raise VolumeError(
             f"the volume cannot be locked ({folders.reason(error)}): use a local volume, or a network one with flock"

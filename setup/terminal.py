@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sys
 import termios
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
@@ -27,14 +28,28 @@ def silent() -> Iterator[None]:
 def echo(wanted: bool) -> Iterator[None]:
     """Whether what is typed inside shows; then the terminal is as it was."""
     before = _attributes()
-    if before:
-        flags = before[3] | termios.ECHO if wanted else before[3] & ~termios.ECHO
-        _set([*before[:3], flags, *before[4:]])
+    _set_echo(wanted)
     try:
         yield
     finally:
         if before:
             _set(before)
+
+
+@contextlib.contextmanager
+def echo_after_stops(wanted: bool, resumed: Callable[[], None]) -> Iterator[None]:
+    """As `echo`, also after Ctrl-Z and fg: shells bring a terminal back as they know it. Then calls `resumed`."""
+
+    def again(_number: int, _frame: Any) -> None:
+        _set_echo(wanted)
+        resumed()
+
+    with echo(wanted):
+        handler = signal.signal(signal.SIGCONT, again)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGCONT, handler)
 
 
 def drop_typeahead() -> bool:
@@ -72,6 +87,13 @@ def _attributes() -> list[Any] | None:
         return termios.tcgetattr(sys.stdin.fileno())
     except termios.error:
         return None
+
+
+def _set_echo(wanted: bool) -> None:
+    attributes = _attributes()
+    if attributes:
+        attributes[3] = attributes[3] | termios.ECHO if wanted else attributes[3] & ~termios.ECHO
+        _set(attributes)
 
 
 def _set(attributes: list[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -23,9 +24,39 @@ def _generator():
     return module
 
 
-@pytest.mark.parametrize("path", [path.relative_to(ROOT).as_posix() for path in _generator().texts()])
-def test_generated_text_is_current(path):
-    assert (ROOT / path).read_text() == _generator().texts()[ROOT / path], "run `make reference`"
+@pytest.fixture(scope="module")
+def generated():
+    """Path -> what should stand there; a session is recorded for it."""
+    return {path.relative_to(ROOT).as_posix(): text for path, text in _generator().texts().items()}
+
+
+GENERATED = (
+    ".env.example",
+    "README.md",
+    "config.example.yaml",
+    "docs/config.schema.json",
+    "docs/review.svg",
+    "docs/session.txt",
+    "docs/settings.md",
+)
+
+
+@pytest.mark.parametrize("path", GENERATED)
+def test_generated_text_is_current(path, generated):
+    assert (ROOT / path).read_text() == generated[path], "run `make reference`"
+
+
+def test_every_generated_text_is_looked_at(generated):
+    assert sorted(generated) == list(GENERATED)
+
+
+def test_the_recorded_session_is_the_same_everywhere(generated):
+    """Neither a path of this machine, nor who ran it, nor what was typed at a password."""
+    text = generated["docs/session.txt"]
+    assert not [word for word in ("/tmp", str(ROOT), "sudo", "\x1b", "\r", "battery") if word in text]
+    assert "docker run --rm -v /app/avatar:/out avatar-setup --status\n" in text
+    assert ElementTree.fromstring(generated["docs/review.svg"]).tag.endswith("svg")
+    assert "PUBLIC_URL = avatar.mycompany.com  (answer)" in generated["docs/review.svg"]
 
 
 def test_the_examples_are_accepted_as_they_stand(tmp_path):

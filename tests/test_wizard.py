@@ -637,6 +637,32 @@ def test_without_prompts_for_secrets_they_stay_pending(out: Path, flags: tuple[s
     assert secrets(out)["db_user"] == "avataruser"
 
 
+@BOTH
+def test_a_password_does_not_show_after_the_program_was_stopped_and_resumed(out: Path, flags: tuple[str, ...]) -> None:
+    """Shells bring a terminal back with its echo."""
+    env = {**environ(), "PS1": "SHELL> ", "HOME": str(out.parent), "PYTHONWARNINGS": "ignore"}
+    with Terminal(["bash", "--norc", "--noediting", "-i"], env, cwd=out.parent, columns=200) as terminal:
+        terminal.asks("SHELL> ")
+        terminal.answer(" ".join(command(out, *flags)))
+        walk(terminal, "SMTP password")
+        terminal.settle()
+        terminal.keys("\x1a")
+        terminal.shows("Stopped")
+        terminal.asks("SHELL> ")
+        terminal.settle()
+        terminal.keys("fg\r")
+        for question in ("SMTP password: ", "SMTP password, again: "):
+            terminal.asks(question)
+            terminal.keys(PASSWORD + "\r")
+        terminal.asks("Telemetry access key: ")
+        terminal.keys(CTRL_C)
+        terminal.shows("Progress saved")
+        terminal.settle()
+        terminal.asks("SHELL> ")
+        assert PASSWORD not in terminal.raw
+    assert secrets(out)["smtp_password"] == PASSWORD
+
+
 # --- pasting ----------------------------------------------------------------------------------------------------
 
 

@@ -170,6 +170,24 @@ def test_line_by_line(out: Path, options: tuple[str, ...], flags: tuple[str, ...
     assert secrets(out)["smtp_password"] == PASSWORD
 
 
+def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
+    """`docker compose run` in a project with this image and an empty directory."""
+    document = (ROOT / "compose.yaml").read_text().replace("build: .\n", "")
+    document = document.replace("image: avatar-setup", f"image: {IMAGE}").replace(
+        "name: avatar-setup", f"name: {unique('run')}"
+    )
+    (tmp_path / "compose.yaml").write_text(document)
+    (tmp_path / "avatar").mkdir()
+    os.chown(tmp_path / "avatar", 1234, 5678)
+    words = ["docker", "compose", "run", "--rm", "setup"]
+    with Terminal(words, {**environment(), "TERM": "xterm"}, cwd=tmp_path) as terminal:
+        walk(terminal)
+        assert terminal.ends() == 0
+        assert "✓ 9/10 secrets provided" in terminal.screen.text()
+    assert secrets(tmp_path / "avatar")["smtp_password"] == PASSWORD
+    assert (tmp_path / "avatar" / ".env").stat().st_uid == 1234
+
+
 def test_hardened_as_another_user(out: Path) -> None:
     os.chown(out, 1234, 1234)
     options = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none")
