@@ -237,7 +237,8 @@ class DeploymentConfigurator:
         }
         console.warn(f"note: {note}" for note in self.result["notes"])
         path, owner = session.volume.path, (os.geteuid(), os.getegid())
-        place = report.Place(path, host_path(path, self.environ), command_again(path, self.environ))
+        host = host_path(path, self.environ)
+        place = report.Place(path, host, command_again(path, host, self.environ))
         if status == "unchanged":
             self._say(report.NOTHING_TO_DO, *report.pending_lines(place, owner, pending))
         else:

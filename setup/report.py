@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import vault
 from setup.catalogue import SETTINGS
+from setup.container import shell_word
 from setup.model import Secret
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
@@ -179,10 +180,8 @@ def pending_lines(place: Place, owner: tuple[int, int], pending: list[Secret]) -
     """Which secrets are still to be filled in, where, and how."""
     if not pending:
         return []
-    import shlex
-
     where = "" if place.host else f" in {place.words}"
-    file = shlex.quote(place.path(vault.path_of(pending[0].name)))
+    file = shell_word(place.path(vault.path_of(pending[0].name)))
     into = f"| sudo tee {file} >/dev/null" if owner[0] == 0 else f"> {file}"
     return [
         "",

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from support import REQUIRED, ROOT, SITE_PACKAGES, environment, lacking, leftovers, paths, require_root, secrets
 
+from setup.container import shell_word
+
 UID, GID = 1234, 2345
 
 
@@ -303,3 +305,13 @@ def test_a_volume_with_a_blank_in_its_name_is_one(checkout: Path, plain: Path) -
 def test_help_and_version_need_no_volume(checkout: Path, plain: Path) -> None:
     for flag in ("--help", "--version"):
         assert started(checkout, plain / "missing", flag, settings=IN_THE_IMAGE).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["/app/avatar", "", " ", "it's", "a b", "$HOME", "~", "`id`", "*", "é", "a\nb", "-n", "\\", "!!"]
+)
+def test_a_word_for_the_shell_is_one_word_there(text: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"printf '<%s>' {shell_word(text)}"], env={"HOME": "/nowhere"}, capture_output=True, check=True
+    )
+    assert done.stdout.decode() == f"<{text}>"

@@ -36,6 +36,7 @@ def a_full_state() -> DeploymentState:
     state.steps["collect_required_config"] = COMPLETED
     state.answers = {"PUBLIC_URL": Given("avatar.example.com", Source.ENVIRONMENT)}
     state.accepted = ["LOG_LEVEL"]
+    state.again = ["ENV_NAME"]
     state.files = {".env": digest(b"old")}
     state.secrets = {"db_password": 1}
     state.basis = {"program": "1", "templates": "2"}
@@ -116,7 +117,7 @@ def test_forgetting_keeps_what_protects_files_and_secrets() -> None:
     state = a_full_state()
     fresh = state.forget()
     assert fresh.steps == dict.fromkeys(STEPS, NOT_STARTED)
-    assert (fresh.answers, fresh.accepted, fresh.basis) == ({}, [], {})
+    assert (fresh.answers, fresh.accepted, fresh.again, fresh.basis) == ({}, [], [], {})
     assert (fresh.files, fresh.secrets) == (state.files, state.secrets)
     assert (fresh.announced, fresh.announced_secrets) == (state.announced, state.announced_secrets)
 
@@ -128,7 +129,8 @@ def test_a_state_comes_back_as_it_was_saved(volume: Volume) -> None:
     state = a_full_state()
     state.save(volume)
     back = DeploymentState.load(volume)
-    for section in ("steps", "answers", "accepted", "files", "announced", "secrets", "announced_secrets", "basis"):
+    told = ("steps", "answers", "accepted", "again", "files", "announced", "secrets", "announced_secrets", "basis")
+    for section in told:
         assert getattr(back, section) == getattr(state, section), section
     assert back.exists
 
@@ -225,6 +227,7 @@ REFUSED = {
     "an answer of unknown source": GOOD.replace("source: environment", "source: dream").encode(),
     "an answer of unknown key": GOOD.replace("  PUBLIC_URL:", "  PUBLIC_ULR:").encode(),
     "an accepted unknown key": GOOD.replace("- LOG_LEVEL", "- LOG_LEVLE").encode(),
+    "an unknown key to be asked again": GOOD.replace("- ENV_NAME", "- ENV_MANE").encode(),
     "an unknown secret": GOOD.replace("db_password: 1", "db_passwort: 1").encode(),
     "answers as a list": GOOD.replace("answers:\n", "answers: []\nother:\n").encode(),
     "a count that is none": GOOD.replace("db_password: 1", "db_password: many").encode(),
