@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup import vault
 from setup.catalogue import SETTINGS
 from setup.container import shell_word
+from setup.derived import bundled_database
 from setup.model import Secret
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
@@ -211,7 +212,7 @@ def _next_commands(place: Place, owner: tuple[int, int], values: Values, first_d
     if values.applies("NGINX_SSL_CERTIFICATE_PATH"):
         chain, key = values["NGINX_SSL_CERTIFICATE_PATH"], values["NGINX_SSL_CERTIFICATE_KEY_PATH"]
         lines.append(f"  # the certificate chain belongs at {chain}, its key at {key}")
-    if first_database and values["DB_HOST"] == "db":
+    if first_database and bundled_database(values):
         volume = values["DB_VOLUME"]
         lines += [
             f"  {sudo}docker volume ls -q --filter name={volume}",
