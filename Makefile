@@ -17,15 +17,16 @@ help:
 	@echo "make reference   regenerate what derives from the catalogue"
 	@echo "make lock        refresh the lock files"
 
-# One environment for running, a second for development: an operator never installs a test tool.
+# One environment for running, a second for development: an operator never installs a test tool. The lock files
+# are whole, so nothing is resolved: a newer release of what they pin must not make pip look further (--no-deps).
 $(VENV)/run.stamp: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(RUN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
 	@touch $@
 
 $(VENV)-dev/dev.stamp: requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)-dev
-	$(VENV)-dev/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(VENV)-dev/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.txt
 	@touch $@
 
 configure: $(VENV)/run.stamp
