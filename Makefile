@@ -6,7 +6,7 @@ IMAGE ?= avatar-setup
 OUTPUT ?= avatar
 
 .DEFAULT_GOAL := help
-.PHONY: help configure test check image bench reference lock clean
+.PHONY: help configure test check image bench torture reference lock clean
 
 help:
 	@echo "make configure   configure a deployment into ./$(OUTPUT) with Python alone (ARGS=... for flags)"
@@ -14,6 +14,7 @@ help:
 	@echo "make check       lint, types and formatting"
 	@echo "make image       build the image $(IMAGE)"
 	@echo "make bench       measure size, speed and memory, as ratios of one run"
+	@echo "make torture     try the promises at every point (an hour; LAYERS=... for some, --sample for few)"
 	@echo "make reference   regenerate what derives from the catalogue"
 	@echo "make lock        refresh the lock files"
 
@@ -48,6 +49,9 @@ image:
 
 bench: $(VENV)-dev/dev.stamp
 	$(VENV)-dev/bin/python -m tests.bench $(IMAGE)
+
+torture: $(VENV)-dev/dev.stamp
+	$(VENV)-dev/bin/python -m tests.torture $(LAYERS)
 
 reference: $(VENV)-dev/dev.stamp
 	$(VENV)-dev/bin/python docs/generate.py

@@ -1,0 +1,53 @@
+"""Runs the sweeps and prints their table: `python -m tests.torture [--sample] [LAYER ...]`.
+
+Each layer is a module of this package with `run(sample: bool) -> Result`. A layer that tried fewer cases than it
+promises has failed, as has one with a violation.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+
+from tests.torture.result import Result
+
+# Layer -> what it tries, and how many cases a whole run has at least.
+LAYERS = {
+    "kills": ("kill points (KILL, TERM, INT at every file system call, and again in recovery)", 2700),
+    "errors": ("error points (nine errnos, once and sticky)", 2000),
+    "power": ("power cuts (ext4, xfs)", 800),
+    "full": ("full disk or no inodes", 250),
+    "races": ("delayed races of two runs", 500),
+    "carried": ("values through .env, by compose and in containers", 20400),
+    "inputs": ("bad inputs", 150),
+    "mutants": ("mutants of the promises", 10),
+}
+
+
+def tried(layer: str, sample: bool) -> Result:
+    """Runs one layer, whole or as a sample."""
+    return importlib.import_module(f"tests.torture.{layer}").run(sample)
+
+
+def main(arguments: list[str]) -> int:
+    sample = "--sample" in arguments
+    chosen = [word for word in arguments if not word.startswith("--")] or list(LAYERS)
+    failed = False
+    for layer in chosen:
+        what, at_least = LAYERS[layer]
+        started = time.monotonic()
+        result = tried(layer, sample)
+        seconds = time.monotonic() - started
+        short = not sample and result.cases < at_least
+        failed = failed or short or bool(result.violations)
+        wanted = "a sample" if sample else f"at least {at_least}"
+        print(f"| {what} | {result.cases} ({wanted}) | {len(result.violations)} | {seconds:.0f} s | {result.note} |")
+        for violation in result.violations[:20]:
+            print(f"    {violation}", file=sys.stderr)
+        sys.stdout.flush()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
