@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import conflicts, console, report, sources, vault
+from setup import console, report, sources, vault
 from setup.concerns import program_basis
 from setup.container import command_again, host_path
 from setup.errors import VolumeError
@@ -79,13 +79,13 @@ class DeploymentConfigurator:
         default. Raises a SetupError before anything is written when an input will not do.
         """
         interactive = interactive and console.is_terminal()
-        inputs = self._gather(config_file, auth_type)
+        inputs = self.gather(config_file, auth_type)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
         with contextlib.closing(Volume(self.output_dir)) as volume, self._conversation(interactive) as dialogue:
             if dialogue:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
             options = Options(dialogue.ask if dialogue else None, save_config, not prompt_secrets, reset)
-            session = self._session(volume, inputs, options)
+            session = self.session(volume, inputs, options)
             if not session.state.is_complete:
                 volume.check_writable()  # before a word about anything else
             if not dialogue:
@@ -95,7 +95,7 @@ class DeploymentConfigurator:
                 session.to_publish(session.context_now().targets.all)  # refuses before anything is touched
             volume.check_writable()
             with volume.locked(FOLDERS):
-                self._live = self._session(volume, inputs, options, session)
+                self._live = self.session(volume, inputs, options, session)
                 try:
                     self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
                 finally:
@@ -111,28 +111,16 @@ class DeploymentConfigurator:
         with self._session_for_a_step("email") as session:
             self._step(session, "collect_optional_config")
 
-    def status(self) -> tuple[DeploymentState, list[str], dict[str, Any]]:
-        """The state, the answer to `--status`, and the same as data; reads only, and takes no lock."""
-        with contextlib.closing(Volume(self.output_dir)) as volume:
-            state = DeploymentState.load(volume)
-            session = self._session(volume, sources.gather({}, None, self.defaults_file, {}, {}), Options())
-            texts = {name: text for name, text in session.read_secrets().items() if text}
-            resolution = session.resolve(texts)
-            lost = [] if resolution.missing else conflicts.lost(resolution.values, texts, state.secrets)
-            pending = [] if resolution.missing else vault.pending(resolution.values, texts)
-            pending = [secret for secret in pending if secret not in lost]
-            on_disk = {path: volume.read(path) for path in state.files}
-            data = report.status_data(state, resolution, pending, lost, on_disk)
-            return state, report.status_lines(state, pending, lost), data
-
-    def _gather(self, config_file: str | os.PathLike[str] | None, auth_type: str) -> sources.Inputs:
+    def gather(self, config_file: str | os.PathLike[str] | None, auth_type: str = "email") -> sources.Inputs:
+        """Everything this run was given."""
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
         path = os.fspath(config_file) if config_file else None
         return sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
 
-    def _session(
+    def session(
         self, volume: Volume, inputs: sources.Inputs, options: Options, earlier: Session | None = None
     ) -> Session:
+        """One look at the deployment on a volume; VolumeError for a state that cannot be read."""
         state = DeploymentState()
         if self.use_state:
             state = DeploymentState.load(volume)
@@ -214,10 +202,10 @@ class DeploymentConfigurator:
         if self._live:
             yield self._live
             return
-        inputs = self._gather(None, auth_type)
+        inputs = self.gather(None, auth_type)
         asked = self._conversation(console.is_terminal())
         with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked(FOLDERS), asked as dialogue:
-            session = self._session(volume, inputs, Options(dialogue.ask if dialogue else None, False, skip_prompts))
+            session = self.session(volume, inputs, Options(dialogue.ask if dialogue else None, False, skip_prompts))
             session.recover()
             if dialogue:
                 dialogue.attach(session)

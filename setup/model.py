@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup.values import TEXT, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     # Both take the `Values` of `lookup`, which stands above this room.
     Condition = Callable[[Any], bool]
@@ -158,3 +158,11 @@ class Outcome(NamedTuple):
     accepted: tuple[str, ...] = ()
     done: bool = True
     back: bool = False
+
+
+class Answer(NamedTuple):
+    """What a verb found or did: lines for people, the same as data, and the exit code."""
+
+    lines: Iterable[str]
+    data: Mapping[str, Any]
+    exit_code: int = 0

@@ -18,7 +18,7 @@ ROWS = (
     {"lookup", "files", "lines", "wizard", "questions"},
     {"derived", "authorities"},
     {"catalogue", "secret_catalogue", "refusals"},
-    {"sources", "resolve", "vault", "targets", "reference"},
+    {"sources", "resolve", "vault", "targets", "reference", "flags"},
     {"config_file", "conflicts"},
     {"steps"},
     {"state_manager"},
@@ -26,6 +26,7 @@ ROWS = (
     {"session"},
     {"dialogue"},
     {"configure"},
+    {"verbs"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,119 @@
+"""The command line's flags: their help, their parser, and what they say about settings."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, NoReturn
+
+from setup.errors import UsageError
+from setup.secret_catalogue import SECRETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HELP = """\
+usage: avatar-setup [options]
+
+Configure, or change what is configured:
+  --output-dir DIR     where the deployment is written (in the image: /out)
+  --config FILE        settings and secrets from a YAML file
+  --set KEY=VALUE      one setting, as in docs/settings.md; repeat for more
+  --preset NAME        default, dev-mode or airgapped
+  --auth-type TYPE     email or username
+  --non-interactive    ask nothing (so it is without a terminal)
+  --plain              ask line by line, without control sequences
+  --no-prompt-secrets  leave secrets that only you know for later
+  --save-config        also write deployment-config.yaml, without secrets
+  --reset              forget progress and answers; secrets and files stay
+
+Instead of that, one of:
+  --status             say how far the configuration is; exit 3 if incomplete
+
+  --json, --quiet      answer in JSON; say only errors (--debug: where it was)
+  --templates-dir DIR, --defaults-file FILE    other templates or defaults
+  --version, --help
+
+Every setting is also an environment variable; KEY_FILE names a file with it.
+  docker run -it --rm -v /app/avatar:/out avatar-setup
+  docker run --rm -v /app/avatar:/out -e PUBLIC_URL=avatar.example.com \\
+    -e ENV_NAME=example-prod avatar-setup --preset airgapped
+  docker run --rm -v /app/avatar:/out avatar-setup --status
+"""
+
+# What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
+VERBS = ("status",)
+SWITCHES = (
+    *("--help", "--version", "--json", "--quiet", "--debug"),
+    *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain"),
+)
+VALUES = ("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file")
+REPEATED = ("--set",)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose messages never repeat a value: it could be a secret."""
+
+    def error(self, message: str) -> NoReturn:
+        masked = message.replace('"', "'").partition("'")[0].rstrip()
+        raise UsageError(f"{masked} (see --help)")
+
+
+def _plain_formatter(prog: str) -> argparse.HelpFormatter:
+    """A formatter with a fixed width: looking the terminal's up imports half of the standard library."""
+    return argparse.HelpFormatter(prog, width=80)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags; raises UsageError."""
+    parser = _Parser(add_help=False, allow_abbrev=False, formatter_class=_plain_formatter)
+    for flag in (*SWITCHES, *(f"--{verb}" for verb in VERBS)):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("-h", dest="help", action="store_true")
+    for flag in VALUES:
+        parser.add_argument(flag)
+    for flag in REPEATED:
+        parser.add_argument(flag, action="append", default=[])
+    parser.add_argument("--output-dir", default=".")
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UsageError(f"unknown: {', '.join(map(_flag_of, unknown))} (see --help)")
+    for name in ("output_dir", "config", "templates_dir", "defaults_file"):
+        if getattr(known, name) == "":  # an unset shell variable, most likely
+            raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
+    asked = [verb for verb in VERBS if getattr(known, verb)]
+    if len(asked) > 1:
+        raise UsageError(f"one at a time: --{' or --'.join(asked)}")
+    return known
+
+
+def verb_of(options: argparse.Namespace) -> str | None:
+    """What is to be done instead of configuring, None for a run."""
+    return next((verb for verb in VERBS if getattr(options, verb)), None)
+
+
+def _flag_of(word: str) -> str:
+    """The part of a word that cannot be a value."""
+    if word.startswith("--"):
+        return word.partition("=")[0]
+    return word[:2] if word.startswith("-") else "a word without a flag"
+
+
+def caller_config(options: argparse.Namespace) -> dict[str, str]:
+    """What the flags say about settings; raises UsageError, which never repeats a value."""
+    config: dict[str, str] = {}
+    for pair in options.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError("--set wants KEY=VALUE, as in --set LOG_LEVEL=DEBUG")
+        if key.lower() in SECRETS:
+            name = key.upper()
+            raise UsageError(
+                f"--set {name}: a secret does not belong on the command line, where every user of the machine "
+                f"can read it: give it as environment variable {name}, or as {name}_FILE=PATH"
+            )
+        config[key] = value
+    if options.preset is not None:
+        config["PRESET"] = options.preset
+    if options.auth_type is not None:
+        config["AUTH_TYPE"] = options.auth_type
+    return config

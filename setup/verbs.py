@@ -1,0 +1,37 @@
+"""What else than configuring can be asked for: one function a verb, from the configurator to its answer."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from setup import conflicts, report, sources, vault
+from setup.files import Volume
+from setup.model import Answer
+from setup.session import Options
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from setup.configure import DeploymentConfigurator
+
+EXIT_NOT_COMPLETE = 3
+
+
+def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
+    """How far the configuration is; reads only, and takes no lock."""
+    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+        session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
+        state = session.state
+        texts = {name: text for name, text in session.read_secrets().items() if text}
+        resolution = session.resolve(texts)
+        lost = [] if resolution.missing else conflicts.lost(resolution.values, texts, state.secrets)
+        pending = [] if resolution.missing else vault.pending(resolution.values, texts)
+        pending = [secret for secret in pending if secret not in lost]
+        on_disk = {path: volume.read(path) for path in state.files}
+    data = report.status_data(state, resolution, pending, lost, on_disk)
+    return Answer(report.status_lines(state, pending, lost), data, 0 if state.is_complete else EXIT_NOT_COMPLETE)
+
+
+DO: dict[str, Callable[[DeploymentConfigurator, argparse.Namespace], Answer]] = {"status": status}
