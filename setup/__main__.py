@@ -18,9 +18,22 @@ def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be im
     raise SystemExit(130 if number == signal.SIGINT else 143)
 
 
+def _no_core_dumps() -> None:
+    """Keeps secrets out of a core file, and out of what a kernel hands to a crash reporter, which knows no limit."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with open("/proc/self/coredump_filter", "w", encoding="ascii") as file:
+            file.write("0")
+    except OSError:  # no /proc, or a kernel without: the limit holds
+        pass
+
+
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
+    _no_core_dumps()
     import gc
 
     gc.disable()  # a run is short: looking for cycles costs more than the memory it would free

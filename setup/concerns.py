@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup.config_file import CONFIG
 from setup.render import quote_env
 from setup.resolve import canonical, changes
-from setup.state_manager import STEP_NAMES, DeploymentState, digest
+from setup.state_document import STEP_NAMES
+from setup.state_manager import DeploymentState, digest
 from setup.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.targets import CA_BUNDLE, ENV
 

@@ -13,7 +13,8 @@ from setup.errors import VolumeError
 from setup.files import Volume
 from setup.render import Renderer
 from setup.session import Options, Session
-from setup.state_manager import STATE, STEP_NAMES, DeploymentState, keep_copy
+from setup.state_document import STEP_NAMES
+from setup.state_manager import STATE, DeploymentState, keep_copy
 from setup.steps import FOLDERS, STEPS, generate_env_file
 
 if TYPE_CHECKING:

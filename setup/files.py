@@ -7,22 +7,15 @@ way (`folders`), so that nothing on the volume can lead a write elsewhere.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import folders, lock
+from setup import folders, lock, staging
 from setup.errors import VolumeError
 from setup.model import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-STAGED = ".avatar-setup-new"
-
-# What link(2) answers on file systems without hard links.
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class Staged(NamedTuple):
@@ -39,6 +32,7 @@ class Volume:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.warnings: list[str] = []
+        self._settled: set[str] = set()  # folders whose own entries this run has made durable
         try:
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -100,7 +94,7 @@ class Volume:
             try:
                 with folders.parent(self._root, os.path.join(place, "-")) as (folder, _):
                     for name in os.listdir(folder):
-                        if name.startswith(".") and name.endswith(STAGED):
+                        if name.startswith(".") and name.endswith(staging.ENDING):
                             os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
                 continue
@@ -117,9 +111,9 @@ class Volume:
             for file in files:
                 path = file.path
                 with folders.parent(self._root, path, create=True) as (folder, name):
-                    opened.append(_write(file, folder, _staged_name(name)))
+                    opened.append(staging.write(file, folder, name))
                 staged.append(Staged(path, fresh, backup))
-            _make_durable(opened)
+            staging.make_durable(opened)
         except OSError as error:
             raise self._error(path, "written", error) from None
         finally:
@@ -136,12 +130,13 @@ class Volume:
                 path = one.path
                 with folders.parent(self._root, path) as (folder, name):
                     self._publish_one(one, folder, name)
-                places[os.path.dirname(path)] = path
+                places |= dict.fromkeys(self._unsettled(path), path)
             for place in sorted(places):
                 path = places[place]
                 with folders.parent(self._root, os.path.join(place, "-")) as (folder, _):
                     if not folders.sync(folder):
                         self._warn("it cannot make directories durable; a power cut just now may undo this run")
+                self._settled.add(place)
         except OSError as error:
             raise self._error(path, "written", error) from None
 
@@ -160,20 +155,29 @@ class Volume:
             "avatar-setup'"
         )
 
+    def _unsettled(self, path: str) -> Iterator[str]:
+        """A path's folder, and those above it: a run that was killed may have made them and no more."""
+        place = os.path.dirname(path)
+        yield place
+        while place:
+            place = os.path.dirname(place)
+            if place not in self._settled:
+                yield place
+
     def _publish_one(self, one: Staged, folder: int, name: str) -> None:
-        there = _status(name, folder)
+        there = staging.status(name, folder)
         if there is not None:
             folders.require_regular(one.path, there)
         if one.fresh and there is not None and there.st_size:
             raise VolumeError(f"{one.path} has been filled in the meantime: run the same command again")
-        staged = _staged_name(name)
+        staged = staging.name_of(name)
         if one.fresh and there is None:
-            if _linked(one.path, folder, staged, name):
+            if staging.linked(one.path, folder, staged, name):
                 os.unlink(staged, dir_fd=folder)
                 return
             self._warn("it has no hard links; new secrets are renamed into place under the lock instead")
         elif one.backup and there is not None:
-            _keep(one.path, folder, name)
+            staging.keep(folder, name)
         os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _warn(self, text: str) -> None:
@@ -183,62 +187,3 @@ class Volume:
 
     def _error(self, path: str, verb: str, error: OSError) -> VolumeError:
         return folders.explained(self._root, self.path, path, verb, error)
-
-
-def _staged_name(name: str) -> str:
-    return f".{name.lstrip('.')}{STAGED}"
-
-
-def _write(file: File, folder: int, temporary: str) -> int:
-    """Writes a file under its temporary name and returns its descriptor, still open."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary, dir_fd=folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, file.mode, dir_fd=folder)
-    try:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != file.mode:  # a umask took some bits away
-            os.fchmod(descriptor, file.mode)
-        with os.fdopen(descriptor, "wb", closefd=False) as out:
-            out.write(file.data)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _make_durable(descriptors: list[int]) -> None:
-    """Makes files durable together: told about all of them first, a journal commits once instead of for each."""
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):  # only a hint: it starts writing back, and does not wait
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    for descriptor in descriptors:
-        os.fsync(descriptor)
-
-
-def _keep(path: str, folder: int, name: str) -> None:
-    """Keeps a file that is about to be replaced under NAME.bak."""
-    kept = f"{name}.bak"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(kept, dir_fd=folder)
-    if not _linked(path, folder, name, kept):
-        os.rename(name, kept, src_dir_fd=folder, dst_dir_fd=folder)
-
-
-def _linked(path: str, folder: int, name: str, new: str) -> bool:
-    """Gives a file a second name, in a way that cannot replace anything; False without hard links."""
-    try:
-        os.link(name, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    except FileExistsError:
-        raise VolumeError(f"{path} appeared in the meantime: run the same command again") from None
-    except OSError as error:
-        if error.errno in _NO_LINKS:
-            return False
-        raise
-    return True
-
-
-def _status(name: str, folder: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None

@@ -18,6 +18,8 @@ PRIVATE = (".secrets",)
 # What fsync(2) answers for a directory where that means nothing.
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)
 _NOT_REGULAR = (errno.EISDIR, errno.ENXIO, errno.ENODEV)
+# What fchmod(2) answers on a file system without modes, or to somebody else than the owner.
+_NO_MODES = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
@@ -52,14 +54,46 @@ def _open(above: int, name: str, path: str, create: bool) -> int:
             raise VolumeError(f"{path} is not a directory (or a link to one): move it away and run again") from None
         raise
     if create and _mode_differs(descriptor, mode):
-        os.fchmod(descriptor, mode)
+        try:
+            require_mode(descriptor, mode, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
     return descriptor
 
 
 def _mode_differs(descriptor: int, mode: int) -> bool:
     """Whether a directory of ours lacks bits, or a private one has too many; wider public ones stay."""
-    there = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    there = _mode(descriptor)
     return there != mode if mode == 0o700 else there & mode != mode
+
+
+def require_mode(descriptor: int, mode: int, path: str) -> None:
+    """Gives a file or directory exactly this mode; VolumeError where it cannot have it."""
+    if _mode(descriptor) == mode:
+        return
+    try:
+        os.fchmod(descriptor, mode)
+    except OSError as error:
+        if error.errno not in _NO_MODES:
+            raise
+    if _mode(descriptor) == mode:  # some file systems ignore it in silence
+        return
+    owner = os.fstat(descriptor).st_uid
+    if os.geteuid() not in (0, owner):
+        raise VolumeError(
+            f"{path} belongs to user {owner} and is open to others: run as its owner, as in "
+            f"'docker run --user {owner} ...', or give it to user {os.geteuid()} (chown -R {os.geteuid()})"
+        )
+    raise VolumeError(
+        "the volume's file system keeps no file modes (vfat, exfat and some network shares do not), so every user of "
+        "the host could read the secrets: use a directory on ext4, xfs or btrfs, or a Docker volume, as in "
+        "'docker run -v avatar:/out avatar-setup'"
+    )
+
+
+def _mode(descriptor: int) -> int:
+    return stat.S_IMODE(os.fstat(descriptor).st_mode)
 
 
 def sync(descriptor: int) -> bool:
@@ -93,6 +127,8 @@ def explained(root: int, top: str, path: str, verb: str, error: OSError) -> Volu
     hint = {
         errno.ENOSPC: ": free some space on the volume and run the same command again",
         errno.EDQUOT: ": raise the quota and run the same command again",
+        errno.EPERM: ": it is immutable, or another user's in a directory like /tmp: look with lsattr and ls -l there, "
+        "make it ordinary (chattr -i -a) or move it away, and run the same command again",
         errno.EACCES: f": run as the directory's owner, as in 'docker run --user {status.st_uid}:{status.st_gid} ...'",
         errno.EROFS: ": mount the volume without :ro",
         errno.EBUSY: ": it is a mount point; mount the directory as a whole, not single files in it",

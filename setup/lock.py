@@ -14,17 +14,31 @@ LOCK = ".deployment-state.lock"
 
 def take(root: int, top: str) -> int:
     """The descriptor that holds the lock; raises Busy when another run has it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(LOCK, flags, 0o600, dir_fd=root)
-    except OSError as error:
-        raise folders.explained(root, top, LOCK, "opened", error) from None
+    descriptor = _open(root, top)
     try:
         _require_ours(os.fstat(descriptor))
         _lock(descriptor)
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def _open(root: int, top: str) -> int:
+    """The lock file, made where it is missing: the first thing that is written, so that a volume shows itself here."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(LOCK, flags, dir_fd=root)
+        descriptor = os.open(LOCK, flags | os.O_CREAT, 0o600, dir_fd=root)
+        try:
+            folders.require_mode(descriptor, 0o600, LOCK)  # a umask may have taken the owner's bits
+        except BaseException:
+            os.close(descriptor)
+            os.unlink(LOCK, dir_fd=root)  # nothing can be locked here: as if this run had not been
+            raise
+    except OSError as error:
+        raise folders.explained(root, top, LOCK, "opened", error) from None
     return descriptor
 
 

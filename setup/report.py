@@ -11,7 +11,8 @@ from setup.derived import bundled_database
 from setup.model import Secret
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
-from setup.state_manager import COMPLETED, IN_PROGRESS, DeploymentState, digest
+from setup.state_document import COMPLETED, IN_PROGRESS
+from setup.state_manager import DeploymentState, digest
 from setup.values import show
 
 if TYPE_CHECKING:

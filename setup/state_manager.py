@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from setup.catalogue import SETTINGS
-from setup.documents import Malformed, load_yaml
+from setup import state_document
+from setup.documents import Malformed
 from setup.errors import VolumeError
 from setup.files import Volume
-from setup.model import File, Given, Source
-from setup.secret_catalogue import SECRETS
-from setup.steps import STEPS
+from setup.model import File, Given
+from setup.staging import KEPT
+from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES, Sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 STATE = ".deployment-state.yaml"
-TOOL = "avatar-setup"
-SCHEMA = 1
-
-STEP_NAMES = tuple(STEPS)
-NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
-_STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
-_BY_LABEL = {source.label: source for source in Source}
-_SECTIONS = ("steps", "answers", "accepted", "files", "secrets", "basis")
-_END = b"..."  # the last line of a state: without it, the end is missing
+LAST_GOOD = f"{STATE}{KEPT}"
 
 
 def digest(data: bytes) -> str:
@@ -56,28 +48,43 @@ class DeploymentState:
         self.exists = False
 
     @classmethod
+    def _of(cls, sections: Sections) -> DeploymentState:
+        state = cls()
+        vars(state).update(sections._asdict(), exists=True)
+        return state
+
+    @classmethod
     def load(cls, volume: Volume) -> DeploymentState:
-        """The state on the volume, a fresh one where there is none; VolumeError for one it cannot read."""
+        """The state on the volume, a fresh one where there never was one; VolumeError for one it cannot read."""
         data = volume.read(STATE)
-        if data is None:
+        if data is None and volume.read(LAST_GOOD) is None:
             return cls()
         try:
-            return _from_document(load_yaml(data), data.rstrip().endswith(b"\n" + _END))
+            if data is None:
+                raise Malformed("it is gone")
+            return cls._of(state_document.parse(data))
         except Malformed as error:
             raise VolumeError(
-                f"{volume.path}/{STATE} cannot be used: {error}. Nothing was changed. Restore it from a backup, or "
-                f"move it away (mv {STATE} {STATE}.broken) and run again with all settings: existing secrets are kept"
+                f"{volume.path}/{STATE} cannot be used: {error}. Nothing was changed. {_way_on(volume)}"
             ) from None
 
     def save(self, volume: Volume) -> None:
-        """Writes the state durably; what stood there before is replaced as a whole."""
-        volume.replace(self.file)
+        """Writes the state durably, replacing it as a whole; a last good one always stands beside it.
+
+        That is the state of before, and the same once more when all is complete: whatever becomes of the state
+        file between two runs, nothing of a finished deployment is lost with it.
+        """
+        if self.is_complete:
+            volume.publish(volume.stage([self.file._replace(path=LAST_GOOD), self.file]))
+        else:
+            volume.publish(volume.stage([self.file], backup=True))
         self.exists = True
 
     @property
     def file(self) -> File:
         """The state as the file that holds it."""
-        return File(STATE, _to_yaml(self), 0o600)
+        sections = Sections(**{name: getattr(self, name) for name in Sections._fields})
+        return File(STATE, state_document.to_bytes(sections), 0o600)
 
     @property
     def is_complete(self) -> bool:
@@ -135,97 +142,13 @@ def keep_copy(volume: Volume) -> str:
     return name
 
 
-def _to_yaml(state: DeploymentState) -> bytes:
-    import yaml
-
-    document = {
-        "tool": TOOL,
-        "schema": SCHEMA,
-        "steps": dict(state.steps),
-        "answers": {key: {"value": said.text, "source": said.source.label} for key, said in state.answers.items()},
-        "accepted": list(state.accepted),
-        "files": dict(sorted(state.files.items())),
-        "secrets": dict(sorted(state.secrets.items())),
-        "basis": dict(state.basis),
-    }
-    if state.again:
-        document["again"] = list(state.again)
-    if state.announced or state.announced_secrets:
-        document["announced"] = {"files": state.announced, "secrets": state.announced_secrets}
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000, explicit_end=True)
-    return f"# Written by avatar-setup; it remembers progress and answers, never a secret.\n{text}".encode()
-
-
-def _from_document(document: Any, whole: bool) -> DeploymentState:
-    if not isinstance(document, dict) or document.get("tool") != TOOL:
-        raise Malformed("it is not a state file of avatar-setup")
-    schema = document.get("schema")
-    if schema != str(SCHEMA):
-        raise Malformed(f"its schema is {str(schema)[:20]!r}, this release knows {SCHEMA}: run the newer one")
-    if not (whole and all(section in document for section in _SECTIONS)):
-        raise Malformed("a part of it is missing")
-    announced = _mapping(document, "announced")
-    state = DeploymentState()
-    state.steps = _steps(_mapping(document, "steps"))
-    state.answers = {key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()}
-    state.accepted, state.again = _names(document, "accepted"), _names(document, "again")
-    state.files = _texts(document, "files")
-    state.announced = _texts(announced, "files")
-    state.secrets = _counts(document, "secrets")
-    state.announced_secrets = _counts(announced, "secrets")
-    state.basis = _texts(document, "basis")
-    state.exists = True
-    _refuse_unknown_names(state)
-    return state
-
-
-def _refuse_unknown_names(state: DeploymentState) -> None:
-    """Neither a slip of the pen nor the answer to a newer release's question is dropped in silence."""
-    named = {*state.accepted, *state.again}
-    unknown = {*(state.answers.keys() - SETTINGS), *(named - SETTINGS.keys() - SECRETS.keys())}
-    unknown |= (state.secrets.keys() | state.announced_secrets.keys()) - SECRETS.keys()
-    if unknown:
-        raise Malformed(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or run the newer one")
-
-
-def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise Malformed(f"its section {key!r} is not a list of KEY: VALUE lines")
-    return value
-
-
-def _steps(found: Mapping[str, Any]) -> dict[str, str]:
-    if set(found) != set(STEP_NAMES) or not all(status in _STATUSES for status in found.values()):
-        raise Malformed("its steps are not the seven of this release, each not-started, in-progress or completed")
-    return {name: found[name] for name in STEP_NAMES}
-
-
-def _answer(key: str, entry: Any) -> Given:
-    if not isinstance(entry, dict) or not isinstance(entry.get("value"), str) or entry.get("source") not in _BY_LABEL:
-        raise Malformed(f"its answer {key[:60]!r} lacks a value or a known source")
-    return Given(entry["value"], _BY_LABEL[entry["source"]])
-
-
-def _texts(document: Mapping[str, Any], key: str) -> dict[str, str]:
-    section = _mapping(document, key)
-    if not all(isinstance(value, str) for value in section.values()):
-        raise Malformed(f"its section {key!r} holds something else than texts")
-    return section
-
-
-def _names(document: Mapping[str, Any], key: str) -> list[str]:
-    section = document.get(key) or []
-    if not isinstance(section, list) or not all(isinstance(name, str) for name in section):
-        raise Malformed(f"its section {key!r} is not a list of names")
-    return section
-
-
-def _counts(document: Mapping[str, Any], key: str) -> dict[str, int]:
-    section = _texts(document, key)
-    if not all(value.isascii() and value.isdigit() and len(value) < 9 for value in section.values()):
-        raise Malformed(f"its section {key!r} holds something else than numbers")
-    return {name: int(value) for name, value in section.items()}
+def _way_on(volume: Volume) -> str:
+    """What to type when the state cannot be used: the last good one beside it, or none at all."""
+    try:
+        state_document.parse(volume.read(LAST_GOOD) or b"")
+    except Malformed:
+        return (
+            f"Restore it from a backup, or move it away (mv {STATE} {STATE}.broken; rm -f {LAST_GOOD}) and run again "
+            "with all settings: existing secrets are kept"
+        )
+    return f"The last good state stands beside it: put it back (cp {LAST_GOOD} {STATE}) and run the same command again"

@@ -21,6 +21,8 @@ from setup.secret_catalogue import SECRETS
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ".deployment-state.yaml"
+LAST_GOOD = f"{STATE}.bak"
+DATED = f"{STATE}.2"  # how the copies begin that a reset keeps
 LOCK = ".deployment-state.lock"
 STAGED = ".avatar-setup-new"
 SITE_PACKAGES = str(Path(pytest.__file__).resolve().parent.parent)
@@ -186,10 +188,13 @@ def by_meaning(out: Path) -> dict[str, tuple[str, bytes]]:
     So two deployments with different generated secrets compare equal exactly when they differ in
     nothing else, and a `.env` that does not hold the secrets of its own tree shows.
     """
-    found = {path: one for path, one in tree(out).items() if not path.startswith(f"{STATE}.")}
+    found = {path: one for path, one in tree(out).items() if not path.startswith(DATED)}
     named = {text.encode(): f"<{name}>".encode() for name, text in secrets(out).items() if len(text) > 12}
     hashes = {hashlib.sha256(data).hexdigest().encode(): f"<{path}>".encode() for path, (_, data) in found.items()}
-    return {path: (mode, _replaced(data, named if path != STATE else hashes)) for path, (mode, data) in found.items()}
+    return {
+        path: (mode, _replaced(data, named if not path.startswith(STATE) else hashes))
+        for path, (mode, data) in found.items()
+    }
 
 
 def _replaced(data: bytes, names: Mapping[bytes, bytes]) -> bytes:

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from support import (
+    DATED,
     LOCK,
     OPERATORS,
     REQUIRED,
@@ -109,7 +110,7 @@ def differences(one: Mapping[str, object], other: Mapping[str, object]) -> list[
 
 def comparable(found: Mapping[str, object]) -> dict[str, object]:
     """A tree without the dated copies that a reset keeps, and without what a killed holder wrote into the lock."""
-    return {path: one for path, one in found.items() if not path.startswith(f"{STATE}.") and path != LOCK}
+    return {path: one for path, one in found.items() if not path.startswith(DATED) and path != LOCK}
 
 
 def judged(case: Case, out: Path, kept: Mapping[str, str], expected: Mapping[str, object], exact: bool) -> list[str]:

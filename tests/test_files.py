@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import (
+    LAST_GOOD,
     LOCK,
     STAGED,
     STATE,
@@ -405,7 +406,7 @@ def traced(out: Path, *flags: str, calls: str, umask: int = 0o022, code: int = 0
 
 
 def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
-    for umask in (0o000, 0o022, 0o077):
+    for umask in (0o000, 0o022, 0o077, 0o777):
         out = tmp_path / oct(umask)
         out.mkdir()
         calls = traced(
@@ -421,7 +422,8 @@ def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
         assert folders == {".secrets": "0700", "nginx": "0755", "authentik": "0755", "branding": "0755"}
         for call, arguments in calls:  # a mode is only ever set to what the umask took away, never taken away
             if "chmod" in call:
-                assert arguments.rsplit(", ", 1)[1] in ("0644", "0755") and umask == 0o077, arguments
+                taken = {0o077: ("0644", "0755"), 0o777: ("0600", "0644", "0700", "0755")}
+                assert arguments.rsplit(", ", 1)[1] in taken.get(umask, ()), arguments
         modes = {oct(mode_of(path)) for path in paths(out) if not path.is_dir()}
         assert modes == {"0o600", "0o644"}
         assert {path.name: oct(mode_of(path)) for path in paths(out) if path.is_dir()} == {
@@ -431,7 +433,7 @@ def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
             "branding": "0o755",
         }
         private = [path.name for path in paths(out) if path.is_file() and mode_of(path) == 0o600]
-        assert private == [LOCK, STATE, ".env", "deployment-config.yaml"]
+        assert private == [LOCK, STATE, LAST_GOOD, ".env", "deployment-config.yaml"]
 
 
 def test_nothing_is_published_before_it_is_durable_and_announced(out: Path) -> None:
@@ -454,21 +456,23 @@ def test_nothing_is_published_before_it_is_durable_and_announced(out: Path) -> N
         elif call in ("renameat", "renameat2", "linkat"):
             source, target = f"{places[0]}/{names[0]}", f"{places[1]}/{names[1]}"
             assert source in durable, f"{source} is published before it is synced"
-            if names[1] == STATE:
+            durable.add(target)
+            if names[1] in (STATE, LAST_GOOD) or LAST_GOOD in names[1]:
                 assert not unsynced, f"a state is published while {unsynced} is not durable"
                 announced |= durable
             else:
                 assert source in announced, f"{target} is published before a state announced it"
                 published += 1
-            unsynced.add(places[1])
+            if LAST_GOOD not in names[1]:  # it may be durable before the state or after it
+                unsynced.add(places[1])
     assert not unsynced
-    assert published == len(paths(out)) - len(list(out.rglob("*/"))) - 2  # all files but the state and the lock
+    assert published == len(paths(out)) - len(list(out.rglob("*/"))) - 3  # all files but the states and the lock
 
 
 def test_the_compose_file_is_the_last_to_appear(out: Path) -> None:
     events = traced(out, calls="renameat,renameat2,linkat")
     names = [re.findall(r'"([^"]*)"', arguments)[1] for _, arguments in events]
-    assert [name for name in names if name != STATE][-1] == "docker-compose.yml"
+    assert [name for name in names if STATE not in f".{name}"][-1] == "docker-compose.yml"
     assert names[-1] == STATE
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 from support import (
+    DATED,
+    LAST_GOOD,
     LOCK,
     OPERATORS,
     REQUIRED,
@@ -131,7 +133,7 @@ def test_a_changed_setting_rewrites_only_what_it_concerns(out: Path, setting: st
     before, kept = stamps(out), secrets(out)
     done = ran(out, "--set", setting)
     assert f"Changed: {setting.partition('=')[0]}" in done.stdout
-    assert rewritten(before, stamps(out)) == concerned | {STATE}
+    assert rewritten(before, stamps(out)) == concerned | {STATE, LAST_GOOD}
     assert secrets(out) == kept
     done = ran(out)  # silence keeps it
     assert "Nothing to do" in done.stdout or "PUBLIC_URL" in setting
@@ -194,7 +196,7 @@ def test_a_changed_template_renders_anew_and_one_that_gives_the_same_bytes_does_
     template.write_text(template.read_text() + "{# nothing that shows #}")
     before = stamps(out)
     ran(out, root=root)
-    assert rewritten(before, stamps(out)) == {STATE}
+    assert rewritten(before, stamps(out)) == {STATE, LAST_GOOD}
     template.write_text("# new\n" + template.read_text())
     before = stamps(out)
     done = ran(out, root=root)
@@ -267,7 +269,7 @@ def test_a_missing_output_file_is_written_again(out: Path, path: str) -> None:
     done = ran(out)
     assert f"Changed: {path} is missing" in done.stdout
     assert tree(out) == before
-    assert rewritten(kept, stamps(out)) == {path, STATE}
+    assert rewritten(kept, stamps(out)) == {path, STATE, LAST_GOOD}
 
 
 def test_a_missing_folder_is_made_again(out: Path) -> None:
@@ -423,7 +425,7 @@ def test_the_auth_type_can_be_switched_and_back(whole: Path) -> None:
 
 
 def copies(out: Path) -> list[Path]:
-    return sorted(out.glob(f"{STATE}.*"))
+    return sorted(out.glob(f"{DATED}*"))
 
 
 def test_a_reset_keeps_secrets_outputs_and_a_dated_copy_of_the_state(whole: Path) -> None:
@@ -536,7 +538,7 @@ def test_a_saved_configuration_reproduces_the_deployment(tmp_path: Path) -> None
     ran(second, "--config", str(saved), "--save-config", settings={})
     one, two = tree(first), tree(second)
     assert one.keys() == two.keys()
-    assert {path for path in one if one[path] != two[path]} <= {STATE}  # where the answers came from
+    assert {path for path in one if one[path] != two[path]} <= {STATE, LAST_GOOD}  # where the answers came from
     assert json.loads(ran(second, "--status", "--json", settings={}).stdout)["ready"] is True
 
 
@@ -567,5 +569,5 @@ def test_the_recorded_hashes_are_those_of_the_files(whole: Path) -> None:
     for path, known in recorded.items():
         assert hashlib.sha256((whole / path).read_bytes()).hexdigest() == known
     files = {path for path, (mode, _) in tree(whole).items() if mode.startswith("0o100")}
-    assert set(recorded) == {path for path in files if not path.startswith(".secrets/")} - {STATE, LOCK}
+    assert set(recorded) == {path for path in files if not path.startswith(".secrets/")} - {STATE, LAST_GOOD, LOCK}
     assert leftovers(whole) == []

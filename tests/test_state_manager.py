@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import OPERATORS, STATE, STEPS, deployed, every_secret, ran, secrets, tree
+from support import OPERATORS, STATE, STEPS, deployed, every_secret, ran, require_strace, run, secrets, tree
 
 from setup.catalogue import SETTINGS
 from setup.errors import VolumeError
 from setup.files import Volume
 from setup.model import File, Given, Source
-from setup.state_manager import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES, DeploymentState, digest
+from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
+from setup.state_manager import LAST_GOOD, DeploymentState, digest
 
 
 @pytest.fixture
@@ -179,7 +182,24 @@ def test_saving_replaces_the_file_as_a_whole_with_mode_0600(volume: Volume, tmp_
     status = (tmp_path / STATE).stat()
     assert stat.S_IMODE(status.st_mode) == 0o600
     assert status.st_ino != before
-    assert list(tree(tmp_path)) == [STATE]
+    assert list(tree(tmp_path)) == [STATE, LAST_GOOD]
+
+
+def test_the_state_of_before_stands_beside_a_state(volume: Volume, tmp_path: Path) -> None:
+    state = a_full_state()
+    state.save(volume)
+    before = (tmp_path / STATE).read_bytes()
+    assert not (tmp_path / LAST_GOOD).exists()
+    state.complete("generate_env_file")
+    state.save(volume)
+    assert (tmp_path / LAST_GOOD).read_bytes() == before != (tmp_path / STATE).read_bytes()
+
+
+def test_a_complete_state_stands_there_twice_in_two_files(deployment: Path) -> None:
+    one, other = (deployment / STATE), (deployment / LAST_GOOD)
+    assert one.read_bytes() == other.read_bytes()
+    assert one.stat().st_ino != other.stat().st_ino
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
 
 
 def test_no_secret_ever_stands_in_the_state(tmp_path: Path) -> None:
@@ -304,9 +324,54 @@ def test_no_command_replaces_a_state_it_cannot_read(tmp_path: Path, kind: str, f
 
 def test_the_advice_for_a_broken_state_works(deployment: Path, tmp_path: Path) -> None:
     (deployment / STATE).write_bytes(b"broken")
+    (deployment / LAST_GOOD).unlink()  # as from a release that kept none
     kept = secrets(deployment)
     ran(deployment, code=1)
     (deployment / STATE).rename(deployment / f"{STATE}.broken")
+    ran(deployment)
+    assert secrets(deployment) == kept
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "NUL bytes", "gone"])
+def test_a_state_that_was_lost_comes_back_with_one_command(deployment: Path, damage: str) -> None:
+    before = tree(deployment)
+    if damage == "gone":
+        (deployment / STATE).unlink()
+    else:
+        (deployment / STATE).write_bytes(REFUSED[damage])
+    for flags in ((), ("--status",), ("--reset",), ("--set", "LOG_LEVEL=DEBUG")):
+        refused = ran(deployment, *flags, code=1)
+        assert f"cp {LAST_GOOD} {STATE}" in refused.stderr
+    subprocess.run(["cp", LAST_GOOD, STATE], cwd=deployment, check=True)
+    assert "Nothing to do" in ran(deployment, settings={}).stdout
+    (deployment / STATE).chmod(0o600)
+    assert tree(deployment) == before
+
+
+def test_a_state_that_was_lost_in_the_middle_goes_on_from_the_last_good_one(tmp_path: Path, volume: Volume) -> None:
+    """Of a run that was killed: what came after the last good state is done again, and nothing is made anew."""
+    out = tmp_path / "out"
+    out.mkdir()
+    killed = ("strace", "-qq", "-o", os.devnull, "-e", "trace=renameat", "-e", "inject=renameat:signal=KILL:when=20")
+    require_strace()
+    run(out, prefix=killed)
+    kept = secrets(out)
+    assert kept
+    (out / STATE).write_bytes(b"")
+    assert f"cp {LAST_GOOD} {STATE}" in ran(out, code=1).stderr
+    (out / STATE).write_bytes((out / LAST_GOOD).read_bytes())
+    ran(out)
+    assert {name: secrets(out)[name] for name in kept} == kept
+
+
+def test_a_state_and_its_last_good_one_both_lost_are_refused_with_a_way_on(deployment: Path) -> None:
+    (deployment / STATE).write_bytes(b"")
+    (deployment / LAST_GOOD).write_bytes(b"hello")
+    kept = secrets(deployment)
+    refused = ran(deployment, code=1)
+    assert f"mv {STATE} {STATE}.broken; rm -f {LAST_GOOD}" in refused.stderr
+    (deployment / STATE).unlink()
+    (deployment / LAST_GOOD).unlink()
     ran(deployment)
     assert secrets(deployment) == kept
 

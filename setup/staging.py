@@ -1,0 +1,98 @@
+"""One file below a directory's descriptor: written under a temporary name, made durable, linked, kept."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from setup import folders
+from setup.errors import VolumeError
+from setup.model import File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ENDING = ".avatar-setup-new"
+KEPT = ".bak"
+
+# What link(2) answers on file systems without hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+def name_of(name: str) -> str:
+    """The temporary name beside a name."""
+    return f".{name.lstrip('.')}{ENDING}"
+
+
+def write(file: File, folder: int, name: str) -> int:
+    """Writes a file under its temporary name, with its final mode from the first moment; its open descriptor."""
+    temporary = _free(folder, name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, file.mode, dir_fd=folder)
+    try:
+        folders.require_mode(descriptor, file.mode, file.path)  # a umask took some bits away
+        with os.fdopen(descriptor, "wb", closefd=False) as out:
+            out.write(file.data)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_durable(descriptors: Iterable[int]) -> None:
+    """Makes files durable together: told about all of them first, a journal commits once instead of for each."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):  # only a hint: it starts writing back, and does not wait
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    for descriptor in descriptors:
+        os.fsync(descriptor)
+
+
+def keep(folder: int, name: str) -> None:
+    """Keeps a file that is about to be replaced as NAME.bak; at no moment is there neither of the two."""
+    kept = f"{name}{KEPT}"
+    there = status(kept, folder)
+    if there is not None:
+        folders.require_regular(kept, there)
+    if linked(kept, folder, name, _free(folder, kept)):
+        os.rename(name_of(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
+        return
+    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(source, "rb") as file:
+        copy = write(File(kept, file.read(), os.fstat(source).st_mode & 0o777), folder, kept)
+    try:
+        os.fsync(copy)
+    finally:
+        os.close(copy)
+    os.rename(name_of(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def linked(path: str, folder: int, name: str, new: str) -> bool:
+    """Gives a file a second name, in a way that cannot replace anything; False without hard links."""
+    try:
+        os.link(name, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        raise VolumeError(f"{path} appeared in the meantime: run the same command again") from None
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return False
+        raise
+    return True
+
+
+def status(name: str, folder: int) -> os.stat_result | None:
+    """What stands under a name, no link followed; None for nothing."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _free(folder: int, name: str) -> str:
+    """The temporary name beside a name, with nothing under it."""
+    temporary = name_of(name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)
+    return temporary

@@ -1,0 +1,141 @@
+"""The state file as bytes and as checked sections: what is not whole, or not ours, is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from setup.catalogue import SETTINGS
+from setup.documents import Malformed, load_yaml
+from setup.model import Given, Source
+from setup.secret_catalogue import SECRETS
+from setup.steps import STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TOOL = "avatar-setup"
+SCHEMA = 1
+
+STEP_NAMES = tuple(STEPS)
+NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
+_STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
+_BY_LABEL = {source.label: source for source in Source}
+_REQUIRED = ("steps", "answers", "accepted", "files", "secrets", "basis")
+_END = b"..."  # the last line of a state: without it, the end is missing
+
+
+class Sections(NamedTuple):
+    """The parts of a state; `state_manager` says what they mean."""
+
+    steps: dict[str, str]
+    answers: dict[str, Given]
+    accepted: list[str]
+    again: list[str]
+    files: dict[str, str]
+    announced: dict[str, str]
+    secrets: dict[str, int]
+    announced_secrets: dict[str, int]
+    basis: dict[str, str]
+
+
+def parse(data: bytes) -> Sections:
+    """The sections of a state file; raises Malformed, with the reason, for anything that is not a whole one."""
+    return _from_document(load_yaml(data), data.rstrip().endswith(b"\n" + _END))
+
+
+def to_bytes(state: Sections) -> bytes:
+    """The file that holds these sections: the same sections, the same bytes."""
+    import yaml
+
+    document = {
+        "tool": TOOL,
+        "schema": SCHEMA,
+        "steps": dict(state.steps),
+        "answers": {key: {"value": said.text, "source": said.source.label} for key, said in state.answers.items()},
+        "accepted": list(state.accepted),
+        "files": dict(sorted(state.files.items())),
+        "secrets": dict(sorted(state.secrets.items())),
+        "basis": dict(state.basis),
+    }
+    if state.again:
+        document["again"] = list(state.again)
+    if state.announced or state.announced_secrets:
+        document["announced"] = {"files": state.announced, "secrets": state.announced_secrets}
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000, explicit_end=True)
+    return f"# Written by avatar-setup; it remembers progress and answers, never a secret.\n{text}".encode()
+
+
+def _from_document(document: Any, whole: bool) -> Sections:
+    if not isinstance(document, dict) or document.get("tool") != TOOL:
+        raise Malformed("it is not a state file of avatar-setup")
+    schema = document.get("schema")
+    if schema != str(SCHEMA):
+        raise Malformed(f"its schema is {str(schema)[:20]!r}, this release knows {SCHEMA}: run the newer one")
+    if not (whole and all(section in document for section in _REQUIRED)):
+        raise Malformed("a part of it is missing")
+    announced = _mapping(document, "announced")
+    sections = Sections(
+        steps=_steps(_mapping(document, "steps")),
+        answers={key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()},
+        accepted=_names(document, "accepted"),
+        again=_names(document, "again"),
+        files=_texts(document, "files"),
+        announced=_texts(announced, "files"),
+        secrets=_counts(document, "secrets"),
+        announced_secrets=_counts(announced, "secrets"),
+        basis=_texts(document, "basis"),
+    )
+    _refuse_unknown_names(sections)
+    return sections
+
+
+def _refuse_unknown_names(state: Sections) -> None:
+    """Neither a slip of the pen nor the answer to a newer release's question is dropped in silence."""
+    named = {*state.accepted, *state.again}
+    unknown = {*(state.answers.keys() - SETTINGS), *(named - SETTINGS.keys() - SECRETS.keys())}
+    unknown |= (state.secrets.keys() | state.announced_secrets.keys()) - SECRETS.keys()
+    if unknown:
+        raise Malformed(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or run the newer one")
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(f"its section {key!r} is not a list of KEY: VALUE lines")
+    return value
+
+
+def _steps(found: Mapping[str, Any]) -> dict[str, str]:
+    if set(found) != set(STEP_NAMES) or not all(status in _STATUSES for status in found.values()):
+        raise Malformed("its steps are not the seven of this release, each not-started, in-progress or completed")
+    return {name: found[name] for name in STEP_NAMES}
+
+
+def _answer(key: str, entry: Any) -> Given:
+    if not isinstance(entry, dict) or not isinstance(entry.get("value"), str) or entry.get("source") not in _BY_LABEL:
+        raise Malformed(f"its answer {key[:60]!r} lacks a value or a known source")
+    return Given(entry["value"], _BY_LABEL[entry["source"]])
+
+
+def _texts(document: Mapping[str, Any], key: str) -> dict[str, str]:
+    section = _mapping(document, key)
+    if not all(isinstance(value, str) for value in section.values()):
+        raise Malformed(f"its section {key!r} holds something else than texts")
+    return section
+
+
+def _names(document: Mapping[str, Any], key: str) -> list[str]:
+    section = document.get(key) or []
+    if not isinstance(section, list) or not all(isinstance(name, str) for name in section):
+        raise Malformed(f"its section {key!r} is not a list of names")
+    return section
+
+
+def _counts(document: Mapping[str, Any], key: str) -> dict[str, int]:
+    section = _texts(document, key)
+    if not all(value.isascii() and value.isdigit() and len(value) < 9 for value in section.values()):
+        raise Malformed(f"its section {key!r} holds something else than numbers")
+    return {name: int(value) for name, value in section.items()}
