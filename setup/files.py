@@ -46,6 +46,11 @@ class Volume:
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a regular file, None where there is none; VolumeError for anything else."""
+        found = self.file(path)
+        return None if found is None else found.data
+
+    def file(self, path: str) -> File | None:
+        """A regular file with its mode, None where there is none; VolumeError for anything else."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with folders.parent(self._root, path) as (folder, name):
@@ -55,13 +60,28 @@ class Volume:
         except OSError as error:
             raise self._error(path, "read", error) from None
         try:
-            folders.require_regular(path, os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            folders.require_regular(path, status)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read()
+                return File(path, file.read(), status.st_mode & 0o777)
         except OSError as error:
             raise self._error(path, "read", error) from None
         finally:
             os.close(descriptor)
+
+    def names(self, folder: str) -> list[str]:
+        """What a folder holds, sorted; nothing where there is none."""
+        try:
+            return folders.names(self._root, folder)
+        except OSError as error:
+            raise self._error(folder, "read", error) from None
+
+    def remove(self, path: str) -> None:
+        """Removes a file, or a folder with all that is in it; what is not there is no error."""
+        try:
+            folders.remove(self._root, path)
+        except OSError as error:
+            raise self._error(path, "removed", error) from None
 
     def owner(self) -> tuple[int, int]:
         """User and group id of the output directory."""

@@ -13,7 +13,7 @@ from setup.errors import VolumeError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PRIVATE = (".secrets",)
+PRIVATE = (".secrets", ".deployment-history", ".deployment-written")  # with all that is below them
 
 # What fsync(2) answers for a directory where that means nothing.
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)
@@ -42,7 +42,7 @@ def parent(root: int, path: str, *, create: bool = False) -> Iterator[tuple[int,
 
 def _open(above: int, name: str, path: str, create: bool) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    mode = 0o700 if path in PRIVATE else 0o755
+    mode = 0o700 if path.partition("/")[0] in PRIVATE else 0o755
     if create:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, mode, dir_fd=above)
@@ -94,6 +94,35 @@ def require_mode(descriptor: int, mode: int, path: str) -> None:
 
 def _mode(descriptor: int) -> int:
     return stat.S_IMODE(os.fstat(descriptor).st_mode)
+
+
+def names(root: int, folder: str) -> list[str]:
+    """What a folder holds, sorted; nothing where there is none."""
+    try:
+        with parent(root, f"{folder}/-") as (descriptor, _):
+            return sorted(os.listdir(descriptor))
+    except FileNotFoundError:
+        return []
+
+
+def remove(root: int, path: str) -> None:
+    """Removes a file, or a folder with all that is in it; a link is removed, not followed."""
+    with contextlib.suppress(FileNotFoundError), parent(root, path) as (folder, name):
+        _remove(folder, name)
+
+
+def _remove(above: int, name: str) -> None:
+    try:
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=above)
+        return
+    try:
+        for below in os.listdir(folder):
+            _remove(folder, below)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=above)
 
 
 def sync(descriptor: int) -> bool:

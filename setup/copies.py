@@ -1,0 +1,147 @@
+"""Dated copies: a deployment as it was before a run changed it, kept on the same volume.
+
+A copy is a folder `.deployment-history/ID/` that mirrors the volume, closed to other users like `.secrets`, which it
+may hold. Its manifest is written last, when everything else is durable: a folder without one is no copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from setup import __version__
+from setup.errors import VolumeError
+from setup.files import Volume
+from setup.model import File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HISTORY = ".deployment-history"
+MANIFEST = "manifest.json"
+_ID = r"\d{8}T\d{6}Z(-\d+)?"
+LAST = 10  # so many are kept unless somebody says otherwise
+
+
+class Copy(NamedTuple):
+    """One copy: `cause` says in words what the run did that made it, `absent` what was not there then."""
+
+    id: str
+    version: str
+    cause: str
+    paths: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spare: str = "") -> str:
+    """Keeps a durable copy of these files and returns its id; then forgets all but the `last` ones and `spare`.
+
+    When the newest copy holds the same bytes already, as it does after a crash, it stands for this one too.
+    """
+    paths = sorted(paths)
+    files = [file for file in map(volume.file, paths) if file is not None]
+    there = {file.path for file in files}
+    absent = tuple(path for path in paths if path not in there)
+    kept = history(volume)
+    if kept and _same(volume, kept[0], files, absent):
+        return kept[0].id
+    copy = Copy(_next_id(kept), __version__, cause, tuple(file.path for file in files), absent)
+    try:
+        volume.publish(volume.stage(File(_place(copy, file.path), file.data, file.mode) for file in files))
+        volume.replace(File(_place(copy, MANIFEST), _to_json(copy), 0o600))
+    except BaseException:
+        with contextlib.suppress(VolumeError):
+            volume.remove(f"{HISTORY}/{copy.id}")
+        raise
+    _forget(volume, {copy.id, spare, *(one.id for one in kept[: last - 1])})
+    return copy.id
+
+
+def history(volume: Volume) -> list[Copy]:
+    """All copies, the newest first."""
+    found = []
+    for name in sorted(_names(volume), key=_order, reverse=True):
+        data = volume.read(f"{HISTORY}/{name}/{MANIFEST}")
+        if data is not None:
+            found.append(_from_json(name, data))
+    return found
+
+
+def find(volume: Volume, name: str) -> Copy:
+    """The copy of this id; VolumeError, naming those that there are, when there is none."""
+    kept = history(volume)
+    for copy in kept:
+        if copy.id == name:
+            return copy
+    there = f"there are {', '.join(copy.id for copy in kept)}" if kept else "there is none yet"
+    raise VolumeError(f"{volume.path}/{HISTORY} has no copy of that name: {there} (--history tells more)")
+
+
+def contents(volume: Volume, copy: Copy) -> list[File]:
+    """The files of a copy, each with its own path and mode; VolumeError when one is gone."""
+    files = []
+    for path in copy.paths:
+        file = volume.file(_place(copy, path))
+        if file is None:
+            raise VolumeError(f"{volume.path}/{_place(copy, path)} is missing: this copy is no longer whole")
+        files.append(file._replace(path=path))
+    return files
+
+
+def _names(volume: Volume) -> list[str]:
+    """The folders that are copies, or remains of one; anything else there is somebody else's."""
+    return [name for name in volume.names(HISTORY) if re.fullmatch(_ID, name)]
+
+
+def _same(volume: Volume, copy: Copy, files: list[File], absent: tuple[str, ...]) -> bool:
+    try:
+        return copy.absent == absent and contents(volume, copy) == files
+    except VolumeError:  # it is no longer whole, so it stands for nothing
+        return False
+
+
+def _forget(volume: Volume, wanted: set[str]) -> None:
+    """Removes every copy but these, and what an interrupted run has left of one; its manifest goes first."""
+    for name in _names(volume):
+        if name not in wanted:
+            volume.remove(f"{HISTORY}/{name}/{MANIFEST}")
+            volume.remove(f"{HISTORY}/{name}")
+
+
+def _place(copy: Copy, path: str) -> str:
+    return f"{HISTORY}/{copy.id}/{path}"
+
+
+def _next_id(kept: list[Copy]) -> str:
+    """The time, and a number where that would not come after the newest: a clock may have been set back."""
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    newest, number = _order(kept[0].id) if kept else ("", 0)
+    return now if now > newest else f"{newest}-{number + 1}"
+
+
+def _order(name: str) -> tuple[str, int]:
+    stamp, _, number = name.partition("-")
+    return stamp, int(number) if number.isascii() and number.isdigit() else 1
+
+
+def _to_json(copy: Copy) -> bytes:
+    import json
+
+    document = copy._asdict()
+    del document["id"]  # the folder's name
+    return f"{json.dumps(document, indent=2)}\n".encode()
+
+
+def _from_json(name: str, data: bytes) -> Copy:
+    import json
+
+    try:
+        document: Any = json.loads(data)
+        paths, absent = (tuple(map(str, document[key])) for key in ("paths", "absent"))
+        return Copy(name, str(document["version"]), str(document["cause"]), paths, absent)
+    except (ValueError, TypeError, KeyError):
+        raise VolumeError(
+            f"{HISTORY}/{name}/{MANIFEST} cannot be used: move the folder {HISTORY}/{name} away and run again"
+        ) from None
