@@ -6,6 +6,8 @@
 
 # --- base: Debian's Python and the tools of the build ------------------------------------------------
 FROM debian:trixie-slim AS base
+# No versions: Debian's archive keeps only the newest of a release, so that a pinned one could soon not be built again.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
@@ -15,6 +17,7 @@ RUN apt-get update \
 # --- root: the file set of the final stage, chosen by hand -------------------------------------------
 FROM base AS root
 ARG SOURCE_DATE_EPOCH=1767225600
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /root.d
 # The frame: merged /usr as Debian has it, and the directories that must be writable by any uid.
 # /out too: a fresh named volume takes over its mode, so that --user works on it without a chown.
@@ -33,14 +36,12 @@ RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run ro
 RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
  && cp /usr/bin/dash usr/bin/ && ln -s dash usr/bin/sh \
  && cp -R /usr/lib/python3.13 usr/lib/ \
- && cd usr/lib/python3.13 \
- && find . -name __pycache__ -prune -exec rm -rf {} + \
- && rm -rf curses dbm ensurepip idlelib lib2to3 pydoc_data sqlite3 test tkinter turtle.py turtledemo \
-        unittest doctest.py venv wsgiref xmlrpc \
-        config-3.13* dist-packages EXTERNALLY-MANAGED sitecustomize.py LICENSE.txt \
- && cd lib-dynload \
- && rm -f _test*.so _ctypes_test*.so _xxtestfuzz*.so xx*.so _codecs_*.so _multibytecodec*.so \
-        _curses*.so _dbm*.so _hashlib*.so _sqlite3*.so _tkinter*.so readline*.so
+ && find usr/lib/python3.13 -name __pycache__ -prune -exec rm -rf {} + \
+ && rm -rf usr/lib/python3.13/{curses,dbm,ensurepip,idlelib,lib2to3,pydoc_data,sqlite3,test,tkinter,turtle.py,turtledemo} \
+        usr/lib/python3.13/{unittest,doctest.py,venv,wsgiref,xmlrpc} \
+        usr/lib/python3.13/{config-3.13*,dist-packages,EXTERNALLY-MANAGED,sitecustomize.py,LICENSE.txt} \
+        usr/lib/python3.13/lib-dynload/{_test,_ctypes_test,_xxtestfuzz,xx,_codecs_,_multibytecodec}*.so \
+        usr/lib/python3.13/lib-dynload/{_curses,_dbm,_hashlib,_sqlite3,_tkinter,readline}*.so
 # The shared libraries that all of this is linked against, and UTF-8. libpthread, an empty shell in this
 # glibc, is asked for by PyYAML's wheel: without it PyYAML silently parses with its slow Python code.
 RUN find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \
@@ -57,18 +58,15 @@ RUN find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/nu
 # The public CA roots as Debian ships them. Not the bundle of /etc/ssl: that may hold a private CA of
 # the machine this is built on.
 RUN cat /usr/share/ca-certificates/mozilla/*.crt > etc/ssl/certs/ca-certificates.crt
-# The licences of what was copied, and the packages' records where scanners look for them in an image
-# without a package manager.
-RUN for file in /usr/bin/python3.13 /usr/lib/python3.13/os.py \
-            /usr/lib/python3.13/asyncio/__init__.py /usr/bin/dash \
-        $(while read -r lib; do realpath "$lib"; done < /tmp/libraries); do \
-        dpkg -S "$file" | cut -d: -f1; \
-    done | sort -u > /tmp/packages \
- && for package in $(cat /tmp/packages) ca-certificates; do \
-        install -D -m 0644 "/usr/share/doc/$package/copyright" "usr/share/doc/$package/copyright" \
-        && mkdir -p var/lib/dpkg/status.d \
-        && dpkg-query --status "$package" > "var/lib/dpkg/status.d/$package" || exit 1; \
-    done
+# The records of the packages that what was copied belongs to, where scanners look for them in an image without a package
+# manager, and their licences. A file of no package ends the build: nothing comes in that no list knows of.
+RUN find usr etc/os-release -type f -printf '/%p\n' | xargs -d '\n' dpkg-query --search | cut -d: -f1 \
+        | sort -u - <(echo ca-certificates) > /tmp/packages \
+ && mkdir -p var/lib/dpkg/status.d \
+ && while read -r package; do \
+        install -D -m 0644 "/usr/share/doc/$package/copyright" "usr/share/doc/$package/copyright"; \
+        dpkg-query --status "$package" > "var/lib/dpkg/status.d/$package"; \
+    done < /tmp/packages
 # Bytecode is never checked against its source: nothing here changes, and a stat less a module is time
 # on every start.
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /root.d -p / /root.d/usr/lib/python3.13 \
