@@ -1,0 +1,156 @@
+"""`.env` as Compose reads it: quotes, escapes, comments, `export`, and what keys above it hold; pure.
+
+What the file alone does not tell, such as a variable of the shell that runs Compose, is named instead of guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from setup.documents import Malformed, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What Compose calls a space, within a line and at the end of a value.
+_BLANKS = " \t\v\f\r\x85\xa0"
+_SPACES = (
+    _BLANKS + "\n\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+_KEY = rf"(?:export[ \t]+)?+([\w.\-\[\]]+)[{_BLANKS}]*(?:[=:][{_BLANKS}]*|(?=\n|$))"
+_REST_OF_LINE = rf"[{_SPACES.replace(chr(10), '')}]*(?:#[^\n]*)?(?:\n|$)"
+_ESCAPE = r'\\([abcfnrtv$"\\]|0\d{0,3})'
+_ESCAPES = {"a": "\a", "b": "\b", "c": "\\c", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "$": "$$"}
+_NAME = "[_a-z][_a-z0-9]*"
+_VARIABLE = rf"\$(?:(\$)|({_NAME})|\{{({_NAME})(?:(:?[-+?])([^{{}}$]*))?\}}|(\{{))"
+
+
+class Env(NamedTuple):
+    """The value of every key, and why it cannot be told of those of which it cannot."""
+
+    values: dict[str, str]
+    unsure: dict[str, str]
+
+
+class _Unsure(Exception):
+    """A value that depends on more than this file."""
+
+
+def parse(data: bytes) -> Env:
+    """What Compose reads from these bytes, in a shell that sets none of these keys.
+
+    Raises Malformed, naming the line and never its text, for a file that Compose would refuse or misread.
+    """
+    text = decode(data)
+    if "\0" in text:
+        raise _malformed(text, text.index("\0"), "it holds a NUL character")
+    env, at = Env({}, {}), 0
+    while (at := _next_statement(text, at)) < len(text):
+        head = re.compile(_KEY).match(text, at)
+        if not head:
+            raise _malformed(text, at, "it is not KEY=VALUE")
+        try:
+            value, at = _value(text, head, env)
+        except _Unsure as reason:
+            env.values.pop(head[1], None)
+            env.unsure[head[1]], at = str(reason), _end_of_value(text, head)
+        else:
+            env.values[head[1]] = value
+            env.unsure.pop(head[1], None)
+    return env
+
+
+def _next_statement(text: str, at: int) -> int:
+    """The start of the next line that is neither blank nor a comment."""
+    while at < len(text):
+        if text[at] == "#":
+            end = text.find("\n", at)
+            at = len(text) if end < 0 else end
+        elif text[at] in _SPACES:
+            at += 1
+        else:
+            break
+    return at
+
+
+def _value(text: str, head: re.Match[str], env: Env) -> tuple[str, int]:
+    """The value that begins behind a key, and where it ends; raises _Unsure."""
+    if not head[0].rstrip(_BLANKS).endswith(("=", ":")):
+        raise _Unsure("it stands without a value, which Compose then takes from the shell")
+    end = _end_of_value(text, head)
+    quote = text[head.end() : head.end() + 1]
+    if quote not in ('"', "'") or not quote:
+        return _expanded(text[head.end() : end].partition(" #")[0].rstrip(_SPACES), env), end
+    if "\r" in text[head.end() : end].rstrip(_SPACES):
+        raise _Unsure("it holds a carriage return, which releases of Compose read differently")
+    inside = _unescaped_quotes(text[head.end() + 1 : _closing(text, head.end())], quote)
+    return (_expanded(_unescaped(inside), env) if quote == '"' else inside), end
+
+
+def _end_of_value(text: str, head: re.Match[str]) -> int:
+    start = head.end()
+    if text[start : start + 1] not in ('"', "'"):
+        end = text.find("\n", start)
+        return len(text) if end < 0 else end
+    rest = re.compile(_REST_OF_LINE).match(text, _closing(text, start) + 1)
+    if not rest:
+        raise _malformed(text, start, "something follows the closing quote")
+    return rest.end()
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the quote that opens at `start` is closed."""
+    at = start + 1
+    while at < len(text) and text[at] != text[start]:
+        at += 2 if text[at] == "\\" else 1
+    if at >= len(text):
+        raise _malformed(text, start, "a quote is not closed")
+    return at
+
+
+def _unescaped_quotes(text: str, quote: str) -> str:
+    return re.sub(r"\\(.)", lambda found: quote if found[1] == quote else found[0], text, flags=re.DOTALL)
+
+
+def _unescaped(text: str) -> str:
+    """Escapes of double quotes as characters, and an escaped `$` as the `$$` that is not expanded."""
+
+    def character(found: re.Match[str]) -> str:
+        if found[1].startswith("0"):
+            raise _Unsure("it holds an octal escape")
+        return _ESCAPES.get(found[1], found[1])
+
+    return re.sub(_ESCAPE, character, text)
+
+
+def _expanded(text: str, env: Env) -> str:
+    """The text with its variables replaced by what the keys above hold; raises _Unsure."""
+
+    def replaced(found: re.Match[str]) -> str:
+        escaped, bare, braced, operator, word, other = found.groups()
+        if escaped:
+            return "$"
+        if other:
+            raise _Unsure("it holds a ${...} of a form that is not read here")
+        return _looked_up(bare or braced, operator or "", word or "", env.values)
+
+    return re.sub(_VARIABLE, replaced, text, flags=re.IGNORECASE)
+
+
+def _looked_up(name: str, operator: str, word: str, values: Mapping[str, str]) -> str:
+    """`${name operator word}`; raises _Unsure for a name that the file does not set before."""
+    if name not in values:
+        raise _Unsure(f"it uses {name}, whose value the lines above do not tell")
+    value = values[name]
+    counts = bool(value) if operator.startswith(":") else True
+    if operator.endswith("+"):
+        return word if counts else ""
+    if operator.endswith("?") and not counts:
+        raise _Unsure(f"it insists on {name}, which is empty")
+    return value if counts or not operator else word
+
+
+def _malformed(text: str, at: int, reason: str) -> Malformed:
+    number = text.count("\n", 0, at) + 1
+    return Malformed(f"line {number}: {reason} (Compose would refuse or misread it)")
