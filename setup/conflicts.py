@@ -8,7 +8,7 @@ from setup import vault
 from setup.derived import BUNDLED_DATABASE, external_database
 from setup.errors import DecisionNeeded, VolumeError
 from setup.lookup import Values
-from setup.model import Given, Secret
+from setup.model import Given, Secret, always
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,29 @@ def refuse(
     ]
     if decisions:
         raise DecisionNeeded(*decisions)
+
+
+def refuse_without_secrets(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> None:
+    """Raises VolumeError where a deployment stands without a state and without secrets that its data is bound to.
+
+    So it looks after a copy that left out what begins with a dot; made anew, they would not open the database.
+    """
+    gone = [
+        secret
+        for secret in vault.applicable(values)
+        if secret.when is always
+        and vault.is_bound(secret, values)
+        and not vault.is_operators(secret, values)
+        and not on_disk.get(secret.name)
+        and secret.name not in given
+    ]
+    if gone:
+        raise VolumeError(
+            "a docker-compose.yml of ours stands here, but no state, and these secrets are missing that its data is "
+            f"bound to: {', '.join(secret.name for secret in gone)}. Was it copied without the files whose names begin "
+            "with a dot? Put .secrets back from where it came from (cp -a copies all). To make a new deployment with "
+            "new secrets, move docker-compose.yml away and run the same command again"
+        )
 
 
 def lost_text(secret: Secret, values: Values) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup import concerns, conflicts, vault
 from setup.authorities import ca_bundle
 from setup.config_file import CONFIG
-from setup.errors import DecisionNeeded, InputError, SetupError, VolumeError
+from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.files import Staged, Volume
 from setup.model import File, Given, Outcome, SecretFile, Source
 from setup.render import Renderer
@@ -16,7 +16,7 @@ from setup.secret_catalogue import SECRETS
 from setup.sources import Inputs
 from setup.state_manager import DeploymentState, digest
 from setup.steps import Context, step_of_setting
-from setup.targets import COMPOSE, Targets
+from setup.targets import COMPOSE, OUR_LABEL, Targets
 
 if TYPE_CHECKING:
     from setup.steps import Ask
@@ -78,6 +78,8 @@ class Session:
             nothing = Targets(self.renderer, resolution.values, {}, {})
             return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
         moved = self.state.exists and conflicts.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
+        if not self.state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
+            conflicts.refuse_without_secrets(resolution.values, on_disk, given)
         conflicts.refuse(resolution.values, on_disk, given, self.state.secrets, moved)
         planned = vault.plan(resolution.values, on_disk, given, self._minted)
         targets = self._targets(resolution, planned)
@@ -113,20 +115,7 @@ class Session:
 
     def read_secrets(self) -> dict[str, str | None]:
         """Each secret's text on the volume, "" for an empty file, None where there is none."""
-        return {name: self._read_secret(name) for name in SECRETS}
-
-    def _read_secret(self, name: str) -> str | None:
-        data = self.volume.read(vault.path_of(name))
-        if data is None:
-            return None
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            raise VolumeError(f"{vault.path_of(name)} is not UTF-8 text: put its value back from a backup") from None
-        if text and not text.strip():
-            path = vault.path_of(name)
-            raise VolumeError(f"{path} holds only white space: put its value into it, or empty it (: > {path})")
-        return text
+        return {name: vault.text_of(name, self.volume.read(vault.path_of(name))) for name in SECRETS}
 
     def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
         problems = [*self.inputs.problems, *resolution.problems, *more]

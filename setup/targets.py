@@ -21,6 +21,7 @@ ENV = ".env"
 NGINX = "nginx/nginx.conf"
 CA_BUNDLE = "tls/ca-bundle.crt"
 COMPOSE = "docker-compose.yml"
+OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that is from here
 AUTHENTIK = "authentik"
 BLUEPRINT = "octopize-avatar-blueprint.yaml"
 

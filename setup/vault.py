@@ -6,6 +6,7 @@ import base64
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.errors import VolumeError
 from setup.lookup import Values
 from setup.model import Given, Secret, SecretFile
 from setup.secret_catalogue import DIRECTORY, SECRETS
@@ -39,6 +40,20 @@ class Planned(NamedTuple):
 def path_of(name: str) -> str:
     """Where a secret stands below the volume."""
     return f"{DIRECTORY}/{name}"
+
+
+def text_of(name: str, data: bytes | None) -> str | None:
+    """What a secret's file holds, None where there is no file; VolumeError for what cannot be a secret."""
+    if data is None:
+        return None
+    path = path_of(name)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise VolumeError(f"{path} is not UTF-8 text: put its value back from a backup") from None
+    if text and not text.strip():
+        raise VolumeError(f"{path} holds only white space: put its value into it, or empty it (: > {path})")
+    return text
 
 
 def applicable(values: Values) -> list[Secret]:

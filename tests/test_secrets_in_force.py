@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from support import OPERATORS, REQUIRED, deployed, env_file, ran, secrets, stamps
+from support import LAST_GOOD, OPERATORS, REQUIRED, STATE, deployed, env_file, ran, secrets, stamps
 
 WHOLE = {**REQUIRED, **OPERATORS}
 SMTP = {"SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "avatar", "SMTP_PASSWORD": "hunter2"}
@@ -102,3 +104,29 @@ def test_another_application_than_the_blueprints_needs_another_provider(out: Pat
     done = ran(out, "--set", "SSO_PROVIDER_APP_NAME=other", code=1)
     assert "SSO_PROVIDER_URL" in done.stderr
     ran(out, "--set", "SSO_PROVIDER_APP_NAME=other", "--set", "SSO_PROVIDER_URL=https://id.example.com/sso")
+
+
+def test_a_copy_without_its_hidden_files_gets_no_new_secrets(out: Path, tmp_path: Path) -> None:
+    """As `cp -r deployment/* elsewhere` makes it: what the shell's * leaves out is what cannot be made again."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in out.iterdir():
+        if not path.name.startswith("."):
+            subprocess.run(["cp", "-r", path, copy], check=True)
+    before = stamps(copy)
+    refused = ran(copy, settings=WHOLE, code=1)
+    assert "db_password" in refused.stderr and "cp -a" in refused.stderr
+    assert stamps(copy) == before
+    subprocess.run(["cp", "-a", out / ".secrets", copy], check=True)
+    ran(copy, settings=WHOLE)
+    assert secrets(copy) == secrets(out)
+
+
+def test_a_deployment_without_its_hidden_files_may_be_made_anew(out: Path) -> None:
+    old = secrets(out)
+    for name in (STATE, LAST_GOOD, ".env"):
+        (out / name).unlink()
+    shutil.rmtree(out / ".secrets")
+    (out / "docker-compose.yml").rename(out / "docker-compose.yml.old")
+    ran(out, settings=WHOLE)
+    assert secrets(out)["db_password"] != old["db_password"]
