@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, report, sources, vault
+from setup import console, report, sources, transaction, vault
 from setup.concerns import program_basis
 from setup.container import command_again, host_path
 from setup.errors import VolumeError
@@ -93,7 +93,7 @@ class DeploymentConfigurator:
                 if session.concerned(session.context())[0] is None and not reset:
                     self._conclude(session, "unchanged")
                     return
-                session.to_publish(session.context_now().targets.all)  # refuses before anything is touched
+                transaction.to_publish(session, session.context_now().targets.all)  # refuses before anything is touched
             volume.check_writable()
             with volume.locked(FOLDERS):
                 self._live = self.session(volume, inputs, options, session)
@@ -148,14 +148,14 @@ class DeploymentConfigurator:
 
     def _run_steps(self, session: Session) -> bool:
         """Runs every step that has something to do; False when none had."""
-        session.recover()
+        transaction.recover(session)
         if self._dialogue:
             self._dialogue.attach(session)
         reviewed = session.state.is_complete and self._dialogue is not None and self._review(session)
         context = session.context()
         first, reasons = session.concerned(context)
         if session.options.ask is None:
-            session.to_publish(context.targets.all)  # refuses before the first write
+            transaction.to_publish(session, context.targets.all)  # refuses before the first write
         if session.options.reset and (kept := keep_copy(session.volume)):
             self._say(f"Starting from scratch. The state so far is kept as {kept}; secrets and files stay.")
         if first is None and not session.options.reset:
@@ -179,7 +179,7 @@ class DeploymentConfigurator:
         """The look at everything before it is written; False when a change asks for another round."""
         if self._dialogue and self._dialogue.review(session):
             return False
-        session.to_publish(session.context().targets.all)  # refuses before the first write
+        transaction.to_publish(session, session.context().targets.all)  # refuses before the first write
         session.history.clear()
         return True
 
@@ -189,10 +189,10 @@ class DeploymentConfigurator:
         while not done:
             outcome = STEPS[name](session.context_now())
             if outcome.back:
-                session.go_back()
+                transaction.go_back(session)
                 done = session.state.next_step != name
                 continue
-            session.commit(name, outcome)
+            transaction.commit(session, name, outcome)
             done = outcome.done
         if self._dialogue and name == "prompt_user_secrets" and not session.options.skip_prompts:
             self._dialogue.summarise_secrets(session)
@@ -207,7 +207,7 @@ class DeploymentConfigurator:
         asked = self._conversation(console.is_terminal())
         with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked(FOLDERS), asked as dialogue:
             session = self.session(volume, inputs, Options(dialogue.ask if dialogue else None, False, skip_prompts))
-            session.recover()
+            transaction.recover(session)
             if dialogue:
                 dialogue.attach(session)
             yield session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from setup import console, lines, report, terminal, vault
+from setup import console, lines, report, terminal, transaction, vault
 from setup.catalogue import SETTINGS
 from setup.errors import NotComplete
 from setup.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
@@ -106,7 +106,7 @@ class Dialogue:
         # The page has shown the others: only what did not apply until now becomes a question.
         seen = [other for other, one in SETTINGS.items() if one.asked and one.when(values) and not values.given(other)]
         settled = tuple(other for other in seen if other != key)
-        session.commit(step_of_setting(key), answered(row, answer)._replace(accepted=settled))
+        transaction.commit(session, step_of_setting(key), answered(row, answer)._replace(accepted=settled))
         session.state.reopen(step_of_setting(key))
         session.history.clear()
         return True
@@ -122,7 +122,7 @@ class Dialogue:
         session.inputs.secrets[name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
         file = session.context().planned[name].file
         if file:
-            session.commit(prompt_user_secrets.__name__, Outcome(secrets=(file,), done=False))
+            transaction.commit(session, prompt_user_secrets.__name__, Outcome(secrets=(file,), done=False))
             session.state.reopen(step_of_secret(name, resolution))
             session.history.clear()
 

@@ -1,4 +1,4 @@
-"""One run's view of a deployment: what it resolves to, what is concerned, and the step transaction."""
+"""One run's view of a deployment: what was said, what stands on the volume, and what that comes to."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup import concerns, conflicts, vault
 from setup.authorities import ca_bundle
 from setup.config_file import CONFIG
-from setup.errors import DecisionNeeded, InputError, SetupError
-from setup.files import Staged, Volume
-from setup.model import File, Given, Outcome, SecretFile, Source
+from setup.errors import InputError, SetupError
+from setup.files import Volume
+from setup.model import Given, Source
 from setup.render import Renderer
 from setup.resolve import Resolution, missing_text, resolve
 from setup.secret_catalogue import SECRETS
 from setup.sources import Inputs
-from setup.state_manager import DeploymentState, digest
-from setup.steps import Context, step_of_setting
+from setup.state_manager import DeploymentState
+from setup.steps import Context
 from setup.targets import COMPOSE, OUR_LABEL, Targets
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Session:
         self.was_complete = state.is_complete
         self.written: list[str] = []
         self.notes: list[str] = []
-        self._context: Context | None = None
+        self.last: Context | None = None  # the last look, as long as nothing was written or answered since
         # A session before the lock was taken looked at the same things: what it rendered and minted holds.
         self._made: Targets | None = earlier._made if earlier else None
         self._minted: dict[str, str] = earlier._minted if earlier else {}
@@ -85,14 +85,12 @@ class Session:
         targets = self._targets(resolution, planned)
         save_config = self.options.save_config or CONFIG in self.state.files
         again, ask_secrets = frozenset(self.state.again), not self.options.skip_prompts
-        self._context = Context(
-            resolution, targets, planned, accepted, again, self.options.ask, ask_secrets, save_config
-        )
-        return self._context
+        self.last = Context(resolution, targets, planned, accepted, again, self.options.ask, ask_secrets, save_config)
+        return self.last
 
     def context_now(self) -> Context:
         """The context of the last look, or a new one when something was written since."""
-        return self._context or self.context()
+        return self.last or self.context()
 
     def resolve(self, secrets: dict[str, str]) -> Resolution:
         """The settings of this deployment, from all layers and the saved answers."""
@@ -101,7 +99,7 @@ class Session:
 
     def refusal(self, key: str, text: str) -> str:
         """Why this answer does not go together with everything else, or ""."""
-        before = self.answered, self._context, self._made
+        before = self.answered, self.last, self._made
         self.answered = self.answered | {key: Given(text, Source.ANSWER)}
         try:
             context = self.context()
@@ -110,7 +108,7 @@ class Session:
         except SetupError as error:
             return "; ".join(error.problems)
         finally:
-            self.answered, self._context, self._made = before
+            self.answered, self.last, self._made = before
         return ""
 
     def read_secrets(self) -> dict[str, str | None]:
@@ -140,99 +138,7 @@ class Session:
         self.notes = look.notes
         return look.first, look.reasons if self.was_complete else []
 
-    def to_publish(self, files: tuple[File, ...]) -> list[File]:
-        """Those of the files that are not on the volume yet; raises DecisionNeeded for another's edits."""
-        wanted, edited = [], []
-        for file in files:
-            there = self.volume.read(file.path)
-            if there == file.data:
-                continue
-            if there is None or not self.use_state or self.state.knows(file.path, there):
-                wanted.append(file)
-            elif self.state.files.get(file.path) != digest(file.data):
-                edited.append(file.path)
-        if edited:
-            raise DecisionNeeded(*(
-                f"{self.volume.path}/{path} holds changes that are not from here and would be overwritten. Nothing was "
-                f"written: move it away (mv {path} {path}.mine), run again, then carry your changes over"
-                for path in edited
-            ))  # fmt: skip
-        return wanted
-
-    def commit(self, step: str, outcome: Outcome) -> None:
-        """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
-        files = self.to_publish(outcome.files)
-        staged = self._stage(files, outcome.secrets)
-        planned = self._context.planned if self._context else {}
-        counts = vault.settled(planned, outcome.secrets, self.state.secrets, self.state.announced_secrets)
-        self.state.begin(step, outcome.files, counts)
-        if staged:  # else all of it stands on the volume already
-            self.save_state()
-            self.volume.publish(staged)
-        self._remember(outcome)
-        if outcome.done:
-            self.state.complete(step)
-        if self.state.is_complete:
-            self._conclude()
-        if self.options.ask or not outcome.done or self.state.is_complete:
-            self.save_state()  # else the next step's announcement carries it: a crash between repeats a step
-        self.written += [file.path for file in files] + [vault.path_of(secret.name) for secret in outcome.secrets]
-        if outcome.secrets or not outcome.done:
-            self._context = None
-
-    def _stage(self, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
-        """Secrets first, as the files are derived from them; the compose file last."""
-        as_files = {s.name: File(vault.path_of(s.name), s.text.encode(), 0o644) for s in secrets}
-        fresh = [as_files[secret.name] for secret in secrets if not secret.replace]
-        replaced = [as_files[secret.name] for secret in secrets if secret.replace]
-        files = sorted(files, key=lambda file: file.path == COMPOSE)
-        staged = self.volume.stage(fresh, fresh=True)
-        staged += self.volume.stage(replaced)
-        return staged + self.volume.stage(files, backup=not self.use_state)
-
-    def _remember(self, outcome: Outcome) -> None:
-        if outcome.answers is not None:
-            self.answered |= {key: said for key, said in outcome.answers.items() if said.source is Source.ANSWER}
-            self.state.answers |= outcome.answers
-            if outcome.done and self._context:  # what a preset outranks, or another spelling replaces, is forgotten
-                kept = self._context.resolution.answers
-                self.state.answers = {key: said for key, said in self.state.answers.items() if key in kept}
-        settled = {*self.state.accepted, *self.state.again}  # Enter at one of `again` keeps what was there
-        self.state.accepted += [key for key in outcome.accepted if key not in settled]
-        if not outcome.done:
-            asked = [*(outcome.answers or ()), *outcome.accepted, *(secret.name for secret in outcome.secrets)]
-            self.state.again = [key for key in self.state.again if key not in asked]
-            self.history += asked
-
-    def go_back(self) -> None:
-        """Opens the last question of this run again; its answer stays, as the default, until another is given."""
-        if not self.history:
-            return
-        key = self.history.pop()
-        if key in self.state.accepted:
-            self.state.accepted.remove(key)
-        else:
-            self.state.again.append(key)
-        if key not in SECRETS:
-            self.state.reopen(step_of_setting(key))
-        self._context = None
-        self.save_state()
-
-    def _conclude(self) -> None:
-        """Records what the finished deployment depends on, and forgets files it no longer has."""
-        context = self._context or self.context()
-        paths = {file.path for file in context.targets.all} | ({CONFIG} if context.save_config else set())
-        self.state.files = {path: known for path, known in self.state.files.items() if path in paths}
-        self.state.basis = dict(self.basis)
-        self.state.again = []  # what is left there no longer applies
-
-    def recover(self) -> None:
-        """Takes over what an interrupted run had announced and published."""
-        for path, announced in self.state.announced.items():
-            data = self.volume.read(path)
-            if data is not None and digest(data) == announced:
-                self.state.files[path] = announced
-
     def save_state(self) -> None:
+        """Writes the state, where this run has one."""
         if self.use_state:
             self.state.save(self.volume)

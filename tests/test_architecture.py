@@ -26,6 +26,7 @@ ROWS = (
     {"state_manager"},
     {"concerns", "report"},
     {"session"},
+    {"transaction"},
     {"dialogue"},
     {"configure"},
     {"verbs"},
