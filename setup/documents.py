@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import Any
 
@@ -40,6 +41,13 @@ def decode(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Malformed("it is not UTF-8 text") from None
+
+
+def key_shown(key: str, place: str = "") -> str:
+    """A key in quotes for a message; one that may be a value that slipped is told by its place instead."""
+    if re.fullmatch(r"\s*([A-Za-z]+([_-][A-Za-z0-9]+)*)?\s*", key):
+        return repr(key if len(key) <= 60 else f"{key[:57]}...")
+    return f"{place} (not shown, as it may be a value)".lstrip()
 
 
 def load_yaml(data: bytes) -> Any:
@@ -106,7 +114,7 @@ def _add(top: tuple[Any, list[Any]], value: Any, line: int) -> None:
         if not isinstance(value, str):
             raise Malformed(f"line {line}: a key must be a plain name")
         if value in container:
-            raise Malformed(f"line {line}: the key {value[:60]!r} stands twice")
+            raise Malformed(f"line {line}: the key {key_shown(value)} stands twice")
         waiting.append(value)
     else:
         container[waiting.pop()] = value

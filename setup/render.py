@@ -14,7 +14,7 @@ from setup.errors import InputError, SetupError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jinja2 import Environment
+    from jinja2 import Environment, TemplateError
 
 
 class CannotCarry(SetupError):
@@ -22,6 +22,10 @@ class CannotCarry(SetupError):
 
     exit_code = 1
     kind = "input"
+
+
+class Unfit(ValueError):
+    """A quoting filter's word on a value; unlike a template's own ValueError it never holds the value."""
 
 
 _ENV_BARE = r"[A-Za-z0-9_./:@%+,-]+"
@@ -41,7 +45,7 @@ def _is_control(char: str) -> bool:
 def quote_env(value: object) -> str:
     r"""A value as Compose reads it back from `.env`: bare, in single quotes, or escaped in double quotes.
 
-    Raises ValueError for what no quoting carries: control characters other than LF, CR and TAB.
+    Raises Unfit for what no quoting carries: control characters other than LF, CR and TAB.
     """
     text = _as_text(value)
     if not text or re.fullmatch(_ENV_BARE, text):
@@ -49,17 +53,17 @@ def quote_env(value: object) -> str:
     if not any(char in "'\\" or _is_control(char) for char in text):
         return f"'{text}'"
     if any(_is_control(char) and char not in "\n\r\t" for char in text):
-        raise ValueError("it holds a control character that an .env file cannot carry")
+        raise Unfit("it holds a control character that an .env file cannot carry")
     return '"' + "".join(_ENV_ESCAPES.get(char, char) for char in text) + '"'
 
 
 def quote_yaml(value: object) -> str:
     """A double-quoted YAML scalar whose `$` Compose does not take for a variable.
 
-    Raises ValueError for NUL: YAML could write it, but no process can be handed it.
+    Raises Unfit for NUL: YAML could write it, but no process can be handed it.
     """
     if "\0" in _as_text(value):
-        raise ValueError("it holds a NUL character, which no container can be given")
+        raise Unfit("it holds a NUL character, which no container can be given")
     return '"' + "".join(_yaml_char(char) for char in _as_text(value)) + '"'
 
 
@@ -75,12 +79,12 @@ def _yaml_char(char: str) -> str:
 
 
 def quote_nginx(value: object) -> str:
-    """One nginx parameter; raises ValueError for `$` and control characters, which nginx cannot escape."""
+    """One nginx parameter; raises Unfit for `$` and control characters, which nginx cannot escape."""
     text = _as_text(value)
     if any(char == "$" or _is_control(char) for char in text):
-        raise ValueError("it holds a character that an nginx configuration cannot carry")
+        raise Unfit("it holds a character that an nginx configuration cannot carry")
     if len(text.encode()) > _NGINX_LONGEST:
-        raise ValueError("it is longer than nginx takes")
+        raise Unfit("it is longer than nginx takes")
     if re.fullmatch(_NGINX_BARE, text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -96,7 +100,7 @@ def _as_text(value: object) -> str:
         str(value)  # a name that nobody defined says here which one it is
         raise TypeError(f"a template shows a {type(value).__name__}, not a text")
     if any(0xD800 <= ord(char) < 0xE000 for char in value):
-        raise ValueError("it is not valid Unicode text")
+        raise Unfit("it is not valid Unicode text")
     return value
 
 
@@ -110,6 +114,21 @@ def reference(key: str) -> str:
 def _comment(value: object) -> str:
     """Text for a comment line: it cannot leave the line."""
     return " ".join(_as_text(value).split())
+
+
+def _told(error: TemplateError, path: str) -> str:
+    """What is wrong with a template, and in which line; of what Jinja2 says only what cannot hold a value."""
+    import traceback
+
+    from jinja2 import TemplateNotFound, TemplateSyntaxError
+
+    if isinstance(error, TemplateSyntaxError):
+        return f"line {error.lineno}: {error.message}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    if isinstance(error, TemplateNotFound) and not lines:
+        return "it is not there"
+    unknown = re.fullmatch(r"'\w+' is undefined", str(error))  # such a name stands in the template itself
+    return f"line {lines[-1] if lines else '?'}: {unknown[0] if unknown else type(error).__name__}"
 
 
 class Renderer:
@@ -127,10 +146,11 @@ class Renderer:
 
         try:
             return self._environment.get_template(name).render(context).encode()
-        except ValueError as error:
+        except Unfit as error:
             raise CannotCarry(f"{name.removesuffix('.j2')}: {error}") from None
         except TemplateError as error:
-            raise InputError(f"the template {self._directory}/{name} cannot be used: {error}") from None
+            path = os.path.join(self._directory, name)
+            raise InputError(f"the template {path} cannot be used: {_told(error, path)}") from None
 
     def static(self, name: str) -> bytes:
         """The bytes of a file that is copied as it is."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup.addresses import short
 from setup.catalogue import PRESETS, SETTINGS
-from setup.documents import Malformed, decode, load_yaml, read_input
+from setup.documents import Malformed, decode, key_shown, load_yaml, read_input
 from setup.model import Given, Source
 from setup.secret_catalogue import SECRETS
 
@@ -98,12 +97,12 @@ def _read_defaults(inputs: Inputs, path: str | None, source: Source, preloaded: 
     where = f"the defaults file {path}"
     content = _load_mapping(inputs, path, "the defaults file", preloaded)
     for key in sorted(content.keys() - {"settings", "presets"}):
-        inputs.problems.append(f"{where}: unknown section {short(key)}; known are settings and presets")
+        inputs.problems.append(f"{where}: unknown section {key_shown(key)}; known are settings and presets")
     _take(inputs, _section(inputs, content, "settings", where), source, where, secrets_allowed=False)
     presets = _section(inputs, content, "presets", where)
     for name in presets:
         if name not in PRESETS:
-            inputs.problems.append(f"{where}: unknown preset {short(name)}; known are {', '.join(PRESETS)}")
+            inputs.problems.append(f"{where}: unknown preset {key_shown(name)}; known are {', '.join(PRESETS)}")
             continue
         scratch = Inputs()
         entries = _section(scratch, presets, name, where)
@@ -158,7 +157,8 @@ def _key_problem(key: str, entries: Mapping[str, Any], unwanted_secret: bool) ->
             f"{key.upper()} is a secret and does not belong here: give it as environment variable or {key.upper()}_FILE"
         )
     if key not in SETTINGS and not (name in SECRETS and key in (name, name.upper())):
-        return f"{short(key)} is not a known key{_nearest(key)}"
+        place = [*map(str, entries)].index(key) + 1
+        return f"{key_shown(key, f'key {place}')} is not a known key{_nearest(key)}"
     if name in SECRETS and key == name and name.upper() in entries:
         return f"{name.upper()} stands twice, in capitals and in small letters: leave one out"
     return ""
@@ -201,7 +201,8 @@ def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Map
 
 def _file_named(key: str, path: str) -> str:
     """A KEY_FILE and its path; what does not look like one may be the secret itself, put there by mistake."""
-    if key in SETTINGS or path.startswith("/"):
+    begins, _, rest = path[1:].partition("/")
+    if key in SETTINGS or (path.startswith("/") and rest and os.path.isdir(f"/{begins}")):
         return f"{key}_FILE={path}"
     return f"{key}_FILE (not shown; it wants a path, as in {key}_FILE=/run/secrets/{key.lower()})"
 

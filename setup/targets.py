@@ -10,7 +10,7 @@ from setup import derived
 from setup.catalogue import GROUPS, IMAGES, SETTINGS
 from setup.lookup import Values
 from setup.model import File
-from setup.render import CannotCarry, Renderer, quote_env
+from setup.render import CannotCarry, Renderer, Unfit, quote_env
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.values import show
 
@@ -149,7 +149,7 @@ class Targets:
         for key, text in shown.items():
             try:
                 quote_env(text)
-            except ValueError as error:
+            except Unfit as error:
                 raise CannotCarry(f"{key}: {error}") from None
         return shown
 

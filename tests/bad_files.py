@@ -36,6 +36,7 @@ MALFORMED = {
     "duplicate key": (b"A: 1\nB: 2\nA: hunter2\n", "line 3: the key 'A' stands twice"),
     "duplicate key, quoted": (b"A: 1\n'A': hunter2\n", "line 2: the key 'A' stands twice"),
     "duplicate key of a mapping": (b"A: {b: 1}\nA: hunter2\n", "line 2: the key 'A' stands twice"),
+    "duplicate key or value": (b"hunter2: 1\nhunter2: 2\n", "line 2: the key (not shown, as it may be a value)"),
     "duplicate key inside": (b"A: {b: hunter2, b: 2}\n", "the key 'b' stands twice"),
     "empty key": (b": hunter2\n", "line 1"),
     "empty key in braces": (b"{: hunter2}\n", "line 1"),

@@ -402,7 +402,7 @@ def test_a_variable_and_its_file(refuse, tmp_path, key):
     assert f"{key} and {key}_FILE are both set: unset one of them" in message
 
 
-@pytest.mark.parametrize("text", [HIDDEN, f"{HIDDEN}/x==", f"./{HIDDEN}"])
+@pytest.mark.parametrize("text", [HIDDEN, f"{HIDDEN}/x==", f"./{HIDDEN}", f"/{HIDDEN}", f"/{HIDDEN}/x=="])
 def test_a_secret_where_its_path_belongs(refuse, text):
     assert "DB_PASSWORD_FILE=/run/secrets/db_password" in refuse(DB_PASSWORD_FILE=text)
 

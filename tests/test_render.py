@@ -156,6 +156,31 @@ def test_an_undefined_name_is_an_error_in_a_condition_too(tmp_path):
         _renderer(tmp_path, "{% if NOBODY %}x{% endif %}").text("x.j2", {})
 
 
+@pytest.mark.parametrize("template", ["{{ list[a] }}", "{{ {}[a] }}", "{% include a %}", "{{ (a|attr(a)).x }}"])
+def test_a_templates_error_says_where_it_is_and_no_value(tmp_path, template):
+    with pytest.raises(InputError, match=r"x\.j2 cannot be used: line 2") as refusal:
+        _renderer(tmp_path, f"first\n{template}").text("x.j2", {"a": "it's hunter2", "list": []})
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("template", ["{{ [].index(a) }}", "{{ '{x}'.index(a) }}", "{{ a|reference }}"])
+def test_a_templates_own_value_error_is_no_sentence_for_the_operator(tmp_path, template):
+    """Its text may hold the value, as `[].index` shows."""
+    with pytest.raises(ValueError) as error:
+        _renderer(tmp_path, template).text("x.j2", {"a": "hunter2"})
+    assert not isinstance(error.value, CannotCarry)
+
+
+def test_a_syntax_error_says_what_it_is(tmp_path):
+    with pytest.raises(InputError, match=r"line 2: unexpected '}'"):
+        _renderer(tmp_path, "first\n{{ a } }}").text("x.j2", {})
+
+
+def test_a_missing_template_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"x\.j2 cannot be used: it is not there"):
+        Renderer(tmp_path).text("x.j2", {})
+
+
 def test_a_refused_value_names_the_file(tmp_path):
     with pytest.raises(CannotCarry, match=r"^x: .*cannot carry"):
         _renderer(tmp_path, "{{ a|nginx }}").text("x.j2", {"a": "$1"})

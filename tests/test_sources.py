@@ -245,7 +245,6 @@ def test_a_file_that_is_no_mapping(write, content):
         ("PUBLIC_ULR", "did you mean PUBLIC_URL?"), ("public_url", "did you mean PUBLIC_URL?"),
         ("Db_Password", "did you mean DB_PASSWORD?"),
         ("DB_PASWORD", "did you mean DB_PASSWORD?"), ("LOG_LEVEL_FILE", "did you mean LOG_LEVEL?"),
-        ("<<", "docs/settings.md"),
         ("COMPLETELY_DIFFERENT", "docs/settings.md"), (" PUBLIC_URL", "did you mean PUBLIC_URL?"),
         ("NON_INTERACTIVE", "docs/settings.md"),
     ],
@@ -256,6 +255,16 @@ def test_an_unknown_key_is_a_problem_with_the_nearest_name(write, key, hint):
         assert f"{key!r} is not a known key" in problem
         assert hint in problem
         assert HIDDEN not in problem
+
+
+@pytest.mark.parametrize(
+    "key", ["hunter2", "DB_PASSWORD=hunter2", "DB_PASSWORD hunter2", "<<", "AKIA7EXAMPLE", "pass:word"]
+)
+def test_a_key_that_may_be_a_value_is_told_by_its_place(write, key):
+    """A line without its colon or indentation makes a key of a value."""
+    problem = only_problem(from_config(write(f"LOG_LEVEL: INFO\n'{key}': x\n")))
+    assert "key 2 (not shown, as it may be a value) is not a known key" in problem
+    assert key not in problem
 
 
 def test_a_long_unknown_key_is_cut(write):
