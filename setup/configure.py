@@ -18,7 +18,7 @@ from setup.state_manager import STATE, DeploymentState, keep_copy
 from setup.steps import FOLDERS, STEPS, generate_env_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from setup.dialogue import Dialogue
 
@@ -94,13 +94,19 @@ class DeploymentConfigurator:
                     self._conclude(session, "unchanged")
                     return
                 transaction.to_publish(session, session.context_now().targets.all)  # refuses before anything is touched
-            volume.check_writable()
-            with volume.locked(FOLDERS):
-                self._live = self.session(volume, inputs, options, session)
-                try:
-                    self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
-                finally:
-                    self._live = None
+            self.settle(session)
+
+    def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> None:
+        """Does under the lock what a look has found to do; `prepare` comes first, with the lock held."""
+        looked.volume.check_writable()
+        with looked.volume.locked(FOLDERS):
+            self._live = self.session(looked.volume, looked.inputs, looked.options, looked)
+            try:
+                if prepare:
+                    prepare(self._live)
+                self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
+            finally:
+                self._live = None
 
     def prompt_user_secrets(self, auth_type: str = "email", skip_prompts: bool = False) -> None:
         """Runs the step of that name: asks for the operator's secrets, or leaves the open ones pending."""
