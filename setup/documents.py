@@ -50,18 +50,18 @@ def key_shown(key: str, place: str = "") -> str:
     return f"{place} (not shown, as it may be a value)".lstrip()
 
 
-def load_yaml(data: bytes) -> Any:
+def load_yaml(data: bytes, *, aliases: bool = False) -> Any:
     """A YAML document as dicts, lists and the texts that were written; None for an empty value.
 
-    Raises Malformed, naming a line and never its text, for duplicate keys, aliases, tags, several
-    documents, nesting deeper than 8 and everything that is not YAML.
+    Raises Malformed, naming a line and never its text, for duplicate keys, aliases unless they are wanted, tags,
+    several documents, nesting deeper than 8 and everything that is not YAML. An alias is its anchor's very object.
     """
     import yaml
 
     text = decode(data)
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        return _build(yaml, yaml.parse(text, Loader=loader))
+        return _build(yaml, yaml.parse(text, Loader=loader), {} if aliases else None)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
@@ -70,16 +70,19 @@ def load_yaml(data: bytes) -> Any:
         raise Malformed("it holds characters that YAML does not allow") from None
 
 
-def _build(yaml: Any, events: Any) -> Any:
+def _build(yaml: Any, events: Any, anchors: dict[str, Any] | None) -> Any:
     """The document from parser events, so that nothing is expanded before it has been looked at."""
     root: list[Any] = []
     stack: list[tuple[Any, list[Any]]] = [(root, [])]  # a container, and its waiting key
     documents = 0
     for event in events:
         line = event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        anchor = getattr(event, "anchor", None)
+        if anchor and anchors is None:
             raise Malformed(f"line {line}: anchors and aliases are not allowed")
-        if isinstance(event, yaml.DocumentStartEvent):
+        if isinstance(event, yaml.AliasEvent):
+            _add(stack[-1], (anchors or {}).get(str(anchor)), line)
+        elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
                 raise Malformed(f"line {line}: only one document is allowed")
@@ -90,6 +93,8 @@ def _build(yaml: Any, events: Any) -> Any:
                 raise Malformed(f"line {line}: tags are not allowed")
             value = _value(yaml, event)
             _add(stack[-1], value, line)
+            if anchor and anchors is not None:
+                anchors[anchor] = value
             if isinstance(value, (dict, list)):
                 stack.append((value, []))
             if len(stack) > DEEPEST + 1:

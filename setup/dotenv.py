@@ -33,8 +33,8 @@ class Env(NamedTuple):
     unsure: dict[str, str]
 
 
-class _Unsure(Exception):
-    """A value that depends on more than this file."""
+class Unsure(Exception):
+    """A value that depends on more than is known."""
 
 
 def parse(data: bytes) -> Env:
@@ -52,7 +52,7 @@ def parse(data: bytes) -> Env:
             raise _malformed(text, at, "it is not KEY=VALUE")
         try:
             value, at = _value(text, head, env)
-        except _Unsure as reason:
+        except Unsure as reason:
             env.values.pop(head[1], None)
             env.unsure[head[1]], at = str(reason), _end_of_value(text, head)
         else:
@@ -75,17 +75,17 @@ def _next_statement(text: str, at: int) -> int:
 
 
 def _value(text: str, head: re.Match[str], env: Env) -> tuple[str, int]:
-    """The value that begins behind a key, and where it ends; raises _Unsure."""
+    """The value that begins behind a key, and where it ends; raises Unsure."""
     if not head[0].rstrip(_BLANKS).endswith(("=", ":")):
-        raise _Unsure("it stands without a value, which Compose then takes from the shell")
+        raise Unsure("it stands without a value, which Compose then takes from the shell")
     end = _end_of_value(text, head)
     quote = text[head.end() : head.end() + 1]
     if quote not in ('"', "'") or not quote:
-        return _expanded(text[head.end() : end].partition(" #")[0].rstrip(_SPACES), env), end
+        return expanded(text[head.end() : end].partition(" #")[0].rstrip(_SPACES), env.values), end
     if "\r" in text[head.end() : end].rstrip(_SPACES):
-        raise _Unsure("it holds a carriage return, which releases of Compose read differently")
+        raise Unsure("it holds a carriage return, which releases of Compose read differently")
     inside = _unescaped_quotes(text[head.end() + 1 : _closing(text, head.end())], quote)
-    return (_expanded(_unescaped(inside), env) if quote == '"' else inside), end
+    return (expanded(_unescaped(inside), env.values) if quote == '"' else inside), end
 
 
 def _end_of_value(text: str, head: re.Match[str]) -> int:
@@ -118,37 +118,40 @@ def _unescaped(text: str) -> str:
 
     def character(found: re.Match[str]) -> str:
         if found[1].startswith("0"):
-            raise _Unsure("it holds an octal escape")
+            raise Unsure("it holds an octal escape")
         return _ESCAPES.get(found[1], found[1])
 
     return re.sub(_ESCAPE, character, text)
 
 
-def _expanded(text: str, env: Env) -> str:
-    """The text with its variables replaced by what the keys above hold; raises _Unsure."""
+def expanded(text: str, values: Mapping[str, str], *, all_there_is: bool = False) -> str:
+    """The text with its variables replaced by these values; raises Unsure.
+
+    A name that is not among them may have its value from elsewhere, unless they are all there is.
+    """
 
     def replaced(found: re.Match[str]) -> str:
         escaped, bare, braced, operator, word, other = found.groups()
         if escaped:
             return "$"
         if other:
-            raise _Unsure("it holds a ${...} of a form that is not read here")
-        return _looked_up(bare or braced, operator or "", word or "", env.values)
+            raise Unsure("it holds a ${...} of a form that is not read here")
+        name = bare or braced
+        if name not in values and not all_there_is:
+            raise Unsure(f"it uses {name}, whose value the lines above do not tell")
+        return _looked_up(name, operator or "", word or "", values.get(name))
 
     return re.sub(_VARIABLE, replaced, text, flags=re.IGNORECASE)
 
 
-def _looked_up(name: str, operator: str, word: str, values: Mapping[str, str]) -> str:
-    """`${name operator word}`; raises _Unsure for a name that the file does not set before."""
-    if name not in values:
-        raise _Unsure(f"it uses {name}, whose value the lines above do not tell")
-    value = values[name]
-    counts = bool(value) if operator.startswith(":") else True
+def _looked_up(name: str, operator: str, word: str, value: str | None) -> str:
+    """`${name operator word}` for a name with this value; None when it is not set."""
+    counts = bool(value) if operator.startswith(":") else value is not None
     if operator.endswith("+"):
         return word if counts else ""
     if operator.endswith("?") and not counts:
-        raise _Unsure(f"it insists on {name}, which is empty")
-    return value if counts or not operator else word
+        raise Unsure(f"it insists on {name}, which has no value")
+    return value or "" if counts or not operator else word
 
 
 def _malformed(text: str, at: int, reason: str) -> Malformed:

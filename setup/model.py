@@ -73,7 +73,7 @@ class Secret(NamedTuple):
     `when` says that the deployment has its file, `needed` that the file must not stay empty.
     `bound` names what breaks when it changes; "" for a secret that may follow its source.
     `shown` are the keys of `.env` that carry the value, `services` mount the file. `theirs` says when a secret that is
-    otherwise generated or customary is the operator's to give.
+    otherwise generated or customary is the operator's to give. `group` names those that are rotated together.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Secret(NamedTuple):
     when: Condition = always
     needed: Condition = always
     theirs: Condition | None = None
+    group: str = ""
     masked: bool = True
     example: str = ""
 

@@ -17,6 +17,7 @@ _ADMIN = ("init-db", "db", "authentik_init_db")
 _DATABASE = "the database's volume, whose roles keep their passwords"
 _STORAGE = "the object storage's metadata"
 _DATA = "stored data"
+_OBJECTS = "every stored object"
 _SESSIONS = "signed sessions and stored data"
 _SSO = "the sign-in provider that Authentik has stored"
 
@@ -25,17 +26,17 @@ _ROWS = (
       customary="avatar", bound=_DATABASE, masked=False, services=_API),
     K("db_user", "Database user name (e.g., avataruser)", "The API's database role.",
       customary="avataruser", bound=_DATABASE, masked=False, services=_API),
-    K("db_password", "Database password", "The password of db_user.", generate="hex", bound=_DATABASE, services=_API),
+    K("db_password", "Database password", "The password of db_user.", generate="hex", bound=_DATABASE, services=_API, group="database"),
     K("db_admin_user", "Database administrator (e.g., postgres)", "The role that creates the others.",
       customary="postgres", kind=kinds.ADMIN_ROLE, bound=_DATABASE, masked=False, theirs=derived.external_database, services=_ADMIN),
     K("db_admin_password", "Database administrator's password", "The password of db_admin_user.",
-      generate="hex", bound=_DATABASE, theirs=derived.external_database, services=_ADMIN),
+      generate="hex", bound=_DATABASE, theirs=derived.external_database, services=_ADMIN, group="database"),
     K("authentik_database_name", "Authentik database name (e.g., authentik)", "Authentik's database.",
       customary="authentik", bound=_DATABASE, masked=False, services=_AUTHENTIK),
     K("authentik_database_user", "Authentik database user (e.g., authentikuser)", "Authentik's database role.",
       customary="authentikuser", bound=_DATABASE, masked=False, services=_AUTHENTIK),
-    K("authentik_database_password", "Authentik database password", "Its password.", generate="hex", bound=_DATABASE, services=_AUTHENTIK),
-    K("authentik_secret_key", "Authentik secret key", "Signs Authentik's sessions.", generate="hex", bound=_SESSIONS, services=_AUTHENTIK[1:]),
+    K("authentik_database_password", "Authentik database password", "Its password.", generate="hex", bound=_DATABASE, services=_AUTHENTIK, group="database"),
+    K("authentik_secret_key", "Authentik secret key", "Signs Authentik's sessions.", generate="hex", bound=_SESSIONS, services=_AUTHENTIK[1:], group="sessions"),
     K("organization_name", "Organization name", "The organisation this installation belongs to.",
       masked=False, example="Example", services=_API),
     K("admin_emails", "Admin email addresses (comma-separated)", "Who administers Avatar.",
@@ -44,38 +45,42 @@ _ROWS = (
       when=derived.by_username, masked=False, example="ada", services=_SIGN_UP),
     K("avatar_first_user_password", "First user's password", "The first user's password.",
       generate="urlsafe", bound="the first user's account", when=derived.by_username, services=_SIGN_UP),
-    K("authjwt_secret_key", "API token key", "Signs the API's tokens.", generate="hex", bound=_SESSIONS, services=_API),
+    K("authjwt_secret_key", "API token key", "Signs the API's tokens.", generate="hex", bound=_SESSIONS, services=_API, group="sessions"),
     K("clevercloud_sso_salt", "SSO salt", "Salts single sign-on links.", generate="hex", bound=_SESSIONS, services=("api",)),
     K("pepper", "Password pepper", "Mixed into stored passwords.", generate="hex", bound=_DATA, when=derived.api_before_3, services=_SIGN_UP),
-    K("file_jwt_secret_key", "File token key", "Signs file tokens.", generate="hex", bound=_SESSIONS, when=derived.api_before_3, services=_SIGN_UP),
+    K("file_jwt_secret_key", "File token key", "Signs file tokens.", generate="hex", bound=_SESSIONS, when=derived.api_before_3, services=_SIGN_UP, group="sessions"),
     K("file_encryption_key", "File encryption key", "Encrypts stored files.", generate="fernet", kind=kinds.FERNET_KEY,
       bound=_DATA, when=derived.api_before_3),
     K("storage_encryption_key", "Storage encryption key", "Encrypts stored objects; without it they are unreadable.",
-      generate="hex", kind=kinds.HEX_KEY, bound="every stored object", services=("filer", "s3")),
-    K("storage_admin_access_key_id", "Storage access key", "Opens the object storage.", generate="hex", kind=kinds.STORAGE_KEY, bound=_STORAGE, services=(*_API, "init-storage")),
-    K("storage_admin_secret_access_key", "Storage secret key", "Its other half.", generate="hex", kind=kinds.STORAGE_KEY, bound=_STORAGE, services=(*_API, "init-storage")),
-    K("seaweedfs_admin_password", "SeaweedFS admin password", "Opens SeaweedFS's admin page.", generate="urlsafe", services=("admin",)),
+      generate="hex", kind=kinds.HEX_KEY, bound=_OBJECTS, services=("filer", "s3")),
+    K("storage_admin_access_key_id", "Storage access key", "Opens the object storage.", generate="hex", kind=kinds.STORAGE_KEY, bound=_STORAGE, services=(*_API, "init-storage"), group="storage"),
+    K("storage_admin_secret_access_key", "Storage secret key", "Its other half.", generate="hex", kind=kinds.STORAGE_KEY, bound=_STORAGE, services=(*_API, "init-storage"), group="storage"),
+    K("seaweedfs_admin_password", "SeaweedFS admin password", "Opens SeaweedFS's admin page.", generate="urlsafe", services=("admin",), group="storage"),
     K("sso_client_id", "SSO client id", "The API's id at Authentik.", generate="hex", bound=_SSO,
-      shown=("SSO_CLIENT_ID", "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_ID")),
+      shown=("SSO_CLIENT_ID", "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_ID"), group="sso"),
     K("sso_client_secret", "SSO client secret", "The API's secret at Authentik.", generate="hex", bound=_SSO,
-      shown=("SSO_CLIENT_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_SECRET")),
+      shown=("SSO_CLIENT_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_SECRET"), group="sso"),
     K("authentik_bootstrap_password", "Authentik bootstrap password", "First password of akadmin.",
       generate="urlsafe", bound="Authentik's first administrator", shown=("AUTHENTIK_BOOTSTRAP_PASSWORD",)),
     K("authentik_bootstrap_token", "Authentik bootstrap token", "First API token of akadmin.",
       generate="urlsafe", bound="Authentik's first administrator", shown=("AUTHENTIK_BOOTSTRAP_TOKEN",)),
     K("authentik_api_token", "Authentik API token", "With it the API reads Authentik's users.",
       generate="urlsafe", bound="the service account in Authentik",
-      shown=("AUTHENTIK_API_TOKEN", "AVATAR_AUTHENTIK_BLUEPRINT_API_TOKEN")),
+      shown=("AUTHENTIK_API_TOKEN", "AVATAR_AUTHENTIK_BLUEPRINT_API_TOKEN"), group="sso"),
     K("authentik_webhook_secret", "Authentik webhook secret", "Authentik shows it to the API with every user event.",
       generate="urlsafe",
-      shown=("AUTHENTIK_WEBHOOK_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_WEBHOOK_SECRET")),
-    K("aws_mail_account_access_key_id", "AWS mail access key", "Given by Octopize.", when=derived.by_aws_mail, services=_SIGN_UP),
-    K("aws_mail_account_secret_access_key", "AWS mail secret key", "Given by Octopize.", when=derived.by_aws_mail, services=_SIGN_UP),
+      shown=("AUTHENTIK_WEBHOOK_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_WEBHOOK_SECRET"), group="sso"),
+    K("aws_mail_account_access_key_id", "AWS mail access key", "Given by Octopize.", when=derived.by_aws_mail, services=_SIGN_UP, group="mail"),
+    K("aws_mail_account_secret_access_key", "AWS mail secret key", "Given by Octopize.", when=derived.by_aws_mail, services=_SIGN_UP, group="mail"),
     K("smtp_password", "SMTP password", "The password of SMTP_USERNAME.",
-      when=derived.by_smtp, needed=derived.smtp_signs_in, shown=("SMTP_PASSWORD",)),
-    K("telemetry_s3_access_key_id", "Telemetry access key", "Given by Octopize.", needed=derived.telemetry_on, services=("api",)),
-    K("telemetry_s3_secret_access_key", "Telemetry secret key", "Given by Octopize.", needed=derived.telemetry_on, services=("api",)),
+      when=derived.by_smtp, needed=derived.smtp_signs_in, shown=("SMTP_PASSWORD",), group="mail"),
+    K("telemetry_s3_access_key_id", "Telemetry access key", "Given by Octopize.", needed=derived.telemetry_on, services=("api",), group="telemetry"),
+    K("telemetry_s3_secret_access_key", "Telemetry secret key", "Given by Octopize.", needed=derived.telemetry_on, services=("api",), group="telemetry"),
 )  # fmt: skip
 
 SECRETS = {row.name: row for row in _ROWS}
+GROUPS = tuple(dict.fromkeys(row.group for row in _ROWS if row.group))
+# What data is unreadable without, and what cannot be made anew for data that exists.
+ENCRYPTING = frozenset(row.name for row in _ROWS if row.bound in (_DATA, _OBJECTS))
+IRREPLACEABLE = ENCRYPTING | {row.name for row in _ROWS if row.bound == _DATABASE}
 DIRECTORY = ".secrets"

@@ -43,6 +43,15 @@ def parse(data: bytes) -> Sections:
     return _from_document(load_yaml(data), data.rstrip().endswith(b"\n" + _END))
 
 
+def is_ours(data: bytes) -> bool:
+    """Whether these bytes call themselves a state of this program, of whatever schema."""
+    try:
+        document = load_yaml(data)
+    except Malformed:
+        return False
+    return isinstance(document, dict) and document.get("tool") == TOOL
+
+
 def to_bytes(state: Sections) -> bytes:
     """The file that holds these sections: the same sections, the same bytes."""
     import yaml

@@ -14,16 +14,16 @@ PACKAGE = ROOT / "setup"
 ROWS = (
     {"errors", "addresses", "documents", "console", "terminal"},
     {"values", "folders", "container", "render", "dotenv"},
-    {"model", "lock"},
+    {"model", "lock", "composed", "foreign"},
     {"staging"},
     {"lookup", "files", "lines", "wizard", "questions"},
     {"derived", "authorities"},
     {"catalogue", "secret_catalogue", "refusals"},
     {"sources", "resolve", "vault", "targets", "reference", "flags"},
-    {"config_file", "conflicts"},
+    {"config_file", "conflicts", "rotation"},
     {"steps", "copies"},
     {"state_document"},
-    {"state_manager"},
+    {"state_manager", "understand"},
     {"concerns", "report"},
     {"session"},
     {"transaction"},
@@ -173,7 +173,18 @@ def test_nothing_prints_asks_or_evaluates() -> None:
 
 def test_the_pure_rooms_open_no_file() -> None:
     pure = {"errors", "addresses", "values", "model", "lookup", "derived", "catalogue", "secret_catalogue", "resolve"}
-    pure |= {"targets", "config_file", "steps", "vault", "report", "reference"}
+    pure |= {
+        "targets",
+        "config_file",
+        "steps",
+        "vault",
+        "report",
+        "reference",
+        "dotenv",
+        "composed",
+        "understand",
+        "rotation",
+    }
     for name in pure:
         path = PACKAGE / f"{name}.py"
         opened = {one for one in used_names(path) if one in ("os.open", "os.fdopen", "os.walk", "os.listdir")}

@@ -1,0 +1,107 @@
+"""Reads a deployment of another hand into memory: which layout it has, and the files that tell about it.
+
+It only reads, below the directory that the operator names; links in it are followed, as Compose follows them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from setup import dotenv
+from setup.documents import Malformed, read_input
+from setup.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+ENV, STATE, NGINX, SECRETS = ".env", ".deployment-state.yaml", "nginx/nginx.conf", ".secrets"
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")  # as Compose looks for it
+_VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public deployment tool since its release 2.7
+# What else may stand beside them and needs no word.
+_USUAL = {
+    *(ENV, STATE, SECRETS, _VERSIONS, _GENERATED, "nginx", "tls", "authentik", "user_config", ".avatar-templates"),
+    *(f"{STATE}.bak", ".deployment-state.lock", ".deployment-history", ".deployment-written", *COMPOSE_NAMES),
+}
+
+
+class Tree(NamedTuple):
+    """What was read: files by their path below `base`, states by theirs below `path`, and what could not be read."""
+
+    path: str
+    base: str
+    files: dict[str, bytes]
+    states: dict[str, bytes]
+    unreadable: dict[str, str]
+    others: tuple[str, ...]
+
+
+def read(path: str) -> Tree:
+    """The deployment in a directory; raises InputError when there is none."""
+    names = _names(path)
+    states = [f"{_VERSIONS}/{name}/deployment_state.yaml" for name in _versions(path) if _VERSIONS in names]
+    base = _GENERATED if states else ""
+    tree = Tree(path, base, {}, {}, {}, tuple(sorted(set(names) - _USUAL)))
+    below = _names(os.path.join(path, base)) if base in names or not base else []
+    for state in states or ([STATE] if STATE in names else []):
+        _take(tree, tree.states, state, state)
+    compose = [name for name in COMPOSE_NAMES if name in below][:1]
+    for name in [ENV] * (ENV in below) + compose + [NGINX] * ("nginx" in below):
+        _take(tree, tree.files, name, os.path.join(base, name))
+    folder = _secrets_folder(tree)
+    for name in _names(os.path.join(path, base, folder)) if folder.split("/")[0] in below else []:
+        if not name.startswith("."):
+            _take(tree, tree.files, f"{SECRETS}/{name}", os.path.join(base, folder, name))
+    if not tree.states and ENV not in below and folder not in below:
+        raise InputError(
+            f"{path} holds no deployment: neither .env and .secrets/, nor a {STATE}, nor {_VERSIONS}/. Name the "
+            "directory of an existing one; in a container, mount it: -v /old/avatar:/old:ro avatar-setup --adopt /old"
+        )
+    return tree
+
+
+def also(tree: Tree, paths: Iterable[str]) -> dict[str, bytes]:
+    """Further files below the base, by their path; those that are not there are left out."""
+    found: dict[str, bytes] = {}
+    for path in paths:
+        _take(tree, found, path, os.path.join(tree.base, path))
+    return found
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise InputError(f"{path} cannot be read ({reason}): name the directory of an existing deployment") from None
+
+
+def _versions(path: str) -> Iterator[str]:
+    """The public tool's versions, the latest first."""
+    folder = os.path.join(path, _VERSIONS)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    numbers = {int(name[1:]): name for name in names if re.fullmatch(r"v[1-9]\d{0,8}", name)}
+    for number in sorted(numbers, reverse=True):
+        if os.path.exists(os.path.join(folder, numbers[number], "deployment_state.yaml")):
+            yield numbers[number]
+
+
+def _take(tree: Tree, into: dict[str, bytes], name: str, path: str) -> None:
+    whole = os.path.join(tree.path, path)
+    if not os.path.lexists(whole):
+        return
+    try:
+        into[name] = read_input(whole)
+    except Malformed as error:
+        tree.unreadable[path] = str(error)
+
+
+def _secrets_folder(tree: Tree) -> str:
+    """Where the secrets stand: older compose files take SECRETS_DIR, with a path of the host."""
+    try:
+        said = dotenv.parse(tree.files.get(ENV, b"")).values.get("SECRETS_DIR", "")
+    except Malformed:  # `understand` says so
+        said = ""
+    name = os.path.basename(os.path.normpath(said)) if said else SECRETS
+    return name if os.path.isdir(os.path.join(tree.path, tree.base, name)) else SECRETS

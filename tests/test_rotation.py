@@ -1,0 +1,90 @@
+"""Which secrets a rotation means, why some are refused, and what is said about the others: the words alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from setup import rotation
+from setup.catalogue import SETTINGS
+from setup.errors import InputError, UsageError
+from setup.lookup import Values
+from setup.model import Given, Source
+from setup.secret_catalogue import ENCRYPTING, GROUPS, IRREPLACEABLE, SECRETS
+
+TEXTS = {"db_user": "avataruser", "db_admin_user": "postgres", "authentik_database_user": "authentikuser"}
+
+
+def values(**settings: str) -> Values:
+    given = {"PUBLIC_URL": "a.example", "ENV_NAME": "x", "AVATAR_API_VERSION": "3.1", **settings}
+    return Values(SETTINGS, {key: Given(text, Source.CALLER) for key, text in given.items()}, {})
+
+
+def names(*words: str, **settings: str) -> list[str]:
+    return [secret.name for secret in rotation.select(words, values(**settings))]
+
+
+def test_every_password_and_key_can_be_rotated_and_no_name_can() -> None:
+    assert set(rotation.BREAKS) == {name for name, secret in SECRETS.items() if secret.masked}
+    assert {"storage_encryption_key", "pepper", "file_encryption_key"} == ENCRYPTING < IRREPLACEABLE
+    assert {"db_password", "db_admin_password", "authentik_database_password", "db_user"} < IRREPLACEABLE
+
+
+def test_names_and_groups_once_each() -> None:
+    assert names("sessions", "authjwt_secret_key") == ["authentik_secret_key", "authjwt_secret_key"]
+    assert names("mail", SMTP_HOST="mail.example") == ["smtp_password"]
+    assert {"sessions", "storage", "database", "sso", "mail"} <= set(GROUPS)
+    assert "storage_encryption_key" not in names("storage")
+
+
+def test_a_word_that_means_nothing_is_not_repeated() -> None:
+    with pytest.raises(UsageError) as refused:
+        names("hunter2")
+    assert "hunter2" not in str(refused.value)
+    assert "sessions" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("db_user", "bound to the database's volume"),
+        ("admin_emails", "ADMIN_EMAILS=VALUE"),
+        ("pepper", "has none"),
+        ("smtp_password", "has none"),
+    ],
+)
+def test_what_is_not_there_or_no_secret_is_refused(word: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        names(word)
+
+
+@pytest.mark.parametrize("name", sorted(ENCRYPTING))
+def test_what_data_is_encrypted_with_wants_the_flag_and_the_new_value(name: str) -> None:
+    secret = SECRETS[name]
+    (refusal,) = rotation.refusals([secret], False, {name: Given("x", Source.ENVIRONMENT)})
+    assert f"{name.upper()}_FILE" in refusal
+    assert "--i-have-reencrypted" in refusal
+    assert rotation.refusals([secret], True, {})
+    assert rotation.refusals([secret], True, {name: Given("x", Source.ENVIRONMENT)}) == []
+
+
+def test_what_to_type_for_roles_of_the_database() -> None:
+    lines = rotation.before_up(["db_password", "smtp_password"], values(), TEXTS, "sudo ")
+    assert lines[0].startswith("sudo docker compose exec -T db ")
+    assert lines[1] == 'ALTER ROLE "avataruser" PASSWORD \\$new\\$$(sudo cat .secrets/db_password)\\$new\\$;'
+    assert lines[-1] == "SQL"
+    assert rotation.before_up(["smtp_password"], values(), TEXTS, "") == []
+    outside = rotation.before_up(["db_password"], values(DB_HOST="db.example"), TEXTS, "")
+    assert "-h db.example" in outside[0]
+
+
+def test_a_roles_name_stays_one_name_in_the_here_document() -> None:
+    lines = rotation.before_up(["db_password"], values(), {"db_user": 'o"x $y `z` \\\n'}, "")
+    assert lines[1].startswith('ALTER ROLE "o""x \\$y \\`z\\` \\\\" PASSWORD')
+
+
+def test_what_remains_to_be_done_afterwards() -> None:
+    told = list(rotation.after_up(["storage_admin_access_key_id", "authentik_bootstrap_password"], "history/1", ""))
+    assert "-delete" in told[1]
+    assert "$(cat history/1/.secrets/storage_admin_access_key_id)" in told[1]
+    assert "akadmin" in told[2]
+    assert list(rotation.after_up(["db_password"], "history/1", "")) == []
