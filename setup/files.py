@@ -42,7 +42,7 @@ class Volume:
             ) from None
 
     def close(self) -> None:
-        os.close(self._root)
+        folders.close(self._root)
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a regular file, None where there is none; VolumeError for anything else."""
@@ -67,7 +67,7 @@ class Volume:
         except OSError as error:
             raise self._error(path, "read", error) from None
         finally:
-            os.close(descriptor)
+            folders.close(descriptor)
 
     def names(self, folder: str) -> list[str]:
         """What a folder holds, sorted; nothing where there is none."""
@@ -138,7 +138,7 @@ class Volume:
             raise self._error(path, "written", error) from None
         finally:
             for descriptor in opened:
-                os.close(descriptor)
+                folders.close(descriptor)
         return staged
 
     def publish(self, staged: Iterable[Staged]) -> None:

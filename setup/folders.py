@@ -33,11 +33,11 @@ def parent(root: int, path: str, *, create: bool = False) -> Iterator[tuple[int,
         for folder in folders:
             walked = f"{walked}/{folder}".lstrip("/")
             below = _open(descriptor, folder, walked, create)
-            os.close(descriptor)
+            close(descriptor)
             descriptor = below
         yield descriptor, name
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def _open(above: int, name: str, path: str, create: bool) -> int:
@@ -57,9 +57,18 @@ def _open(above: int, name: str, path: str, create: bool) -> int:
         try:
             require_mode(descriptor, mode, path)
         except BaseException:
-            os.close(descriptor)
+            close(descriptor)
             raise
     return descriptor
+
+
+def close(descriptor: int) -> None:
+    """Closes a descriptor that may be closed already, by a call that a signal then interrupted.
+
+    No error of the disk is lost: what must last was synced before.
+    """
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 def _mode_differs(descriptor: int, mode: int) -> bool:

@@ -19,7 +19,7 @@ def take(root: int, top: str) -> int:
         _require_ours(os.fstat(descriptor))
         _lock(descriptor)
     except BaseException:
-        os.close(descriptor)
+        folders.close(descriptor)
         raise
     return descriptor
 
@@ -34,7 +34,7 @@ def _open(root: int, top: str) -> int:
         try:
             folders.require_mode(descriptor, 0o600, LOCK)  # a umask may have taken the owner's bits
         except BaseException:
-            os.close(descriptor)
+            folders.close(descriptor)
             os.unlink(LOCK, dir_fd=root)  # nothing can be locked here: as if this run had not been
             raise
     except OSError as error:
@@ -50,7 +50,7 @@ def sign(descriptor: int) -> None:
 def release(descriptor: int) -> None:
     """Gives the lock back; its file stays, so that two runs never lock two different files."""
     _write(descriptor, "")
-    os.close(descriptor)
+    folders.close(descriptor)
 
 
 def _require_ours(status: os.stat_result) -> None:

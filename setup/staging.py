@@ -36,7 +36,7 @@ def write(file: File, folder: int, name: str) -> int:
         with os.fdopen(descriptor, "wb", closefd=False) as out:
             out.write(file.data)
     except BaseException:
-        os.close(descriptor)
+        folders.close(descriptor)
         raise
     return descriptor
 
@@ -65,7 +65,7 @@ def keep(folder: int, name: str) -> None:
     try:
         os.fsync(copy)
     finally:
-        os.close(copy)
+        folders.close(copy)
     os.rename(name_of(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
 
 

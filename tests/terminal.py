@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 import pexpect
-from support import ROOT, command
+
+from tests.support import ROOT, command
 
 ENTER, TAB, SHIFT_TAB, CTRL_B, CTRL_C, CTRL_D, CTRL_U = "\r", "\t", "\x1b[Z", "\x02", "\x03", "\x04", "\x15"
 PATIENCE = int(os.environ.get("PATIENCE", "30"))  # seconds to wait for what must come; nothing is measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -11,3 +12,10 @@ class Result(NamedTuple):
     cases: int
     violations: list[str]
     note: str = ""  # what the table says beside the figures, such as the kinds of point that were tried
+
+
+def joined(parts: Mapping[str, Result]) -> Result:
+    """The figures of a layer that was tried in several places."""
+    violations = [f"{where}: {text}" for where, part in parts.items() for text in part.violations]
+    notes = [f"{part.cases} {where}{part.note and f' ({part.note})'}" for where, part in parts.items()]
+    return Result(sum(part.cases for part in parts.values()), violations, ", ".join(notes))

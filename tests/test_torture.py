@@ -1,0 +1,19 @@
+"""A sample of every layer of `make torture`: the promises of docs/reliability.md, tried at real calls of real runs."""
+
+from __future__ import annotations
+
+import pytest
+from support import require_strace
+
+from tests.torture.__main__ import tried
+
+# Layer -> how many cases its sample has at least.
+LEAST = {"kills": 300, "errors": 300}
+
+
+@pytest.mark.parametrize("layer", LEAST)
+def test_a_sample_of_every_layer_finds_nothing(layer: str) -> None:
+    require_strace()
+    result = tried(layer, sample=True)
+    assert result.violations == []
+    assert result.cases >= LEAST[layer]

@@ -1,0 +1,54 @@
+"""The runs that the sweeps disturb: first runs, changes, resets, resumes, and the recovery of crashed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from tests.support import OPERATORS, REQUIRED, deployed, every_secret, run
+from tests.torture.injection import QUIET, Case
+
+GENERATED = {**REQUIRED, "ORGANIZATION_NAME": "Example"}
+GIVEN = {**REQUIRED, **every_secret()}
+CHANGED = {**GIVEN, "PUBLIC_URL": "other.example.com", "ORGANIZATION_NAME": "Other", "AUTH_TYPE": "username"}
+
+# Where the runs end that others resume or mend: in the middle of publishing a step's files, and between steps.
+CRASHES = (("linkat", 3), ("fsync", 12), ("renameat", 2), ("linkat", 15), ("renameat", 6), ("write", 30))
+
+_given = partial(deployed, settings=GIVEN)
+
+
+def ended_early(call: str, number: int, signal: str, out: Path, settings: Mapping[str, str] = GIVEN) -> None:
+    """Ends a run as it enters a call; without a deployment to change, in a new directory."""
+    out.mkdir(exist_ok=True)
+    trace = ("-e", f"trace={call}", "-e", f"inject={call}:signal={signal}:when={number}")
+    done = run(out, settings=settings, prefix=(*QUIET, *trace))
+    assert done.returncode in (-9, 143), f"it was to end at {call} #{number}, but: {done.returncode} {done.stderr}"
+
+
+def filled_by_hand(out: Path) -> None:
+    """A deployment whose operator filled in the open secrets, and keeps files of their own beside ours."""
+    deployed(out)
+    for name, text in OPERATORS.items():
+        (out / ".secrets" / name.lower()).write_text(text)
+    (out / "tls").mkdir()
+    (out / "tls" / "server.fullchain.crt").write_text("a certificate")
+    (out / "notes.txt").write_text("mine")
+
+
+def crashed_change(out: Path) -> None:
+    ended_early("renameat", 3, "KILL", _given(out), CHANGED)
+
+
+FIRST = Case("a first run", GENERATED)
+ALL_GIVEN = Case("a first run with every secret given", GIVEN, ("--save-config",))
+CHANGE = Case("a run with changed settings", CHANGED, prepared=_given)
+RESET = Case("a reset", {**GIVEN, "LOG_LEVEL": "DEBUG"}, ("--reset",), _given)
+RESUME = Case("a resume", GIVEN, prepared=partial(ended_early, "linkat", 20, "TERM"))
+BY_HAND = Case("a run after secrets were filled in", {}, prepared=filled_by_hand)
+CHANGE_AGAIN = Case("the recovery of a crashed change", CHANGED, prepared=crashed_change)
+RECOVERIES = tuple(
+    Case(f"the recovery from {call} #{number}", GIVEN, prepared=partial(ended_early, call, number, "KILL"))
+    for call, number in CRASHES
+)

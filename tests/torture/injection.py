@@ -1,0 +1,229 @@
+"""The engine of the sweeps: a real run that strace disturbs at one file-system call, and what must hold then.
+
+A `Case` says where a run starts and what it is told. Its `Scene` adds what an undisturbed run makes of that and
+which calls it used on the volume. A sweep copies the scene's start for each of them, disturbs a run there, and
+looks: nothing torn, no secret lost, a state that tells the truth, and the same command again completes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeVar
+
+from setup import state_document
+from setup.documents import Malformed
+from setup.errors import VolumeError
+from setup.files import Volume
+from setup.state_manager import DeploymentState
+from tests.support import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
+
+Tree = Mapping[str, tuple[str, bytes]]
+Runner = Callable[..., "subprocess.CompletedProcess[str]"]  # as tests.support.run: out, *flags, settings, prefix
+Job = TypeVar("Job")
+
+QUIET = ("strace", "-f", "-qq", "-o", os.devnull)
+SAVED = "\nProgress saved. Run the same command to go on\n"
+
+# Calls that change what others see, and calls of which there are many of a kind.
+DECISIVE = ("renameat", "linkat", "mkdirat", "fchmod", "flock", "ftruncate", "pwrite64")
+MANY = ("openat", "write", "fsync", "unlinkat")
+READING = ("newfstatat", "read", "getdents64", "fcntl", "close", "fadvise64", "access")
+
+
+class Case(NamedTuple):
+    """A run to be disturbed; `prepared(out)` makes the directory it starts with."""
+
+    name: str
+    settings: Mapping[str, str]
+    flags: tuple[str, ...] = ()
+    prepared: Callable[[Path], object] = Path.mkdir
+
+
+class Point(NamedTuple):
+    """One use of a system call on the volume: the n-th of the whole process, and the n-th on the volume."""
+
+    call: str
+    number: int
+    ours: int
+    writes: bool
+
+    def __str__(self) -> str:
+        return f"{self.call} #{self.number}"
+
+
+class Scene(NamedTuple):
+    """A case that was run undisturbed once; `before` and `after` are how its directory may be found."""
+
+    case: Case
+    run: Runner
+    start: Path
+    exact: bool  # no secret is generated, so bytes are compared; else by meaning
+    before: Tree
+    after: Tree
+    points: Sequence[Point]
+
+    def view(self, out: Path) -> Tree:
+        """What is compared of a directory: not what differs between runs, nor what is staged."""
+        found = tree(out) if self.exact else by_meaning(out)
+        other = (DATED, LOCK)  # copies that a reset keeps, and the lock, which names a killed holder
+        return {path: one for path, one in found.items() if not path.startswith(other) and not path.endswith(STAGED)}
+
+    @contextlib.contextmanager
+    def copy(self) -> Iterator[Path]:
+        """A directory as the case starts with it."""
+        with TemporaryDirectory(dir=self.start.parent) as folder:
+            yield Path(shutil.copytree(self.start, Path(folder, "out"), symlinks=True))
+
+    def disturbed(self, out: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
+        return self.run(out, *self.case.flags, settings=self.case.settings, prefix=prefix)
+
+    def again(self, out: Path) -> subprocess.CompletedProcess[str]:
+        return self.run(out, *self.case.flags, settings=self.case.settings)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for the scenes, in memory where there is such a place."""
+    with TemporaryDirectory(prefix="avatar-setup-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as made:
+        yield Path(made)
+
+
+def rehearsed(case: Case, folder: Path, runner: Runner = run) -> Scene:
+    """Runs a case undisturbed, under strace, and notes what it used and made."""
+    place = folder / re.sub(r"\W+", "-", case.name)
+    (place / "whole").mkdir(parents=True)
+    start, whole, log = place / "start", place / "whole" / "out", place / "trace"
+    case.prepared(start)
+    shutil.copytree(start, whole, symlinks=True)
+    calls = ",".join((*DECISIVE, *MANY, *READING))
+    prefix = ("strace", "-f", "-y", "-qq", "-s", "0", "-o", str(log), "-e", f"trace={calls}")
+    done = runner(whole, *case.flags, settings=case.settings, prefix=prefix)
+    assert done.returncode == 0, f"{case.name}, undisturbed, ended with {done.returncode}: {done.stderr}"
+    exact = {name.upper() for name in secrets(whole)} <= {*case.settings, *map(str.upper, secrets(start))}
+    scene = Scene(case, runner, start, exact, {}, {}, used(log.read_text(), whole))
+    return scene._replace(before=scene.view(start), after=scene.view(whole))
+
+
+def used(trace: str, out: Path) -> list[Point]:
+    """The calls of a trace that concern the volume, in their order."""
+    counted: dict[str, int] = {}
+    ours: dict[str, int] = {}
+    points = []
+    for line in trace.splitlines():
+        found = re.match(r"\d+ +(\w+)\(", line)
+        if not found:
+            continue
+        call = found[1]
+        counted[call] = counted.get(call, 0) + 1
+        if str(out) in line:
+            ours[call] = ours.get(call, 0) + 1
+            writes = call in DECISIVE or (call in MANY and (call != "openat" or "O_CREAT" in line))
+            points.append(Point(call, counted[call], ours[call], writes))
+    return points
+
+
+def in_parallel(check: Callable[[Job], Iterable[str]], jobs: Sequence[Job]) -> list[str]:
+    """What is wrong after each job, tried on all processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = zip(jobs, pool.map(lambda job: list(check(job)), jobs), strict=True)
+        return [f"{job}: {problem}" for job, problems in found for problem in problems]
+
+
+# --- what must hold -----------------------------------------------------------------------------
+
+
+def differences(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """The paths that two trees do not have in common."""
+    return sorted(path for path in one.keys() | other.keys() if one.get(path) != other.get(path))
+
+
+def unharmed(scene: Scene, out: Path) -> list[str]:
+    """What is wrong with a directory in which a run ended early."""
+    found = scene.view(out)
+    torn = [path for path, one in found.items() if one not in (scene.before.get(path), scene.after.get(path))]
+    problems = [f"{path} is torn" for path in torn if path not in (STATE, LAST_GOOD)]
+    problems += [f"{path} is gone" for path in scene.before.keys() - found.keys()]
+    held, now = secrets(scene.start), secrets(out)
+    follows = {name for name in held if scene.before[f".secrets/{name}"] != scene.after[f".secrets/{name}"]}
+    problems += [f"the secret {name} changed" for name in held.keys() - follows if now.get(name) != held[name]]
+    return problems + untrue(scene, out, found) + copies_lost(scene, out)
+
+
+def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
+    """What the state claims that is not so; where it says complete, all is as before the run or as after it."""
+    problems = state_problems(out)
+    if not problems and _state(out).is_complete and found not in (scene.before, scene.after):
+        wrong = differences(found, scene.after)
+        problems.append(f"the state says complete, but {', '.join(wrong)} differ from the undisturbed run's")
+    return problems
+
+
+def state_problems(out: Path) -> list[str]:
+    """What is wrong with the state on a volume and the last good one beside it: each hash must be a file's."""
+    try:
+        state = _state(out)
+        if (out / LAST_GOOD).exists():
+            state_document.parse((out / LAST_GOOD).read_bytes())
+    except (VolumeError, Malformed) as error:
+        return [f"a state cannot be used: {error}"]
+    problems = [
+        f"it names the secret {name}, which is not there" for name in state.secrets.keys() - secrets(out).keys()
+    ]
+    for path, known in state.files.items():
+        digest = hashlib.sha256((out / path).read_bytes()).hexdigest() if (out / path).is_file() else "nothing"
+        if digest not in (known, state.announced.get(path)):
+            problems.append(f"it names {path}, where there is {digest}")
+    return [f"the state: {problem}" for problem in problems]
+
+
+def _state(out: Path) -> DeploymentState:
+    with contextlib.closing(Volume(out)) as volume:
+        return DeploymentState.load(volume)
+
+
+def copies_lost(scene: Scene, out: Path) -> list[str]:
+    """A reset keeps the state so far: under its own name or in a dated copy."""
+    if "--reset" not in scene.case.flags:
+        return []
+    states = [one for path, one in tree(out).items() if path.startswith(STATE) and STAGED not in path]
+    return [] if tree(scene.start)[STATE] in states else ["the state of before the reset is gone"]
+
+
+def completes(scene: Scene, out: Path) -> list[str]:
+    """Runs the same command again, and says what is not as after an undisturbed run."""
+    kept = secrets(out)
+    done = scene.again(out)
+    if done.returncode != 0:
+        return [f"the next run ended with {done.returncode}: {done.stderr}"]
+    return as_undisturbed(scene, out) + changed_secrets(scene, kept, out)
+
+
+def as_undisturbed(scene: Scene, out: Path) -> list[str]:
+    """What a completed run left otherwise than the undisturbed one."""
+    problems = [f"{path} differs from the undisturbed run's" for path in differences(scene.view(out), scene.after)]
+    return problems + [f"{path} was left staged" for path in leftovers(out)] + copies_lost(scene, out)
+
+
+def changed_secrets(scene: Scene, kept: Mapping[str, str], out: Path) -> list[str]:
+    """The secrets that a later run replaced, but for those that this case gives anew."""
+    now = secrets(out)
+    return [
+        f"the next run changed the secret {name}" for name in kept if not scene.exact and now.get(name) != kept[name]
+    ]
+
+
+def emptied(out: Path) -> list[str]:
+    """What a run that could clean up has left."""
+    problems = [f"{Path(path).name} was left staged" for path in leftovers(out)]
+    if (out / LOCK).exists() and (out / LOCK).read_bytes():
+        problems.append("the lock file still names a holder")
+    return problems

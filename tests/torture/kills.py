@@ -1,0 +1,122 @@
+"""Killed or stopped at any file-system call, also in the recovery, a run is mended by the same command."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support import run as on_this_host
+from tests.support import secrets, tree
+from tests.torture import boxes, cases, sessions
+from tests.torture.injection import (
+    QUIET,
+    SAVED,
+    Case,
+    Point,
+    Runner,
+    Scene,
+    changed_secrets,
+    completes,
+    differences,
+    emptied,
+    in_parallel,
+    rehearsed,
+    scratch,
+    unharmed,
+)
+from tests.torture.result import Result, joined
+
+CODES = {"KILL": -9, "TERM": 143, "INT": 130, "HUP": 143}
+EVERY = ("KILL", "TERM", "INT")
+SWEPT: Sequence[tuple[Case, tuple[str, ...]]] = (
+    (cases.FIRST, EVERY),
+    (cases.ALL_GIVEN, ("KILL", "INT")),
+    (cases.RESUME, EVERY),
+    (cases.CHANGE, (*EVERY, "HUP")),
+    (cases.RESET, EVERY),
+    (cases.BY_HAND, EVERY),
+    *((case, ("KILL",)) for case in (cases.CHANGE_AGAIN, *cases.RECOVERIES)),
+)
+IN_A_BOX = (SWEPT[0], SWEPT[3])  # in a container as well, where a run takes twice the time
+READS = 100  # one in so many calls that only look: before the next one that writes, nothing changes
+PAIRS = 300  # killed, and killed once more in the recovery
+
+
+class Kill(NamedTuple):
+    """A signal as a run enters a call; with a second point, a SIGKILL in the run after it."""
+
+    scene: Scene
+    signal: str
+    point: Point
+    second: Point | None = None
+
+    def __str__(self) -> str:
+        again = f", KILL again at {self.second}" if self.second else ""
+        return f"{self.scene.case.name}, {self.signal} at {self.point}{again}"
+
+
+def run(sample: bool) -> Result:
+    with scratch() as folder:
+        parts = {"on the host": swept(folder, SWEPT, 20 if sample else 1)}
+        with boxes.box(folder) as runner:
+            where = folder / "box"
+            parts["in a container"] = swept(where, IN_A_BOX, 40 if sample else 4, runner) if runner else boxes.NONE
+    parts["in sessions"] = sessions.run(sample)
+    return joined(parts)
+
+
+def swept(
+    folder: Path, what: Sequence[tuple[Case, tuple[str, ...]]], one_in: int, runner: Runner = on_this_host
+) -> Result:
+    """Tries every kill of these cases, or one in so many and those at which files appear."""
+    kills = [kill for case, signals in what for kill in _kills(rehearsed(case, folder, runner), signals)]
+    if runner is on_this_host:
+        dice = random.Random(1)
+        firsts = [kill for kill in kills if kill.signal == "KILL" and kill.point.writes]
+        kills += [kill._replace(second=dice.choice(firsts).point) for kill in dice.choices(firsts, k=PAIRS)]
+    chosen = [kill for number, kill in enumerate(kills) if number % one_in == 0 or _always(kill)]
+    return Result(len(chosen), in_parallel(_killed, chosen))
+
+
+def _kills(scene: Scene, signals: Sequence[str]) -> list[Kill]:
+    points = [point for point in scene.points if point.writes]
+    points += [point for point in scene.points if not point.writes][::READS]
+    return [Kill(scene, signal, point) for signal in signals for point in points]
+
+
+def _always(kill: Kill) -> bool:
+    """The points at which the state and the files of a run appear."""
+    return (kill.signal, kill.point.call, kill.second) == ("KILL", "renameat", None) and kill.point.ours % 4 == 1
+
+
+def _killed(kill: Kill) -> Iterator[str]:
+    scene, signal, point, second = kill
+    with scene.copy() as out:
+        ended = scene.disturbed(out, *_at(point, signal))
+        if (ended.returncode, ended.stderr) != (CODES[signal], "" if signal == "KILL" else SAVED):
+            yield f"it ended with {ended.returncode}: {ended.stderr}"
+        if signal != "KILL":
+            yield from emptied(out)
+        yield from unharmed(scene, out)
+        kept = secrets(out)
+        if second:
+            scene.disturbed(out, *_at(second, "KILL"))
+            yield from (*unharmed(scene, out), *changed_secrets(scene, kept, out))
+        if point.call == "renameat":
+            yield from _status(scene, out)
+        yield from completes(scene, out)
+
+
+def _at(point: Point, signal: str) -> tuple[str, ...]:
+    return (*QUIET, "-e", f"trace={point.call}", "-e", f"inject={point.call}:signal={signal}:when={point.number}")
+
+
+def _status(scene: Scene, out: Path) -> list[str]:
+    """`--status` answers, whatever was left, and changes nothing."""
+    before = tree(out)
+    told = scene.run(out, "--status", "--json", settings={})
+    if told.returncode not in (0, 3) or '"steps"' not in told.stdout:
+        return [f"--status ended with {told.returncode}: {told.stderr}"]
+    return [f"--status changed {path}" for path in differences(before, tree(out))]
