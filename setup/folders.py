@@ -163,7 +163,7 @@ def explained(root: int, top: str, path: str, verb: str, error: OSError) -> Volu
         return _not_regular(path)
     status = os.fstat(root)
     hint = {
-        errno.ENOSPC: ": free some space on the volume and run the same command again",
+        errno.ENOSPC: ": free some space on the volume (or inodes: see df -i) and run the same command again",
         errno.EDQUOT: ": raise the quota and run the same command again",
         errno.EPERM: ": it is immutable, or another user's in a directory like /tmp: look with lsattr and ls -l there, "
         "make it ordinary (chattr -i -a) or move it away, and run the same command again",

@@ -99,6 +99,11 @@ def mounted(source: Path | str, point: Path, *options: str) -> Iterator[Path]:
             _run("umount", "--lazy", str(point))
 
 
+def remount(point: Path, options: str) -> None:
+    """Changes the options of a mounted file system."""
+    _run("mount", "-o", f"remount,{options}", str(point))
+
+
 def cut(point: Path, keeps: int) -> None:
     """Cuts a mounted file system off from its disk, as when the power goes."""
     descriptor = os.open(point, os.O_RDONLY)

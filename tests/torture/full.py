@@ -1,0 +1,182 @@
+"""Full disks: real tmpfs and ext4 volumes that run out of space or of inodes at every stage of a run.
+
+The room that is left grows from nothing until a run succeeds; each run that fails is a case. It must say in one
+message what to do, leave nothing torn, lost or staged, and finish once there is room.
+
+`run(sample, root=PATH)` tries the package below another root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tests import disks
+from tests.support import ROOT, leftovers
+from tests.support import run as started
+from tests.torture.judging import SCENARIOS, Undisturbed, memory, undisturbed
+from tests.torture.result import Result
+
+PAGE = os.sysconf("SC_PAGESIZE")
+BLOCK = 1024
+ENOUGH = 2000  # no run needs as many pages, blocks or inodes
+
+Room = Callable[[], None]  # makes room
+
+
+class Volume(NamedTuple):
+    """A kind of volume: how it is filled but for so many units, and the steps in which these are tried."""
+
+    fill: Callable[[Path, Path, int], contextlib.AbstractContextManager[Room]]
+    step: int
+
+
+@contextlib.contextmanager
+def tmpfs_space(start: Path, point: Path, left: int) -> Iterator[Room]:
+    """A tmpfs with a copy of `start` and so many pages left."""
+    with _tmpfs(start, point) as size:
+        used = size.f_blocks - size.f_bfree
+        disks.remount(point, f"size={(used + left) * size.f_frsize}")
+        yield lambda: disks.remount(point, "size=64m")
+
+
+@contextlib.contextmanager
+def tmpfs_inodes(start: Path, point: Path, left: int) -> Iterator[Room]:
+    """A tmpfs with a copy of `start` and so many inodes left."""
+    with _tmpfs(start, point) as size:
+        disks.remount(point, f"nr_inodes={size.f_files - size.f_ffree + left}")
+        yield lambda: disks.remount(point, "nr_inodes=9999")
+
+
+@contextlib.contextmanager
+def _tmpfs(start: Path, point: Path) -> Iterator[os.statvfs_result]:
+    with disks.mounted("none", point, "-t", "tmpfs", "-o", "size=64m,nr_inodes=9999"):
+        shutil.copytree(start, point / "out")
+        (point / "ballast").write_bytes(bytes(PAGE))  # a size of nothing would mean no limit
+        yield os.statvfs(point)
+
+
+@contextlib.contextmanager
+def ext4_space(start: Path, point: Path, left: int) -> Iterator[Room]:
+    """An ext4 with a copy of `start` and about so many blocks left: it needs some itself as it goes."""
+    with _ext4(start, point):
+        ballast = os.open(point / "ballast", os.O_WRONLY | os.O_CREAT)
+        try:
+            for unit in (64 * BLOCK, BLOCK):
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.write(ballast, bytes(unit))
+            os.fsync(ballast)
+            os.ftruncate(ballast, max(0, os.fstat(ballast).st_size - left * BLOCK))
+            os.fsync(ballast)
+            yield lambda: os.ftruncate(ballast, 0)
+        finally:
+            os.close(ballast)
+
+
+@contextlib.contextmanager
+def ext4_inodes(start: Path, point: Path, left: int) -> Iterator[Room]:
+    """An ext4 with a copy of `start` and so many inodes left."""
+    with _ext4(start, point):
+        ballast = point / "ballast"
+        ballast.mkdir()
+        made: list[Path] = []
+        with contextlib.suppress(OSError):
+            while True:
+                made.append(ballast / str(len(made)))
+                made[-1].touch()
+        for path in made[-1 - left : -1]:
+            path.unlink()
+        yield lambda: shutil.rmtree(ballast)
+
+
+@contextlib.contextmanager
+def _ext4(start: Path, point: Path) -> Iterator[None]:
+    options = ("-b", str(BLOCK), "-m", "0", "-N", "256")
+    image = disks.made("ext4", point.with_suffix(".img"), *options)
+    try:
+        with disks.mounted(image, point, "-o", disks.OPTIONS["ext4"]):
+            shutil.copytree(start, point / "out")
+            yield
+    finally:
+        image.unlink()
+
+
+VOLUMES = {
+    "tmpfs, no space": Volume(tmpfs_space, 1),
+    "tmpfs, no inodes": Volume(tmpfs_inodes, 1),
+    "ext4, no space": Volume(ext4_space, 3),
+    "ext4, no inodes": Volume(ext4_inodes, 1),
+}
+TRIED = ("a first run", "a changed setting", "a reset")
+
+
+def run(sample: bool, root: Path = ROOT) -> Result:
+    """Tries every kind of volume with every scenario; a machine that cannot do it fails the layer."""
+    work = [(volume, name) for volume in VOLUMES for name in TRIED]
+    try:
+        disks.require("mkfs.ext4", kinds=("ext4", "tmpfs"))
+        with (
+            tempfile.TemporaryDirectory(prefix="avatar-setup-full-", dir=memory()) as top,
+            ThreadPoolExecutor(os.cpu_count(), initializer=disks.private) as pool,
+        ):
+            peace = {name: undisturbed(SCENARIOS[name], _folder(top, name), root) for name in TRIED}
+            tried = list(pool.map(lambda one: _swept(_folder(top, *one), *one, peace[one[1]], sample, root), work))
+    except (disks.Lacking, RuntimeError) as error:  # the latter where a thread cannot have its own mounts
+        return Result(0, [f"full disks cannot be tried here: {error}"])
+    counts = [cases for cases, _ in tried]
+    violations = [text for _, texts in tried for text in texts]
+    violations += [
+        f"{volume}, {name}: nothing ran out" for (volume, name), cases in zip(work, counts, strict=True) if not cases
+    ]
+    return Result(sum(counts), violations, "tmpfs and ext4, space and inodes; first run, change, reset")
+
+
+def _folder(top: str, *names: str) -> Path:
+    folder = Path(top, " ".join(names))
+    folder.mkdir()
+    return folder
+
+
+def _swept(folder: Path, volume: str, name: str, whole: Undisturbed, sample: bool, root: Path) -> tuple[int, list[str]]:
+    """Leaves more and more room until a run succeeds; how many failed, and what was wrong with them."""
+    cases, violations, left, succeeded = 0, [], 0, False
+    while not succeeded:
+        with VOLUMES[volume].fill(whole.start, folder / "mounted", left) as make_room:
+            succeeded, problems = _tried(folder / "mounted" / "out", whole, make_room, root)
+        if problems:
+            violations.append(f"{volume}, {name}, {left} left: {'; '.join(problems[:5])}")
+        cases += not succeeded
+        left = max(1, 2 * left) if sample else left + VOLUMES[volume].step
+        if left > ENOUGH:
+            violations.append(f"{volume}, {name}: no run succeeds even with {left} left")
+            break
+    return cases, violations
+
+
+def _tried(out: Path, whole: Undisturbed, make_room: Room, root: Path) -> tuple[bool, list[str]]:
+    """Whether a run succeeds as the volume is, and what is wrong: with how it failed, or with what comes after."""
+    scenario = whole.scenario
+    done = started(out, *scenario.flags, settings=scenario.settings, root=root)
+    if done.returncode == 0:
+        return True, whole.differences(out)
+    problems = _told(done.returncode, done.stderr)
+    problems += [f"{path} was left staged" for path in leftovers(out)]
+    problems += whole.judged(out)
+    make_room()
+    return False, problems + whole.finished(out, root)
+
+
+def _told(code: int, said: str) -> list[str]:
+    """What is wrong with how a run failed: it must give one message, with the reason and the way on."""
+    wanted = (os.strerror(errno.ENOSPC).lower(), "free some space", "df -i", "run the same command again")
+    if code == 1 and said.count("\n") == 1 and all(words in said for words in wanted):
+        return []
+    return [f"it ended with {code} and said: {said}"]
