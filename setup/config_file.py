@@ -1,24 +1,67 @@
-"""`deployment-config.yaml`: the settings of a deployment in a form that can be fed back."""
+"""`deployment-config.yaml`: a deployment in a form that can be fed back, here or on another host."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from setup.catalogue import SETTINGS
 from setup.model import File
 from setup.render import quote_yaml
 from setup.resolve import Resolution
-from setup.values import show
+from setup.values import HOST_PATH, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 CONFIG = "deployment-config.yaml"
+_HEAD = "# Written by avatar-setup. Given to --config with an empty volume, it makes this deployment again."
+_WITH = "# It holds every secret: let nobody read it, and delete it once it has done its work."
+_WITHOUT = "# It holds no secret."
 
 
-def config_file(resolution: Resolution) -> File:
-    """Every answer as a line, every default as a comment, so that feeding it back pins no default."""
-    lines = ["# Written by avatar-setup. Given to --config it reproduces the run; it holds no secret.", ""]
-    for key, resolved in resolution.applying().items():
-        answered = key in resolution.answers
-        lines.append(f"{'' if answered else '# '}{key}: {_yaml(show(resolved.value))}")
-    unused = [key for key in resolution.answers if not resolution.values.applies(key)]
-    lines += [f"{key}: {_yaml(resolution.answers[key].text)}" for key in unused]
+def config_file(resolution: Resolution, secrets: Mapping[str, str] | None = None) -> File:
+    """Every answer as a line, every default as a comment, so that feeding it back pins no default.
+
+    `secrets` are the texts of this deployment's secrets, "" for one that is still to be filled in.
+    """
+    lines = [_HEAD, _WITHOUT if secrets is None else _WITH, *_files_named(resolution), *_settings(resolution)]
+    if secrets is not None:
+        lines += ["", "# --- Secrets ---"]
+        lines += [f"{'' if text else '# '}{name.upper()}: {_yaml(text)}" for name, text in secrets.items()]
     return File(CONFIG, ("\n".join(lines) + "\n").encode(), 0o600)
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether these bytes are such a file."""
+    return data.startswith(_HEAD.encode())
+
+
+def holds_secrets(data: bytes) -> bool:
+    """Whether such a file was made with the secrets."""
+    return _WITH.encode() in data
+
+
+def _settings(resolution: Resolution) -> Iterator[str]:
+    group = ""
+    for key, resolved in resolution.applying().items():
+        row = SETTINGS[key]
+        if row.group != group:
+            yield from ("", f"# --- {row.group} ---")
+        group = row.group
+        yield f"# {row.question}"
+        yield f"{'' if key in resolution.answers else '# '}{key}: {_yaml(show(resolved.value))}"
+    unused = [key for key in resolution.answers if not resolution.values.applies(key)]
+    if unused:
+        yield from ("", "# --- Given, and not in use at present ---")
+        yield from (f"{key}: {_yaml(resolution.answers[key].text)}" for key in unused)
+
+
+def _files_named(resolution: Resolution) -> Iterator[str]:
+    """The files beside the deployment that its settings name: they are not in here."""
+    paths = [show(one.value) for key, one in resolution.applying().items() if SETTINGS[key].kind is HOST_PATH]
+    named = [path for path in paths if path.startswith("./")]
+    if named:
+        yield f"# Files that it names and that go along by other ways: {', '.join(named)}"
 
 
 def _yaml(text: str) -> str:

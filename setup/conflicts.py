@@ -102,6 +102,6 @@ def contradicted(values: Values, on_disk: Mapping[str, str | None], given: Mappi
     found = []
     for secret in vault.applicable(values):
         current, said = on_disk.get(secret.name), given.get(secret.name)
-        if current and said and vault.is_bound(secret, values) and said.text != current.removesuffix("\n"):
+        if current and said and vault.is_bound(secret, values) and not vault.same(said.text, current):
             found.append(secret)
     return found

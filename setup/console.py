@@ -35,6 +35,11 @@ def is_terminal() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
 
 
+def is_watched() -> bool:
+    """Whether results show on a terminal rather than going into a file or a pipe."""
+    return bool(sys.stdout and sys.stdout.isatty())
+
+
 def printable(text: str) -> str:
     """A text as this terminal shows it."""
     return text.encode(sys.stdout.encoding, _SPELLING).decode(sys.stdout.encoding)

@@ -28,6 +28,8 @@ Configure, or change what is configured:
 
 Instead of that, one of:
   --status             say how far the configuration is; exit 3 if incomplete
+  --export FILE        what another host needs to make the same; - writes it to
+                       standard output; --with-secrets adds every secret
 
   --json, --quiet      answer in JSON; say only errors (--debug: where it was)
   --templates-dir DIR, --defaults-file FILE    other templates or defaults
@@ -41,12 +43,12 @@ Every setting is also an environment variable; KEY_FILE names a file with it.
 """
 
 # What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
-VERBS = ("status",)
+VERBS = ("status", "export")
 SWITCHES = (
     *("--help", "--version", "--json", "--quiet", "--debug"),
-    *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain"),
+    *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
 )
-VALUES = ("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file")
+VALUES = ("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export")
 REPEATED = ("--set",)
 
 
@@ -66,7 +68,7 @@ def _plain_formatter(prog: str) -> argparse.HelpFormatter:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags; raises UsageError."""
     parser = _Parser(add_help=False, allow_abbrev=False, formatter_class=_plain_formatter)
-    for flag in (*SWITCHES, *(f"--{verb}" for verb in VERBS)):
+    for flag in (*SWITCHES, *(f"--{verb}" for verb in VERBS if f"--{verb}" not in VALUES)):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("-h", dest="help", action="store_true")
     for flag in VALUES:
@@ -77,9 +79,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(f"unknown: {', '.join(map(_flag_of, unknown))} (see --help)")
-    for name in ("output_dir", "config", "templates_dir", "defaults_file"):
+    for name in ("output_dir", "config", "templates_dir", "defaults_file", "export"):
         if getattr(known, name) == "":  # an unset shell variable, most likely
             raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
+    if known.with_secrets and not known.export:
+        raise UsageError("--with-secrets goes with --export")
     asked = [verb for verb in VERBS if getattr(known, verb)]
     if len(asked) > 1:
         raise UsageError(f"one at a time: --{' or --'.join(asked)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup.errors import VolumeError
 from setup.lookup import Values
-from setup.model import Given, Secret, SecretFile
+from setup.model import Given, Secret, SecretFile, Source
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.values import TEXT, show
 
@@ -37,6 +37,11 @@ class Planned(NamedTuple):
         return SecretFile(self.name, self.text, self.replaces)
 
 
+def same(one: str, other: str) -> bool:
+    """Whether two texts are the same value: a last newline, as a shell writes it, is none of it."""
+    return one.removesuffix("\n") == other.removesuffix("\n")
+
+
 def path_of(name: str) -> str:
     """Where a secret stands below the volume."""
     return f"{DIRECTORY}/{name}"
@@ -62,12 +67,16 @@ def applicable(values: Values) -> list[Secret]:
 
 
 def canonical(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
-    """Given secrets in their kind's spelling, and a problem for each that will not do; never its text."""
+    """Given secrets in their kind's spelling, and a problem for each that will not do; never its text.
+
+    A configuration file's stay as they are, to the byte: it may be another deployment's, handed over.
+    """
     good, problems = {}, []
     for name, said in given.items():
-        secret = SECRETS[name]
+        secret, exact = SECRETS[name], said.source is Source.CONFIG_FILE
         try:
-            good[name] = Given(show(secret.kind.parse(said.text)), said.source)
+            text = show(secret.kind.parse(said.text.removesuffix("\n") if exact else said.text))
+            good[name] = said if exact else Given(text, said.source)
         except ValueError as error:
             reason = _hiding(secret, error) if secret.masked else str(error)
             problems.append(f"{name.upper()} ({said.source.label}): {reason}")
@@ -120,7 +129,7 @@ def _plan_one(
 ) -> Planned:
     current, said = on_disk.get(secret.name), given.get(secret.name)
     if current:
-        if said is not None and not is_bound(secret, values) and said.text != current.removesuffix("\n"):
+        if said is not None and not is_bound(secret, values) and not same(said.text, current):
             return Planned(secret.name, said.text, "given", present=True, replaces=True)
         return Planned(secret.name, current, "kept", present=True)
     origin, text = "pending", ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from setup import conflicts, report, sources, vault
 from setup.files import Volume
+from setup.hand_over import export
 from setup.model import Answer
 from setup.session import Options
 
@@ -34,4 +35,4 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
     return Answer(report.status_lines(state, pending, lost), data, 0 if state.is_complete else EXIT_NOT_COMPLETE)
 
 
-DO: dict[str, Callable[[DeploymentConfigurator, argparse.Namespace], Answer]] = {"status": status}
+DO: dict[str, Callable[[DeploymentConfigurator, argparse.Namespace], Answer]] = {"status": status, "export": export}

@@ -29,6 +29,7 @@ ROWS = (
     {"transaction"},
     {"dialogue"},
     {"configure"},
+    {"hand_over"},
     {"verbs"},
     {"cli"},
     {"__main__"},

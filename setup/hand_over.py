@@ -1,0 +1,56 @@
+"""`--export`: what another host needs to make the same deployment, to a file or to standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from setup import console, sources, vault
+from setup.config_file import config_file, is_ours
+from setup.container import require_mount
+from setup.errors import InputError, UsageError, VolumeError
+from setup.files import Volume
+from setup.model import Answer, File
+from setup.session import Options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from setup.configure import DeploymentConfigurator
+
+
+def export(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """The settings, and with --with-secrets the secrets, of a deployment; it stays as it is."""
+    if options.export == "-" and options.with_secrets and console.is_watched():
+        raise UsageError(
+            "--with-secrets: a terminal is no place for secrets: name a file, as in --export /out/export.yaml"
+        )
+    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+        session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
+        texts = {name: text or "" for name, text in session.read_secrets().items()}
+        resolution = session.resolve(texts)
+    if not session.state.is_complete or resolution.missing:
+        raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
+    secrets = {secret.name: texts[secret.name] for secret in vault.applicable(resolution.values)}
+    file = config_file(resolution, secrets if options.with_secrets else None)
+    if options.export == "-":
+        return Answer(file.data.decode().splitlines(), {"config": file.data.decode()})
+    return _written(file, options.export, configurator)
+
+
+def _written(file: File, path: str, configurator: DeploymentConfigurator) -> Answer:
+    """Publishes the file, over nothing but an earlier export."""
+    folder, name = os.path.split(os.path.abspath(path))
+    require_mount(folder, configurator.environ)
+    with contextlib.closing(Volume(folder)) as volume:
+        there = volume.file(name)
+        if there == file._replace(path=name):
+            return Answer([f"Nothing to do: {path} holds it already."], {"status": "unchanged", "file": path})
+        if there is not None and not is_ours(there.data):
+            raise VolumeError(f"{path} is there and is something else: name another file, or move it away")
+        volume.check_writable()
+        volume.replace(file._replace(path=name))
+    told = [f"Written: {path}. On the other host, with an empty volume and this file mounted:"]
+    told.append(f"  docker run --rm -v /app/avatar:/out -v ./{name}:/{name}:ro avatar-setup --config /{name}")
+    return Answer(told, {"status": "complete", "file": path})

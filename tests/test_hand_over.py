@@ -1,0 +1,165 @@
+"""A deployment handed over: what --export and --save-config write makes the same tree on another host."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from setup.documents import load_yaml
+from tests.support import (
+    LAST_GOOD,
+    LOCK,
+    OPERATORS,
+    REQUIRED,
+    STATE,
+    command,
+    deployed,
+    environment,
+    every_secret,
+    ran,
+    secrets,
+    stamps,
+    tree,
+)
+
+SETTINGS = {
+    **REQUIRED,
+    "PUBLIC_URL": "http://avatar.example.com:8081",
+    "AVATAR_API_VERSION": "3.10",
+    "SMTP_HOST": "mail.example.com",
+    "SMTP_USERNAME": 'it\'s "$me" #1: {x}',
+    "SMTP_PASSWORD": "smtp $password: #1 \\",
+    "ORGANIZATION_NAME": "Example: {of} Søns",
+    "NGINX_HTTPS_PORT": "8443",  # for the day TLS is on again
+}
+
+
+def differing(one: Path, other: Path) -> set[str]:
+    """The paths at which two trees differ, but for where each answer came from."""
+    mine, theirs = tree(one), tree(other)
+    return {path for path in mine.keys() | theirs.keys() if mine.get(path) != theirs.get(path)} - {
+        STATE,
+        LAST_GOOD,
+        LOCK,
+    }
+
+
+def handed_over(out: Path, to: Path, *flags: str) -> Path:
+    """The tree that an export makes of an empty directory."""
+    to.mkdir()
+    exported = to.parent / "export.yaml"
+    ran(out, "--export", str(exported), *flags, settings={})
+    ran(to, "--config", str(exported), settings={})
+    return to
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, {**REQUIRED, **every_secret()}, {**REQUIRED, "AUTH_TYPE": "username"}])
+def test_an_export_with_secrets_makes_the_same_tree(settings: dict[str, str], tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=settings)
+    assert differing(out, handed_over(out, tmp_path / "other", "--with-secrets")) == set()
+
+
+def test_secrets_filled_in_by_hand_go_over_to_the_byte(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    for name, text in {"organization_name": " of  Søns\t", "admin_emails": "a@example.com, b@example.com"}.items():
+        (out / ".secrets" / name).write_text(f"{text}\n")
+    (out / ".secrets" / "organization_name").write_text(" of Søns \n")
+    ran(out, settings={})
+    other = handed_over(out, tmp_path / "other", "--with-secrets")
+    assert secrets(other) == secrets(out)
+    assert differing(out, other) == set()
+
+
+def test_without_the_flag_no_secret_goes_over(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **every_secret()})
+    ran(out, "--export", str(tmp_path / "export.yaml"), settings={})
+    text = (tmp_path / "export.yaml").read_text()
+    assert "It holds no secret" in text
+    assert not [name for name, value in secrets(out).items() if len(value) > 7 and value in text]
+
+
+def test_an_export_is_closed_to_others_and_commented(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_EXTRA_NAMES": "b.example"})
+    exported = tmp_path / "export.yaml"
+    ran(out, "--export", str(exported), "--with-secrets", settings={}, umask=0)
+    assert exported.stat().st_mode & 0o777 == 0o600
+    lines = exported.read_text().splitlines()
+    assert "# --- TLS and Ports ---" in lines
+    assert lines[lines.index('TLS_EXTRA_NAMES: "b.example"') - 1] == "# Further host names"
+    assert '# LOG_LEVEL: "INFO"' in lines  # a default moves with releases
+    assert any("./tls/server.fullchain.crt" in line for line in lines if line.startswith("# Files"))
+    given = load_yaml(exported.read_bytes())
+    assert given["ORGANIZATION_NAME"] == OPERATORS["ORGANIZATION_NAME"]
+    assert "SMTP_PASSWORD" not in given
+
+
+def test_a_second_export_has_nothing_to_do(tmp_path: Path) -> None:
+    out, exported = deployed(tmp_path / "out"), tmp_path / "export.yaml"
+    before = stamps(out)
+    assert "Written" in ran(out, "--export", str(exported), settings={}).stdout
+    there = stamps(tmp_path)
+    assert "Nothing to do" in ran(out, "--export", str(exported), settings={}).stdout
+    assert stamps(tmp_path) == there
+    assert stamps(out) == before  # neither a state nor a lock
+    assert "Written" in ran(out, "--export", str(exported), "--with-secrets", settings={}).stdout
+
+
+def test_an_export_says_nothing_about_this_runs_inputs(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    usual = ran(out, "--export", "-", settings={}).stdout
+    assert ran(out, "--export", "-", settings={"LOG_LEVEL": "DEBUG", "PUBLIC_URL": "other.example"}).stdout == usual
+
+
+def test_standard_output_may_go_into_a_pipe_with_secrets(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=SETTINGS)
+    shown = ran(out, "--export", "-", "--with-secrets", settings={}).stdout
+    assert load_yaml(shown.encode())["SMTP_PASSWORD"] == SETTINGS["SMTP_PASSWORD"]
+
+
+def test_secrets_do_not_show_on_a_terminal(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=SETTINGS)
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        command(out, "--export", "-", "--with-secrets"),
+        env=environment({}),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    os.set_blocking(ours, False)
+    with pytest.raises(BlockingIOError):
+        os.read(ours, 1)
+    assert (done.returncode, "terminal" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("there", ["an operator's notes\n", ""])
+def test_no_other_file_is_overwritten(there: str, tmp_path: Path) -> None:
+    out, exported = deployed(tmp_path / "out"), tmp_path / "export.yaml"
+    exported.write_text(there)
+    refused = ran(out, "--export", str(exported), settings={}, code=1)
+    assert "something else" in refused.stderr
+    assert exported.read_text() == there
+
+
+def test_there_must_be_something_to_hand_over(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+
+    assert "configure it first" in ran(tmp_path / "out", "--export", "-", settings={}, code=1).stderr
+
+
+def test_the_flag_wants_a_file(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    assert "without a path" in ran(out, "--export", "", settings={}, code=2).stderr
+
+
+def test_the_flag_for_secrets_is_none_by_itself(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    assert "--export" in ran(out, "--with-secrets", settings={}, code=2).stderr
