@@ -11,7 +11,6 @@ import itertools
 import json
 import re
 import subprocess
-import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from tests.conftest import missing_docker
 from tests.hostile import CHOSEN, carried, generated
 from tests.support import REQUIRED, paths
 from tests.support import run as started
-from tests.torture.judging import memory
+from tests.torture.injection import scratch
 from tests.torture.result import Result
 
 BATCH = 1000  # per value, compose needs no less time for more of them; a container can be handed about twice as many
@@ -54,10 +53,10 @@ def run(sample: bool) -> Result:
     size = SIZES[sample]
     texts = [*CHOSEN, *generated(size.texts)]
     tallies = []
-    with tempfile.TemporaryDirectory(prefix="avatar-setup-carried-", dir=memory()) as folder:
-        tallies.append(_in_batches(Path(folder, "batches"), texts, size.contained))
-        tallies.append(_by_the_command(Path(folder, "deployments"), size))
-        tallies.append(_by_nginx(Path(folder, "nginx"), texts))
+    with scratch() as folder:
+        tallies.append(_in_batches(folder / "batches", texts, size.contained))
+        tallies.append(_by_the_command(folder / "deployments", size))
+        tallies.append(_by_nginx(folder / "nginx", texts))
     config, inside, nginx, refused = (sum(tally[part] for tally in tallies) for part in range(4))
     note = f"{config} by config, {inside} in containers, {nginx} by nginx; {refused} refused by name"
     return Result(config + inside + nginx, [text for tally in tallies for text in tally.changed], note)

@@ -12,16 +12,17 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests import disks
-from tests.support import ROOT, leftovers
+from tests.support import ROOT
 from tests.support import run as started
-from tests.torture.judging import SCENARIOS, Undisturbed, memory, undisturbed
+from tests.torture.cases import CHANGE, FIRST, RESET
+from tests.torture.injection import Scene, as_undisturbed, completes, emptied, rehearsed, scratch, unharmed
 from tests.torture.result import Result
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -115,63 +116,49 @@ VOLUMES = {
     "ext4, no space": Volume(ext4_space, 3),
     "ext4, no inodes": Volume(ext4_inodes, 1),
 }
-TRIED = ("a first run", "a changed setting", "a reset")
+TRIED = (FIRST, CHANGE, RESET)
 
 
 def run(sample: bool, root: Path = ROOT) -> Result:
-    """Tries every kind of volume with every scenario; a machine that cannot do it fails the layer."""
-    work = [(volume, name) for volume in VOLUMES for name in TRIED]
+    """Tries every kind of volume with every case; a machine that cannot do it fails the layer."""
     try:
-        disks.require("mkfs.ext4", kinds=("ext4", "tmpfs"))
-        with (
-            tempfile.TemporaryDirectory(prefix="avatar-setup-full-", dir=memory()) as top,
-            ThreadPoolExecutor(os.cpu_count(), initializer=disks.private) as pool,
-        ):
-            peace = {name: undisturbed(SCENARIOS[name], _folder(top, name), root) for name in TRIED}
-            tried = list(pool.map(lambda one: _swept(_folder(top, *one), *one, peace[one[1]], sample, root), work))
+        disks.require("strace", "mkfs.ext4", kinds=("ext4", "tmpfs"))
+        with scratch() as folder, ThreadPoolExecutor(os.cpu_count(), initializer=disks.private) as pool:
+            scenes = [rehearsed(case, folder, partial(started, root=root)) for case in TRIED]
+            work = [(name, scene) for scene in scenes for name in VOLUMES]
+            tried = list(pool.map(lambda one: _swept(*one, sample), work))
     except (disks.Lacking, RuntimeError) as error:  # the latter where a thread cannot have its own mounts
         return Result(0, [f"full disks cannot be tried here: {error}"])
-    counts = [cases for cases, _ in tried]
     violations = [text for _, texts in tried for text in texts]
-    violations += [
-        f"{volume}, {name}: nothing ran out" for (volume, name), cases in zip(work, counts, strict=True) if not cases
-    ]
-    return Result(sum(counts), violations, "tmpfs and ext4, space and inodes; first run, change, reset")
+    note = "tmpfs and ext4, space and inodes; first run, change, reset"
+    return Result(sum(cases for cases, _ in tried), violations, note)
 
 
-def _folder(top: str, *names: str) -> Path:
-    folder = Path(top, " ".join(names))
-    folder.mkdir()
-    return folder
-
-
-def _swept(folder: Path, volume: str, name: str, whole: Undisturbed, sample: bool, root: Path) -> tuple[int, list[str]]:
+def _swept(name: str, scene: Scene, sample: bool) -> tuple[int, list[str]]:
     """Leaves more and more room until a run succeeds; how many failed, and what was wrong with them."""
+    where = scene.start.parent / name.replace(", ", "-").replace(" ", "-")
     cases, violations, left, succeeded = 0, [], 0, False
     while not succeeded:
-        with VOLUMES[volume].fill(whole.start, folder / "mounted", left) as make_room:
-            succeeded, problems = _tried(folder / "mounted" / "out", whole, make_room, root)
-        if problems:
-            violations.append(f"{volume}, {name}, {left} left: {'; '.join(problems[:5])}")
+        with VOLUMES[name].fill(scene.start, where, left) as make_room:
+            succeeded, problems = _tried(scene, where / "out", make_room)
         cases += not succeeded
-        left = max(1, 2 * left) if sample else left + VOLUMES[volume].step
-        if left > ENOUGH:
-            violations.append(f"{volume}, {name}: no run succeeds even with {left} left")
-            break
+        if left > ENOUGH or not cases:
+            problems.append("no run fails" if succeeded else "no run succeeds")
+            succeeded = True
+        if problems:
+            violations.append(f"{name}, {scene.case.name}, {left} left: {'; '.join(problems[:5])}")
+        left = max(1, 2 * left) if sample else left + VOLUMES[name].step
     return cases, violations
 
 
-def _tried(out: Path, whole: Undisturbed, make_room: Room, root: Path) -> tuple[bool, list[str]]:
+def _tried(scene: Scene, out: Path, make_room: Room) -> tuple[bool, list[str]]:
     """Whether a run succeeds as the volume is, and what is wrong: with how it failed, or with what comes after."""
-    scenario = whole.scenario
-    done = started(out, *scenario.flags, settings=scenario.settings, root=root)
+    done = scene.again(out)
     if done.returncode == 0:
-        return True, whole.differences(out)
-    problems = _told(done.returncode, done.stderr)
-    problems += [f"{path} was left staged" for path in leftovers(out)]
-    problems += whole.judged(out)
+        return True, as_undisturbed(scene, out)
+    problems = _told(done.returncode, done.stderr) + emptied(out) + unharmed(scene, out)
     make_room()
-    return False, problems + whole.finished(out, root)
+    return False, problems + completes(scene, out)
 
 
 def _told(code: int, said: str) -> list[str]:

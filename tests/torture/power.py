@@ -12,145 +12,123 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests import disks
 from tests.support import ROOT, command, environment
 from tests.support import run as started
-from tests.torture.judging import SCENARIOS, Scenario, Undisturbed, memory, undisturbed
+from tests.torture.cases import ALL_GIVEN, CHANGE, FIRST, RESET, RESUME
+from tests.torture.injection import Case, Point, Scene, as_undisturbed, completes, rehearsed, scratch, unharmed
 from tests.torture.result import Result
 
-CALLS = "openat,write,fsync,linkat,renameat,unlinkat,mkdirat,fchmod,flock,ftruncate,pwrite64"
-POINTS = {True: 2, False: 52}  # of each scenario, file system and kind of cut
+TRIED = (FIRST, ALL_GIVEN, CHANGE, RESET, RESUME)
+POINTS = {True: 2, False: 52}  # of each case, file system and kind of cut
 
 
 class Prepared(NamedTuple):
-    """A scenario on a file system: how it runs in peace, the calls it makes then, and an image to start from."""
+    """A case on a file system: how it runs in peace, and an image that holds what it starts from."""
 
-    name: str
     kind: str
-    whole: Undisturbed
-    calls: list[tuple[str, int]]
+    scene: Scene
     image: Path
 
 
-class Case(NamedTuple):
-    """One power cut: after the n-th use of a call, or after the run when there is none."""
+class Cut(NamedTuple):
+    """One power cut: as a run leaves a call, or after the run when there is none."""
 
     prepared: Prepared
     keeps: int
-    call: tuple[str, int] | None
+    point: Point | None
 
     def __str__(self) -> str:
-        where = f"{self.call[0]} #{self.call[1]}" if self.call else "exit 0"
         what = "the journal got out" if self.keeps == disks.JOURNAL else "nothing got out"
-        return f"{self.prepared.kind}, {self.prepared.name}, cut after {where}, {what}"
+        return f"{self.prepared.kind}, {self.prepared.scene.case.name}, cut after {self.point or 'exit 0'}, {what}"
 
 
 def run(sample: bool, root: Path = ROOT) -> Result:
     """Tries the power cuts on all processors; a machine that cannot do it fails the layer."""
     try:
         disks.require("strace", "mkfs.ext4", "mkfs.xfs", kinds=("ext4", "xfs"))
-        with (
-            tempfile.TemporaryDirectory(prefix="avatar-setup-power-", dir=memory()) as folder,
-            ThreadPoolExecutor(os.cpu_count(), initializer=disks.private) as pool,
-        ):
-            work = [(name, kind) for name in SCENARIOS for kind in disks.OPTIONS]
-            prepared = list(pool.map(lambda one: _prepare(Path(folder), *one, root), work))
-            cases = [case for one in prepared for case in _cases(one, POINTS[sample])]
-            found = pool.map(lambda number: _tried(cases[number], Path(folder, str(number)), root), range(len(cases)))
-            violations = [f"{case}: {'; '.join(texts[:5])}" for case, texts in zip(cases, found, strict=True) if texts]
+        with scratch() as folder, ThreadPoolExecutor(os.cpu_count(), initializer=disks.private) as pool:
+            work = [(kind, case) for case in TRIED for kind in disks.OPTIONS]
+            prepared = list(pool.map(lambda one: _prepare(folder / one[0], *one, root), work))
+            cuts = [cut for one in prepared for cut in _cuts(one, POINTS[sample])]
+            found = pool.map(lambda number: _tried(cuts[number], folder / str(number), root), range(len(cuts)))
+            violations = [f"{cut}: {'; '.join(texts[:5])}" for cut, texts in zip(cuts, found, strict=True) if texts]
     except (disks.Lacking, RuntimeError) as error:  # the latter where a thread cannot have its own mounts
         return Result(0, [f"power cuts cannot be tried here: {error}"])
-    return Result(len(cases), violations, "ext4 and xfs; first run, change, reset, resume, after exit 0")
+    return Result(len(cuts), violations, "ext4 and xfs; first run, change, reset, resume, after exit 0")
 
 
-def _prepare(folder: Path, name: str, kind: str, root: Path) -> Prepared:
-    """Runs a scenario undisturbed beside, and formats an image that holds what it starts from."""
-    here = folder / f"{kind} {name}"
-    here.mkdir()
-    log = here / "log"
-    trace = ("strace", "-f", "-y", "-qq", "-s", "0", "-o", str(log), "-e", f"trace={CALLS}")
-    whole = undisturbed(SCENARIOS[name], here, root, trace)
+def _prepare(folder: Path, kind: str, case: Case, root: Path) -> Prepared:
+    """Runs a case undisturbed beside, and formats an image that holds what it starts from."""
+    folder.mkdir(exist_ok=True)
+    scene = rehearsed(case, folder, partial(started, root=root))
+    here = scene.start.parent
     image = disks.made(kind, here / "image")
-    with disks.mounted(image, here / "mounted", "-o", disks.OPTIONS[kind]) as point:
-        shutil.copytree(whole.start, point / "out")
-    return Prepared(name, kind, whole, _calls(log.read_text(), str(here / "whole")), image)
+    with disks.mounted(image, here / "mounted", "-o", disks.OPTIONS[kind]) as place:
+        shutil.copytree(scene.start, place / "out")
+    return Prepared(kind, scene, image)
 
 
-def _calls(log: str, out: str) -> list[tuple[str, int]]:
-    """The calls that change the volume, each with its number among all uses of that call, in their order."""
-    used: dict[str, int] = {}
-    found = []
-    for line in log.splitlines():
-        call = re.match(r"\d+ +(\w+)\((.*)\) = (-?\d+)", line)
-        if call:
-            used[call[1]] = used.get(call[1], 0) + 1
-            if out in line and not call[3].startswith("-") and (call[1] != "openat" or "O_CREAT" in line):
-                found.append((call[1], used[call[1]]))
-    return found
-
-
-def _cases(prepared: Prepared, points: int) -> list[Case]:
+def _cuts(prepared: Prepared, points: int) -> list[Cut]:
     """So many cuts of either kind, spread over the run and not at the same calls, and one after its end."""
-    cases = []
+    writing = [point for point in prepared.scene.points if point.writes]
+    cuts = []
     for number, keeps in enumerate((disks.JOURNAL, disks.NOTHING)):
-        step = len(prepared.calls) / points
+        step = len(writing) / points
         shift = step * (number + 2 * (prepared.kind == "xfs")) / 4
-        chosen = [prepared.calls[int(shift + step * point)] for point in range(points)]
-        cases += [Case(prepared, keeps, call) for call in (*chosen, None)]
-    return cases
+        chosen = [writing[int(shift + step * point)] for point in range(points)]
+        cuts += [Cut(prepared, keeps, point) for point in (*chosen, None)]
+    return cuts
 
 
-def _tried(case: Case, folder: Path, root: Path) -> list[str]:
+def _tried(cut: Cut, folder: Path, root: Path) -> list[str]:
     """Cuts the power, replays the journal, and says what is wrong."""
     folder.mkdir()
-    prepared, scenario = case.prepared, case.prepared.whole.scenario
-    image = disks.copied(prepared.image, folder / "image")
-    options = ("-o", disks.OPTIONS[prepared.kind])
-    point = folder / "mounted"
+    scene, options = cut.prepared.scene, ("-o", disks.OPTIONS[cut.prepared.kind])
+    image, place = disks.copied(cut.prepared.image, folder / "image"), folder / "mounted"
+    out = place / "out"
     try:
-        with disks.mounted(image, point, *options):
-            out = point / "out"
-            if case.call is None:
-                done = started(out, *scenario.flags, settings=scenario.settings, root=root)
+        with disks.mounted(image, place, *options):
+            if cut.point is None:
+                done = scene.again(out)
                 if done.returncode:
                     return [f"ended with {done.returncode}: {done.stderr}"]
-                disks.cut(point, case.keeps)
+                disks.cut(place, cut.keeps)
             else:
-                with _stopped(out, scenario, case.call, root) as problem:
+                with _held(out, scene.case, cut.point, root) as problem:
                     if problem:
                         return [problem]
-                    disks.cut(point, case.keeps)
-        with disks.mounted(image, point, *options):
-            if case.call is None:
-                return prepared.whole.differences(out)
-            return prepared.whole.judged(out) + prepared.whole.finished(out, root)
+                    disks.cut(place, cut.keeps)
+        with disks.mounted(image, place, *options):
+            if cut.point is None:
+                return as_undisturbed(scene, out)
+            return unharmed(scene, out) + completes(scene, out)
     finally:
         image.unlink()
 
 
 @contextlib.contextmanager
-def _stopped(out: Path, scenario: Scenario, call: tuple[str, int], root: Path) -> Iterator[str]:
+def _held(out: Path, case: Case, point: Point, root: Path) -> Iterator[str]:
     """A run that is held after a system call, and killed at the end; says why if it cannot be."""
     ours, theirs = os.pipe()
-    inject = f"inject={call[0]}:delay_exit=60s:when={call[1]}"
+    inject = f"inject={point.call}:delay_exit=60s:when={point.number}"
     words = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "0", "-o", f"/dev/fd/{theirs}"]
-    words += ["-e", f"trace={call[0]}", "-e", inject, *command(out, *scenario.flags)]
+    words += ["-e", f"trace={point.call}", "-e", inject, *command(out, *case.flags)]
     with (
         open(ours) as log,
         subprocess.Popen(
             words,
-            env=environment(scenario.settings, root),
+            env=environment(case.settings, root),
             cwd=out.parent.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -161,7 +139,7 @@ def _stopped(out: Path, scenario: Scenario, call: tuple[str, int], root: Path) -
         os.close(theirs)
         held = next((line for line in log if line.endswith("(DELAYED)\n")), "")
         try:
-            yield "" if held else f"was not stopped, and ended with {process.wait()}"
+            yield "" if held else f"was not held, and ended with {process.wait()}"
         finally:
             if held:
                 _end(int(held.split()[0]), process)
