@@ -86,14 +86,13 @@ class DeploymentConfigurator:
             if dialogue:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
             options = Options(dialogue.ask if dialogue else None, save_config, not prompt_secrets, reset)
+            seen = volume.read(STATE)
             session = self.session(volume, inputs, options)
             if not session.state.is_complete:
                 volume.check_writable()  # before a word about anything else
-            if not dialogue:
-                if session.concerned(session.context())[0] is None and not reset:
-                    self._conclude(session, "unchanged")
-                    return
-                transaction.to_publish(session, session.context_now().targets.all)  # refuses before anything is touched
+            if not dialogue and transaction.nothing_to_do(session, seen):
+                self._conclude(session, "unchanged")
+                return
             self.settle(session)
 
     def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> None:

@@ -59,6 +59,8 @@ class DeploymentState:
         data = volume.read(STATE)
         if data is None and volume.read(LAST_GOOD) is None:
             return cls()
+        if data is None:
+            data = volume.read(STATE)  # another run may have made both since the first look
         try:
             if data is None:
                 raise Malformed("it is gone")

@@ -6,16 +6,34 @@ from typing import TYPE_CHECKING
 
 from setup import vault
 from setup.config_file import CONFIG
-from setup.errors import DecisionNeeded
+from setup.errors import DecisionNeeded, SetupError
 from setup.model import File, Outcome, SecretFile, Source
 from setup.secret_catalogue import SECRETS
-from setup.state_manager import digest
+from setup.state_manager import STATE, digest
 from setup.steps import step_of_setting
 from setup.targets import COMPOSE
 
 if TYPE_CHECKING:
     from setup.files import Staged
     from setup.session import Session
+
+
+def nothing_to_do(session: Session, seen: bytes | None) -> bool:
+    """Whether all is as it should be, told without the lock; raises what refuses this run, before anything is touched.
+
+    `seen` is the state file of before this look. When another run has written it since, neither counts: what looks
+    like somebody's edits may be that run's files. The next look comes with the lock held, or names that run.
+    """
+    done = False
+    try:
+        context = session.context()
+        done = session.concerned(context)[0] is None and not session.options.reset
+        if not done:
+            to_publish(session, context.targets.all)
+    except SetupError:
+        if session.volume.read(STATE) == seen:
+            raise
+    return done and session.volume.read(STATE) == seen
 
 
 def to_publish(session: Session, files: tuple[File, ...]) -> list[File]:

@@ -8,7 +8,7 @@ from support import require_root, require_strace
 from tests.torture.__main__ import tried
 
 # Layer -> how many cases its sample has at least.
-LEAST = {"kills": 300, "errors": 300, "power": 60, "full": 50, "carried": 7000}
+LEAST = {"kills": 300, "errors": 300, "power": 60, "full": 50, "races": 60, "carried": 7000}
 MOUNTING = ("power", "full")
 DOCKER = ("carried",)
 

@@ -66,6 +66,7 @@ class Scene(NamedTuple):
     case: Case
     run: Runner
     start: Path
+    whole: Path
     exact: bool  # no secret is generated, so bytes are compared; else by meaning
     before: Tree
     after: Tree
@@ -109,7 +110,7 @@ def rehearsed(case: Case, folder: Path, runner: Runner = run) -> Scene:
     done = runner(whole, *case.flags, settings=case.settings, prefix=prefix)
     assert done.returncode == 0, f"{case.name}, undisturbed, ended with {done.returncode}: {done.stderr}"
     exact = {name.upper() for name in secrets(whole)} <= {*case.settings, *map(str.upper, secrets(start))}
-    scene = Scene(case, runner, start, exact, {}, {}, used(log.read_text(), whole))
+    scene = Scene(case, runner, start, whole, exact, {}, {}, used(log.read_text(), whole))
     return scene._replace(before=scene.view(start), after=scene.view(whole))
 
 
