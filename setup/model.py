@@ -28,10 +28,11 @@ class Source(IntEnum):
     DEFAULTS_FILE = 1
     PRESET = 2
     SAVED = 3
-    CONFIG_FILE = 4
-    ENVIRONMENT = 5
-    CALLER = 6
-    ANSWER = 7
+    ADOPTED = 4
+    CONFIG_FILE = 5
+    ENVIRONMENT = 6
+    CALLER = 7
+    ANSWER = 8
 
     @property
     def label(self) -> str:

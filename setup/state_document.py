@@ -1,7 +1,12 @@
-"""The state file as bytes and as checked sections: what is not whole, or not ours, is refused."""
+"""The state file as bytes and as checked sections: what is not whole, or not ours, is refused.
+
+Its schema rises when an older release would misread it. Each older one is brought up, in memory, by one function.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.catalogue import SETTINGS
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TOOL = "avatar-setup"
-SCHEMA = 1
+SCHEMA = 2
 
 STEP_NAMES = tuple(STEPS)
 NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
@@ -25,8 +30,9 @@ _END = b"..."  # the last line of a state: without it, the end is missing
 
 
 class Sections(NamedTuple):
-    """The parts of a state; `state_manager` says what they mean."""
+    """The parts of a state, and the schema of the file they came from; `state_manager` says what they mean."""
 
+    schema: int
     steps: dict[str, str]
     answers: dict[str, Given]
     accepted: list[str]
@@ -77,14 +83,15 @@ def to_bytes(state: Sections) -> bytes:
 
 def _from_document(document: Any, whole: bool) -> Sections:
     if not isinstance(document, dict) or document.get("tool") != TOOL:
-        raise Malformed("it is not a state file of avatar-setup")
-    schema = document.get("schema")
-    if schema != str(SCHEMA):
-        raise Malformed(f"its schema is {str(schema)[:20]!r}, this release knows {SCHEMA}: run the newer one")
+        raise Malformed("it is not a state file of avatar-setup (--adopt takes a deployment of another tool over)")
+    schema = _schema(document)
+    for number in range(schema, SCHEMA):
+        document = _TO_NEXT[number](document)
     if not (whole and all(section in document for section in _REQUIRED)):
         raise Malformed("a part of it is missing")
     announced = _mapping(document, "announced")
     sections = Sections(
+        schema=schema,
         steps=_steps(_mapping(document, "steps")),
         answers={key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()},
         accepted=_names(document, "accepted"),
@@ -97,6 +104,24 @@ def _from_document(document: Any, whole: bool) -> Sections:
     )
     _refuse_unknown_names(sections)
     return sections
+
+
+def _schema(document: Mapping[str, Any]) -> int:
+    """The schema of a document; raises Malformed for one that this release does not know."""
+    schema = document.get("schema")
+    if not (isinstance(schema, str) and re.fullmatch(r"[1-9]\d{0,5}", schema)):
+        raise Malformed(f"its schema is {str(schema)[:20]!r}, which is none")
+    if int(schema) > SCHEMA:
+        raise Malformed(f"its schema is {schema}, this release knows {SCHEMA}: run the newer one")
+    return int(schema)
+
+
+def _from_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema 2 knows answers whose source is `adopted`; an older state has none, so all of it stays."""
+    return dict(document)
+
+
+_TO_NEXT: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def _refuse_unknown_names(state: Sections) -> None:

@@ -12,7 +12,7 @@ from setup.errors import VolumeError
 from setup.files import Volume
 from setup.model import File, Given
 from setup.staging import KEPT
-from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES, Sections
+from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, SCHEMA, STEP_NAMES, Sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ class DeploymentState:
     `files` are hashes of what was written, `announced` of what is about to be; `secrets` counts how
     often each secret got a value; `accepted` names the questions whose default was taken, so that a
     resume asks the next one and the default still moves; `again` those somebody went back to, whose answers
-    stay until another is given; `basis` holds digests of what rendering depends on.
+    stay until another is given; `basis` holds digests of what rendering depends on; `schema` is that of the file.
     """
 
     def __init__(self) -> None:
@@ -45,6 +45,7 @@ class DeploymentState:
         self.secrets: dict[str, int] = {}
         self.announced_secrets: dict[str, int] = {}
         self.basis: dict[str, str] = {}
+        self.schema = SCHEMA
         self.exists = False
 
     @classmethod
@@ -74,8 +75,11 @@ class DeploymentState:
         """Writes the state durably, replacing it as a whole; a last good one always stands beside it.
 
         That is the state of before, and the same once more when all is complete: whatever becomes of the state
-        file between two runs, nothing of a finished deployment is lost with it.
+        file between two runs, nothing of a finished deployment is lost with it. One of an older schema is kept.
         """
+        if self.schema < SCHEMA:
+            volume.replace(File(f"{STATE}.schema-{self.schema}", volume.read(STATE) or b"", 0o600))
+            self.schema = SCHEMA
         if self.is_complete:
             volume.publish(volume.stage([self.file._replace(path=LAST_GOOD), self.file]))
         else:
@@ -124,6 +128,7 @@ class DeploymentState:
         fresh = DeploymentState()
         fresh.files, fresh.secrets, fresh.exists = dict(self.files), dict(self.secrets), self.exists
         fresh.announced, fresh.announced_secrets = dict(self.announced), dict(self.announced_secrets)
+        fresh.schema = self.schema
         return fresh
 
 
