@@ -176,7 +176,7 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
         here, source = folder / str(number), SOURCES[number % len(SOURCES)]
         here.mkdir(parents=True)
         given = {key: _fitting(key, source, next(texts)) for key in KEYS}
-        unfit = {key for key, text in given.items() if not _is_free_text(text)}
+        unfit = {key for key, text in given.items() if not _is_free_text(_value(key, source, text))}
         problems = _not_refused(here, source, given, unfit) if unfit else []
         given |= {key: f"plain text for {key}" for key in unfit - CERTIFICATES.keys()}
         given |= {key: f"/{key}" for key in unfit & CERTIFICATES.keys()}
@@ -202,6 +202,11 @@ def _fitting(key: str, source: str, text: str) -> str:
     if source == "environment":
         text = text.replace("\0", "\x01")
     return "0" if not text or (key == USER and not text.strip()) else text
+
+
+def _value(key: str, source: str, text: str) -> str:
+    """A text without what is not part of the value: a configuration file's secret keeps its file's last newline."""
+    return text.removesuffix("\n") if source == "configuration file" and key in SECRET_KEYS else text
 
 
 def _is_free_text(text: str) -> bool:
@@ -242,7 +247,7 @@ def _compared(out: Path, given: Mapping[str, str]) -> list[str]:
     services = _by_config(out)
     problems = []
     for service, variables in SHOWN.items():
-        wanted = {name: given[key] for name, key in variables.items()}
+        wanted = {name: given[key].removesuffix("\n") for name, key in variables.items()}
         problems += _differences(service, wanted, services[service]["environment"])
     sources = {one["target"]: one["source"] for one in services["nginx"]["volumes"]}
     problems += _differences("nginx", {CERTIFICATES[key]: given[key] for key in CERTIFICATES}, sources)
@@ -256,7 +261,7 @@ def _entered(out: Path, given: Mapping[str, str]) -> tuple[int, list[str]]:
     for service in ("api", "init-db", "authentik_worker"):
         (out.parent / "probe.yml").write_text(PROBE.format(service=service, image=engine.BASE_IMAGE))
         found = _in_container(out, service, READ, files=("docker-compose.yml", "../probe.yml"))
-        wanted = {name: given[key] for name, key in SHOWN[service].items()}
+        wanted = {name: given[key].removesuffix("\n") for name, key in SHOWN[service].items()}
         wanted |= {key.lower(): given[key] for key in SECRET_KEYS if service in SECRETS[key.lower()].services}
         tried += len(wanted)
         problems += _differences(f"the container of {service}", wanted, found)
