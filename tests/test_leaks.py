@@ -14,7 +14,7 @@ from support import ROOT, command, ran, require_strace, run, secrets
 from terminal import Terminal, environ, walk
 
 from setup.cli import main
-from setup.flags import VERBS
+from setup.flags import REPEATED, VALUES, VERBS
 from setup.secret_catalogue import DIRECTORY, SECRETS
 
 
@@ -104,8 +104,9 @@ def life(
     yield says("--status")
     (out.parent / "lost").rename(out / DIRECTORY / "db_password")
     yield says("--reset")
-    for verb in VERBS:
-        yield says(f"--{verb}", code=None)
+    for flag in (f"--{verb}" for verb in VERBS):
+        for values in [("-",), ("seaweedfs_admin_password",)] if flag in (*VALUES, *REPEATED) else [()]:
+            yield says(flag, *values, code=None)
 
 
 @pytest.mark.parametrize("case", LIVES)
