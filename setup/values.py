@@ -142,9 +142,10 @@ NAME = _patterned("name", "letters, digits, dot, dash and underscore, beginning 
 DURATION = _patterned("duration", "a number and d, w or h, as in 30d, 2w or 12h", r"[1-9][0-9]{0,4}[dwh]")
 STORAGE_PATH = _patterned("storage path", "an s3:// path, where the API fills in {user_id} and {expire_days}",
                           r"s3://[A-Za-z0-9_.{}/-]+")  # fmt: skip
-# initdb fails on other names, and the database would restart for ever.
-ADMIN_ROLE = _patterned("role", "a role name without blanks, quotes, $ and \\, up to 63 long, not beginning with pg_",
-                        r"(?!pg_)[^\x00-\x20\x7f-\U0010ffff\"'$\\]{1,63}")  # fmt: skip
+# initdb fails on other names, and the database would restart for ever; so does CREATE EXTENSION.
+ADMIN_ROLE = _patterned("role", "a role name without blanks, quotes, $, \\, -- and comment marks, up to 63 long, "
+                        "not beginning with pg_",
+                        r"(?!pg_)(?!.*(?:--|/\*|\*/))[^\x00-\x20\x7f-\U0010ffff\"'$\\]{1,63}")  # fmt: skip
 # weed's shell splits what it reads and knows no quoting.
 STORAGE_KEY = _patterned("storage key", "letters, digits and / + = _ . -, not beginning with a dash",
                          r"[A-Za-z0-9/+=_.][A-Za-z0-9/+=_.-]*")  # fmt: skip

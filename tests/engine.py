@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+IMAGE = "avatar-setup"
 BASE_IMAGE = "debian:trixie-slim"
 PASSED_ON = ("PATH", "HOME")
 
@@ -41,6 +42,13 @@ def docker(
 
 
 @cache
+def image() -> str:
+    """The image of this checkout."""
+    docker("build", "-q", "-t", IMAGE, ROOT, timeout=900)
+    return IMAGE
+
+
+@cache
 def stand_ins() -> Mapping[str, str]:
     """The image names of setup/defaults.yaml, built as stand-ins where they are not here."""
     subprocess.run([ROOT / "tests" / "standins" / "build"], check=True, timeout=900, capture_output=True)
@@ -50,7 +58,7 @@ def stand_ins() -> Mapping[str, str]:
 
 @cache
 def echo_image() -> str:
-    """An image with a Python in it, whatever the stack's images are here: built from the stand-ins' layers."""
+    """An image with a Python and the stand-in server in it, whatever the stack's images are here."""
     tag = "avatar-test-echo"
     docker("build", "-q", "--target", "web", "-t", tag, ROOT / "tests" / "standins", timeout=900)
     return tag
@@ -70,6 +78,12 @@ def network() -> Iterator[str]:
         yield name
     finally:
         docker("network", "rm", name, check=False)
+
+
+def gateway(network: str) -> str:
+    """This machine's own address on a network, from which loopback's connections reach a container there."""
+    shown = docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    return shown.stdout.decode().strip()
 
 
 @contextlib.contextmanager
@@ -102,10 +116,11 @@ def until(what: str, probe: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
-def throw_away_certificate(directory: Path) -> tuple[Path, Path]:
+def throw_away_certificate(directory: Path, host: str = "avatar.example.com") -> tuple[Path, Path]:
     """A self-signed certificate and its key."""
     certificate, key = directory / "throw-away.crt", directory / "throw-away.key"
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    made += ["-days", "2", "-subj", "/CN=avatar.example.com", "-keyout", str(key), "-out", str(certificate)]
+    made += ["-days", "2", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
+    made += ["-addext", "keyUsage=digitalSignature,keyCertSign", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(made, check=True, capture_output=True)
     return certificate, key

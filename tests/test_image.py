@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import signal
-import ssl
 import stat
 import subprocess
 import time
@@ -18,19 +16,17 @@ import pytest
 import yaml
 
 from setup.concerns import program_basis
-from tests.engine import ROOT, docker, environment, stand_ins, throw_away_certificate, unique
+from tests.engine import IMAGE, ROOT, docker, environment, image, unique
 
 pytestmark = pytest.mark.docker
 
-IMAGE = "avatar-setup"
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none")
 SETTINGS = ("-e", "PUBLIC_URL=avatar.example.com", "-e", "ENV_NAME=example-prod")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def image() -> None:
-    """The image of this checkout."""
-    docker("build", "-q", "-t", IMAGE, ROOT, timeout=900)
+def image_of_this_checkout() -> None:
+    image()
 
 
 @pytest.fixture
@@ -320,54 +316,3 @@ def test_the_documented_init_service_lets_another_service_wait_for_it(tmp_path: 
 def test_the_documentation_shows_the_init_service_that_is_tested() -> None:
     text = (ROOT / "docs/init-service.md").read_text()
     assert (ROOT / "docs/init-service.compose.yaml").read_text().partition("services:")[2] in text
-
-
-# --- the stack ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def stack(out: Path) -> Iterator[tuple[str, ...]]:
-    """`docker compose` in the deployment, with volumes, a port and a name that disturb nobody."""
-    stand_ins()
-    names = {
-        key: unique("data") for key in ("seaweedfs-data", "seaweedfs-metadata", "seaweedfs-blocks", "postgres_data")
-    }
-    volumes = "\n".join(f"  {key}: {{name: {name}}}" for key, name in names.items())
-    ports = "services:\n  nginx:\n    ports: !override ['127.0.0.1:18443:18443']\n"
-    (out / "docker-compose.override.yml").write_text(f"{ports}volumes:\n{volumes}\n")
-    compose = ("compose", "-p", unique("stack"))
-    try:
-        yield compose
-    finally:
-        docker(*compose, "down", "-v", "-t", "1", "--remove-orphans", cwd=out, check=False)
-        docker("volume", "rm", "-f", *names.values(), check=False)
-
-
-def test_the_generated_stack_comes_up_with_a_certificate_in_tls(out: Path, stack: tuple[str, ...]) -> None:
-    """The commands at the top of the README, with stand-ins for the private images."""
-    settings = (
-        "-e",
-        "PUBLIC_URL=avatar.example.com:18443",
-        "-e",
-        "ENV_NAME=example-prod",
-        "-e",
-        "ORGANIZATION_NAME=Example",
-    )
-    settings += ("-e", "ADMIN_EMAILS=ada@example.com", "-e", "SMTP_HOST=mail.example.com")
-    settings += ("-e", "SMTP_USERNAME=avatar", "-e", "SMTP_PASSWORD=a $password 'of' \"sorts\"")
-    run(out, options=settings)
-    assert json.loads(run(out, "--status", "--json").stdout)["ready"] is True
-    (out / "tls/private").mkdir(parents=True)
-    certificate, key = throw_away_certificate(out / "tls")
-    certificate.rename(out / "tls/server.fullchain.crt")
-    key.rename(out / "tls/private/server.decrypted.key")
-    docker(*stack, "up", "-d", "--wait", cwd=out, timeout=420)
-    running = docker(*stack, "ps", "--services", "--status", "running", cwd=out).stdout.decode().split()
-    assert {"api", "web", "nginx", "db", "authentik_server", "authentik_worker", "s3"} <= set(running)
-    trusted = ssl.create_default_context(cafile=str(out / "tls/server.fullchain.crt"))
-    trusted.check_hostname = False  # the throw-away certificate has no alternative name
-    connection = http.client.HTTPSConnection("127.0.0.1", 18443, context=trusted, timeout=30)
-    connection.request("GET", "/", headers={"Host": "avatar.example.com:18443"})
-    answer = connection.getresponse()
-    assert (answer.status, answer.headers["Location"]) == (302, "/web")
-    connection.close()

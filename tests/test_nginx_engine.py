@@ -6,15 +6,14 @@ import contextlib
 import http.client
 import json
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import engine, trees
+from tests.client import SPOOFED, Client, told, trusting_anybody
 
 pytestmark = pytest.mark.docker
 
@@ -23,72 +22,23 @@ HOST = "avatar.example.com"
 
 
 @dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+class Nginx(Client):
+    """A running nginx: its container, its network, and where it listens inside."""
 
-    @property
-    def seen(self) -> dict[str, Any]:
-        """What the upstream saw."""
-        assert self.status == 200, (self.status, self.body)
-        loaded: dict[str, Any] = json.loads(self.body)
-        return loaded
-
-    def all(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-
-@dataclass(frozen=True)
-class Nginx:
-    """A running nginx: its container, network, and port on loopback."""
-
-    name: str
-    network: str
-    port: int
-    tls: bool
-    listens: int
-
-    def connect(self) -> http.client.HTTPConnection:
-        if not self.tls:
-            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context)
-
-    def ask(
-        self,
-        path: str,
-        headers: Mapping[str, str] | None = None,
-        method: str = "GET",
-        body: bytes = b"",
-        host: str = HOST,
-    ) -> Answer:
-        with contextlib.closing(self.connect()) as connection:
-            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-            for key, value in {"Host": host, **(headers or {})}.items():
-                connection.putheader(key, value)
-            if body:
-                connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body or None)
-            response = connection.getresponse()
-            return Answer(response.status, response.getheaders(), response.read())
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.ask("/").status)
-        except (OSError, http.client.HTTPException):
-            return False
+    name: str = ""
+    network: str = ""
+    listens: int = 0
 
 
 @contextlib.contextmanager
 def upstreams(network: str, *which: str) -> Iterator[str]:
     """A container that answers under the names and ports of these upstreams."""
-    aliases = [option for one in which for option in ("--network-alias", one.partition("=")[0])]
-    script = f"{Path(__file__).with_name('echo.py')}:/echo.py:ro"
-    options = ("--network", network, *aliases, "-v", script)
-    with engine.container(engine.echo_image(), "python3", "/echo.py", *which, options=options) as name:
+    named = [one.partition("=") for one in which]
+    aliases = [option for name, _, _ in named for option in ("--network-alias", name)]
+    servers = [f"python3 /usr/local/lib/standin/server.py {name} 0.0.0.0:{port} & " for name, _, port in named]
+    command = ("sh", "-c", "".join(servers) + "wait")
+    with engine.container(engine.echo_image(), *command, options=("--network", network, *aliases)) as name:
+        engine.until("the upstreams listen", lambda: engine.logs(name).count("stand-in: ") == len(which))
         yield name
 
 
@@ -112,7 +62,8 @@ def nginx(directory: Path, network: str, settings: Mapping[str, str]) -> Iterato
     options = [option for source, target in mounts.items() for option in ("-v", f"{source}:{target}:ro")]
     options += ["--network", network, "-p", f"127.0.0.1::{port}", "-p", "127.0.0.1::80"]
     with engine.container(engine.stand_ins()["nginx"], options=options) as name:
-        running = Nginx(name, network, engine.published(name, port), tls, port)
+        context = trusting_anybody() if tls else None
+        running = Nginx(engine.published(name, port), HOST, context, name, network, port)
         engine.until(f"nginx answers ({settings})", running.answers)
         yield running
 
@@ -185,40 +136,13 @@ def test_the_redirect_port_leads_to_the_public_address(ours):
 
 # --- Headers ------------------------------------------------------------------------------------------
 
-SPOOFED = {
-    "X-Forwarded-For": "203.0.113.9",
-    "X-Forwarded-Host": "evil.example",
-    "X-Forwarded-Proto": "gopher",
-    "X-Forwarded-Port": "1",
-    "X-Forwarded-Prefix": "/evil",
-    "X-Forwarded-Scheme": "gopher",
-    "X-Forwarded-Server": "evil",
-    "X-Forwarded-Ssl": "off",
-    "X-Real-IP": "203.0.113.9",
-    "X-Original-URL": "/evil",
-    "X-Rewrite-URL": "/evil",
-    "Forwarded": "for=203.0.113.9",
-    "Front-End-Https": "off",
-    "Proxy": "http://evil.example",
-}
-
-
-def gateway(network: str) -> str:
-    """The address from which loopback's connections reach a container."""
-    shown = engine.docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Gateway}}")
-    return shown.stdout.decode().strip()
-
 
 @pytest.mark.parametrize("path", ["/web", "/api/x", "/sso/x", "/storage/x"])
 def test_clients_cannot_say_who_they_are(ours, path):
-    headers = ours.ask(path, SPOOFED).seen["headers"]
-    assert headers["x-forwarded-for"] == headers["x-real-ip"] == gateway(ours.network)
-    assert headers["x-forwarded-proto"] == "https"
-    assert headers["x-forwarded-host"] == headers["host"] == HOST
-    expected = {"x-forwarded-prefix": "/storage"} if path.startswith("/storage") else {}
-    told = {"x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-host"}
-    others = {key.lower() for key in SPOOFED} - told
-    assert {key: headers[key] for key in others if key in headers} == expected
+    client = engine.gateway(ours.network)
+    expected = {"x-forwarded-for": client, "x-real-ip": client, "x-forwarded-proto": "https", "x-forwarded-host": HOST}
+    expected |= {"x-forwarded-prefix": "/storage"} if path.startswith("/storage") else {}
+    assert told(ours.ask(path, SPOOFED).seen["headers"]) == expected
 
 
 @pytest.mark.parametrize("path", ["/web", "/api/x", "/sso/x", "/storage/x"])
@@ -277,8 +201,8 @@ def test_websockets_and_no_other_upgrade(ours, path, upgrade, passed):
 
 
 def test_a_body_passes(ours):
-    assert ours.ask("/storage/b/o", method="PUT", body=b"x" * 3_000_000).seen["read"] == 3_000_000
-    assert ours.ask("/api/o", method="POST", body=b"x" * 3_000_000).seen["read"] == 3_000_000
+    assert ours.ask("/storage/b/o", method="PUT", body=b"x" * 3_000_000).seen["length"] == 3_000_000
+    assert ours.ask("/api/o", method="POST", body=b"x" * 3_000_000).seen["length"] == 3_000_000
 
 
 @pytest.mark.parametrize(("path", "most"), [("/storage/o", 4096 << 20), ("/api/o", 100 << 20)])
@@ -338,12 +262,12 @@ def test_behind_a_proxy_the_client_is_told_by_trusted_proxies_only(network, tmp_
     settings = {
         "PUBLIC_URL": "https://avatar.example.com:8443",
         "TLS_MODE": "behind-proxy",
-        "TRUSTED_PROXIES": f"{gateway(network)},198.51.100.0/24" if trusted else "203.0.113.0/24",
+        "TRUSTED_PROXIES": f"{engine.gateway(network)},198.51.100.0/24" if trusted else "203.0.113.0/24",
     }
     with nginx(tmp_path, network, settings) as running:
         spoofed = SPOOFED | {"X-Forwarded-For": "192.0.2.66, 203.0.113.9, 198.51.100.7"}
         headers = running.ask("/api/x", spoofed, host=f"{HOST}:8443").seen["headers"]
-        told = "203.0.113.9" if trusted else gateway(network)
+        told = "203.0.113.9" if trusted else engine.gateway(network)
         assert headers["x-forwarded-for"] == headers["x-real-ip"] == told
         assert headers["x-forwarded-proto"] == "https"
         assert headers["host"] == f"{HOST}:8443"

@@ -442,10 +442,9 @@ def test_environment_of_the_api_services(name, service):
     assert bundle == ([certificate_file] if name == "private-ca" else [])
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_environment_of_the_web_client(name):
-    base = ADDRESSES[name][0]
-    assert environment(name, "web") == {
+def of_web(base: str) -> dict[str, str]:
+    """The web client's environment."""
+    return {
         "ENV_NAME": "example-prod",
         "AVATAR_WEB_CLIENT_URL": f"{base}/web/",
         "AVATAR_API_PUBLIC_URL": f"{base}/api",
@@ -457,10 +456,13 @@ def test_environment_of_the_web_client(name):
     }
 
 
-@pytest.mark.parametrize("service", ["authentik_server", "authentik_worker"])
 @pytest.mark.parametrize("name", ALL)
-def test_environment_of_authentik(name, service):
-    env = named_targets(name).env_values()
+def test_environment_of_the_web_client(name):
+    assert environment(name, "web") == of_web(ADDRESSES[name][0])
+
+
+def of_authentik(env: dict[str, str], base: str) -> dict[str, str]:
+    """The environment of Authentik's server and worker, as it follows from `.env`."""
     expected = {
         "AUTHENTIK_WEB__PATH": "/sso/",
         "AUTHENTIK_POSTGRESQL__HOST": env["DB_HOST"],
@@ -481,10 +483,16 @@ def test_environment_of_authentik(name, service):
         "AUTHENTIK_EMAIL__USE_TLS": env["SMTP_START_TLS"],
         "AUTHENTIK_EMAIL__USE_SSL": env["SMTP_USE_TLS"],
         "AUTHENTIK_EMAIL__FROM": env["SMTP_SENDER_EMAIL"],
-        "AVATAR_AUTHENTIK_BLUEPRINT_LAUNCH_URL": f"{ADDRESSES[name][0]}/web",
+        "AVATAR_AUTHENTIK_BLUEPRINT_LAUNCH_URL": f"{base}/web",
     }
     prefixes = ("AUTHENTIK_BOOTSTRAP_", "AVATAR_AUTHENTIK_BLUEPRINT_")
-    expected |= {key: text for key, text in env.items() if key.startswith(prefixes)}
+    return expected | {key: text for key, text in env.items() if key.startswith(prefixes)}
+
+
+@pytest.mark.parametrize("service", ["authentik_server", "authentik_worker"])
+@pytest.mark.parametrize("name", ALL)
+def test_environment_of_authentik(name, service):
+    expected = of_authentik(named_targets(name).env_values(), ADDRESSES[name][0])
     assert environment(name, service) == expected
 
 
@@ -521,19 +529,28 @@ SECRETS_OF = {
 }
 
 
-def _of_api_and_init_db(name: str) -> set[str]:
-    by_username, by_smtp = name == "username-smtp", name in ("username-smtp", "airgapped")
-    found = {"avatar_first_user_name", "avatar_first_user_password"} if by_username else {"admin_emails"}
-    if not by_smtp:
-        found |= {"aws_mail_account_access_key_id", "aws_mail_account_secret_access_key"}
-    return found | ({"pepper", "file_jwt_secret_key"} if name == "api-2" else set())
+OF_API_AND_INIT_DB = {
+    "email": "admin_emails",
+    "username": "avatar_first_user_name avatar_first_user_password",
+    "aws": "aws_mail_account_access_key_id aws_mail_account_secret_access_key",
+    "smtp": "",
+    "api-2": "pepper file_jwt_secret_key",
+}
+
+
+def secrets_of(*what: str, bundled: bool = True) -> dict[str, set[str]]:
+    """Service -> its secrets, in a deployment of which this much is said (keys of the table above)."""
+    found = {service: set(row.split()) for service, row in SECRETS_OF.items() if bundled or service != "db"}
+    for service in ("api", "init-db"):
+        found[service].update(*(OF_API_AND_INIT_DB[one].split() for one in what))
+    return found
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_secrets_of_each_service(name):
-    expected = {service: set(row.split()) for service, row in of(name, SECRETS_OF).items()}
-    for service in ("api", "init-db"):
-        expected[service] |= _of_api_and_init_db(name)
+    auth = "username" if name == "username-smtp" else "email"
+    mail = "smtp" if name in ("username-smtp", "airgapped") else "aws"
+    expected = secrets_of(auth, mail, *(["api-2"] if name == "api-2" else []), bundled=name not in EXTERNAL)
     found = {service: entry["secrets"] for service, entry in services(name).items() if "secrets" in entry}
     assert {service: set(names) for service, names in found.items()} == expected
     assert all(len(names) == len(set(names)) for names in found.values())
@@ -778,9 +795,8 @@ def test_routes(name, parsed):
         "/storage": "s3:8333",
     }
     assert directives(found["/"], "return") == [["302", "/web"]]
-    for path in ("/api", "/sso/"):
-        assert directives(found[path], "proxy_buffer_size") == [["16k"]]
-        assert directives(found[path], "proxy_buffers") == [["8", "16k"]]
+    assert directives(parsed(name), "proxy_buffer_size") == [["16k"]]
+    assert directives(parsed(name), "proxy_buffers") == [["8", "16k"]]
     assert directives(found["/storage"], "client_max_body_size") == [["4096M"]]
     assert directives(parsed(name), "resolver")[0][0] == "127.0.0.11"
 

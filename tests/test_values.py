@@ -79,7 +79,7 @@ ACCEPTED = {
         ("chrislusf", "chrislusf")],
     "NAME": [("mycompany-prod", "mycompany-prod"), ("A.b_c-1", "A.b_c-1"), ("3.10", "3.10"), ("a" * 63, "a" * 63)],
     "DURATION": [("30d", "30d"), ("2w", "2w"), ("12h", "12h"), ("99999h", "99999h")],
-    "ADMIN_ROLE": [(text, text) for text in ("postgres", "avatar-admin", "a.b@c")],
+    "ADMIN_ROLE": [(text, text) for text in ("postgres", "avatar-admin", "a.b@c", "-;a=%I/-*{}#!")],
     "STORAGE_KEY": [(text, text) for text in ("a" * 64, "AKIA/+=_.-")],
     "STORAGE_PATH": [("s3://{user_id}/{expire_days}d", "s3://{user_id}/{expire_days}d")],
     "HEX_KEY": [("0123456789abcdefABCDEF" + "0" * 42, "0123456789abcdefABCDEF" + "0" * 42)],
@@ -165,7 +165,10 @@ REFUSED = {
         "a=b", "a$b")],
     "DURATION": [(text, "30d, 2w or 12h") for text in ("", "30", "d", "0d", "-1d", "30D", "30 d", "1.5d", "30m",
         "100000d", "1d2h", "٣d")],
-    "ADMIN_ROLE": [(text, "role name") for text in ("", "o'brien", 'a"b', "a$b", "a\\b", "pg_admin", "a" * 64, "a b")],
+    "ADMIN_ROLE": [
+        (text, "role name")
+        for text in ("", "o'brien", 'a"b', "a$b", "a\\b", "pg_admin", "a" * 64, "a b", "a--b", "a/*b", "a*/b")
+    ],
     "STORAGE_KEY": [(text, "letters, digits") for text in ("", "-a", "a b", "a'b", "a$b", "a;b")],
     "STORAGE_PATH": [(text, "s3://") for text in ("", "s3://", "/a", "s3://a b", "s3://a$b", "https://a")],
     "HEX_KEY": [(text, "64 hexadecimal digits") for text in ("", "0" * 63, "0" * 65, "g" * 64)],
