@@ -62,7 +62,7 @@ def _as_in_the_image(text: str, out: Path) -> str:
     command = rf"\S+ -m setup --output-dir {re.escape(str(out))}"
     text = re.sub(command, "docker run --rm -v /app/avatar:/out avatar-setup", text)
     text = re.sub(r"\(owner \d+:\d+\)", "(owner 1000:1000)", text.replace(str(out), "/app/avatar"))
-    text = re.sub(r"\| sudo tee (\S+) >/dev/null", r"> \1", text)
+    text = re.sub(r"sudo tee (\S+) >/dev/null", r"cat > \1", text)
     text = text.replace("  sudo docker", "  docker")
     return "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n"
 

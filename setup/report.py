@@ -184,11 +184,12 @@ def pending_lines(place: Place, owner: tuple[int, int], pending: list[Secret]) -
         return []
     where = "" if place.host else f" in {place.words}"
     file = shell_word(place.path(vault.path_of(pending[0].name)))
-    into = f"| sudo tee {file} >/dev/null" if owner[0] == 0 else f"> {file}"
+    into = f"sudo tee {file} >/dev/null" if owner[0] == 0 else f"cat > {file}"  # the value stays out of the history
     return [
         "",
-        f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}, as in",
-        f"  printf %s 'VALUE' {into}",
+        f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}: after a command such as",
+        f"  {into}",
+        "type the value, and Ctrl-D twice instead of Enter. The files:",
         *(f"  {place.path(vault.path_of(secret.name))}  ({secret.question})" for secret in pending),
         "then run this again, so that the files that depend on them follow:",
         f"  {place.command}",

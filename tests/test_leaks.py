@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import yaml
-from canaries import BY_MAIL, DEPLOYMENTS, Canary, canaries, environment, places, seen
+from canaries import BY_MAIL, BY_NAME, DEPLOYMENTS, Canary, canaries, environment, places, seen
 from support import ROOT, command, ran, require_strace, run, secrets
-from terminal import Terminal, environ, walk
+from terminal import CTRL_D, Terminal, environ, walk
 
 from setup.cli import main
 from setup.flags import REPEATED, VALUES, VERBS
@@ -238,3 +239,24 @@ def test_what_is_typed_at_a_masked_question_never_comes_back(out: Path, term: st
         assert control not in shown
     if term in ("dumb", "unknown", "", None, "--plain"):
         assert "\x1b" not in shown
+
+
+def test_the_command_for_a_pending_secret_keeps_it_out_of_the_shells_history(out: Path) -> None:
+    """Typed behind the command as the last message says; it arrives to the byte."""
+    told = ran(out, settings=BY_NAME).stdout
+    wanted = canaries()["aws_mail_account_secret_access_key"]
+    (line,) = re.findall(r"^  (?:sudo )?((?:cat >|tee) \S+/organization_name.*)$", told, re.MULTILINE)
+    history = out.parent / "history"
+    env = {**environ(), "PS1": "SHELL> ", "HISTFILE": str(history), "HOME": str(out.parent)}
+    with Terminal(["bash", "--norc", "--noediting", "-i"], env, columns=200) as terminal:
+        terminal.asks("SHELL> ")
+        terminal.answer("set -o history")
+        terminal.asks("SHELL> ")
+        terminal.keys(line.replace("organization_name", "aws_mail_account_secret_access_key") + "\r")
+        terminal.keys(wanted.text + CTRL_D + CTRL_D)
+        terminal.shows("SHELL> ")
+        terminal.keys("exit\r")
+        terminal.ends()
+    assert secrets(out)["aws_mail_account_secret_access_key"] == wanted.text
+    assert f"{out}/.secrets/aws_mail_account_secret_access_key" in history.read_text()
+    assert wanted.token not in history.read_text()
