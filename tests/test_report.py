@@ -222,7 +222,7 @@ def test_the_status_writes_nothing_and_takes_no_lock(tmp_path: Path, flags: tupl
         held = stamps(out)
         ran(out, *flags, prefix=("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={calls}"), settings={})
         assert stamps(out) == held
-    text = log.read_text()
+    text = "\n".join(line for line in log.read_text().splitlines() if "/proc/self/coredump_filter" not in line)
     assert "O_CREAT" not in text and "O_WRONLY" not in text and "O_RDWR|" not in text.replace("/dev/", "")
     assert not [line for line in text.splitlines() if not any(word in line for word in ("open", "exited", "+++"))]
     assert stamps(out).keys() == before.keys()
