@@ -1,4 +1,4 @@
-# The image of avatar-setup: Debian's Python 3.13, four packages and the configurator, nothing else.
+# The image of avatar-setup: Debian's Python 3.13, a handful of packages and the configurator, nothing else.
 #
 # Builds with BuildKit and with the classic builder. A private CA or package mirror belongs into the
 # base image (/etc/pip.conf, /etc/apt): nothing of the base reaches the final stage but the files that
@@ -11,7 +11,7 @@ FROM debian:trixie-slim AS base
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        ca-certificates dash python3 python3-pip \
+        binutils ca-certificates dash python3 python3-pip \
  && rm -rf /var/lib/apt/lists/*
 
 # --- root: the file set of the final stage, chosen by hand -------------------------------------------
@@ -42,16 +42,16 @@ RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
         usr/lib/python3.13/{config-3.13*,dist-packages,EXTERNALLY-MANAGED,sitecustomize.py,LICENSE.txt} \
         usr/lib/python3.13/lib-dynload/{_test,_ctypes_test,_xxtestfuzz,xx,_codecs_,_multibytecodec}*.so \
         usr/lib/python3.13/lib-dynload/{_curses,_dbm,_hashlib,_sqlite3,_tkinter,readline}*.so
-# The shared libraries that all of this is linked against, and UTF-8. libpthread, an empty shell in this
-# glibc, is asked for by PyYAML's wheel: without it PyYAML silently parses with its slow Python code.
-RUN find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \
-        | grep -Eo '/[^ ]+\.so[^ ]*' | grep -v lib-dynload | sort -u > /tmp/libraries \
+# The shared libraries that all of this is linked against, and UTF-8. Two more are asked for by wheels:
+# libpthread, an empty shell in this glibc, by PyYAML's, which silently parses with its slow Python code
+# without it, and libgcc_s by cryptography's.
+RUN { find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \
+        | grep -Eo '/[^ ]+\.so[^ ]*' | grep -v lib-dynload; \
+      ldconfig -p | sed -En 's/.*=> (.*lib(pthread\.so\.0|gcc_s\.so\.1))$/\1/p'; } | sort -u > /tmp/libraries \
  && while read -r lib; do \
         target=".$(realpath "$(dirname "$lib")")/$(basename "$lib")"; \
         mkdir -p "$(dirname "$target")" && cp -L "$lib" "$target" || exit 1; \
     done < /tmp/libraries \
- && cp -L "$(ldconfig -p | sed -n 's/.*=> \(.*libpthread\.so\.0\)$/\1/p' | head -n 1)" \
-        ".$(dirname "$(grep -m 1 /libc\.so /tmp/libraries | xargs realpath)")/" \
  && mkdir -p usr/lib/locale && cp -R /usr/lib/locale/C.utf8 usr/lib/locale/ \
  && cp /etc/ld.so.conf etc/ && cp -R /etc/ld.so.conf.d etc/ \
  && ldconfig -r . && rm -rf var/cache etc/ld.so.conf etc/ld.so.conf.d
@@ -81,6 +81,11 @@ RUN pip install --no-cache-dir --no-compile --root-user-action=ignore --disable-
         --require-hashes --no-deps --only-binary :all: \
         --target opt/avatar-setup/lib -r /tmp/requirements.txt \
  && rm -rf opt/avatar-setup/lib/bin
+# Of cffi, cryptography needs the compiled part alone; the rest, and the C parser beneath it, build bindings. Their
+# records stay for scanners.
+# And nobody debugs in here: symbols are a fifth of cryptography's library and most of PyYAML's.
+RUN cd opt/avatar-setup/lib && rm -rf cffi pycparser \
+ && find . -name '*.so' -exec strip --strip-unneeded {} +
 COPY LICENSE opt/avatar-setup/
 COPY setup opt/avatar-setup/setup
 COPY templates opt/avatar-setup/templates

@@ -11,14 +11,14 @@ PUBLIC_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bun
 _BEGIN, _PRIVATE = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
-def ca_bundle(volume: Volume, values: Values) -> bytes:
-    """The public roots followed by the private authority, or b"" when none is set.
+def ca_bundle(volume: Volume, values: Values, ours: bytes = b"") -> bytes:
+    """The public roots followed by the private authority and `ours`, or b"" when there is neither.
 
     Raises InputError when TLS_CA_PATH is not a readable PEM certificate.
     """
     path = str(values["TLS_CA_PATH"])
     if not path:
-        return b""
+        return _public_roots() + ours if ours else b""
     try:
         private = _read(volume, path)
         if _BEGIN not in private or _PRIVATE in private:
@@ -28,7 +28,7 @@ def ca_bundle(volume: Volume, values: Values) -> bytes:
             f"TLS_CA_PATH={path}: {error}. Put the certificate below the deployment's directory, "
             "as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
         ) from None
-    return _public_roots() + private.strip() + b"\n"
+    return _public_roots() + private.strip() + b"\n" + ours
 
 
 def _read(volume: Volume, path: str) -> bytes:
@@ -50,4 +50,4 @@ def _public_roots() -> bytes:
                 return file.read().strip() + b"\n"
         except OSError:
             continue
-    raise InputError("TLS_CA_PATH: no public roots found on this system: install the package ca-certificates")
+    raise InputError("no public roots found on this system: install the package ca-certificates")

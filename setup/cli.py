@@ -66,6 +66,7 @@ def _configurator(options: argparse.Namespace, environ: Mapping[str, str]) -> De
     configurator.environ = environ
     configurator.quiet = options.quiet or options.json
     configurator.plain = options.plain
+    configurator.renew_certificate = options.renew_certificate
     return configurator
 
 

@@ -83,10 +83,13 @@ def _files(
             found.append((step_of_file(path), f"{path} is missing"))
         elif not state.knows(path, data):
             notes.append(f"{path} was edited by hand and is left as it is")
-    bundle = digest(context.targets.ca_bundle) if context.targets.ca_bundle else ""
+    material = context.targets.material
+    bundle = digest(material.ca_bundle) if material.ca_bundle else ""
     if state.is_complete and bundle != state.files.get(CA_BUNDLE, ""):
         found.append((STEP_NAMES[3], "the trusted authorities changed"))
-    return found, notes
+    if material.reason:
+        found.append((STEP_NAMES[3], material.reason))
+    return found, [*notes, *material.notes]
 
 
 def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:

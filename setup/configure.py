@@ -54,6 +54,7 @@ class DeploymentConfigurator:
         self.environ: Mapping[str, str] = os.environ
         self.quiet = False
         self.plain = False
+        self.renew_certificate = False
         self.result: dict[str, Any] = {}
         self._renderer = Renderer(self.templates_dir)
         self._preloaded: dict[str, bytes] = {}
@@ -85,7 +86,8 @@ class DeploymentConfigurator:
         with contextlib.closing(Volume(self.output_dir)) as volume, self._conversation(interactive) as dialogue:
             if dialogue:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
-            options = Options(dialogue.ask if dialogue else None, save_config, not prompt_secrets, reset)
+            ask, renew = dialogue.ask if dialogue else None, self.renew_certificate
+            options = Options(ask, save_config, not prompt_secrets, reset, renew)
             seen = volume.read(STATE)
             session = self.session(volume, inputs, options)
             if not session.state.is_complete:

@@ -32,7 +32,16 @@ def tls_mode(v: Values) -> str:
 
 
 def tls_is_ours(v: Values) -> bool:
+    """Whether nginx ends TLS, with whomever's certificate."""
+    return bool(v["TLS_MODE"] in ("provided", "self-signed"))
+
+
+def certificate_is_given(v: Values) -> bool:
     return bool(v["TLS_MODE"] == "provided")
+
+
+def certificate_is_made(v: Values) -> bool:
+    return bool(v["TLS_MODE"] == "self-signed")
 
 
 def https_port(v: Values) -> int:
@@ -187,9 +196,14 @@ def public_alias(v: Values) -> str:
     return "" if behind_proxy(v) or is_address(host) else host
 
 
+def certificate_names(v: Values) -> list[str]:
+    """The names and addresses under which nginx answers, once each, the public one first."""
+    return list(dict.fromkeys((v["PUBLIC_URL"].host, *v["TLS_EXTRA_NAMES"])))
+
+
 def server_names(v: Values) -> list[str]:
-    """The names under which nginx answers, once each, as they stand in a Host header."""
-    return list(dict.fromkeys(netloc(name, None) for name in (v["PUBLIC_URL"].host, *v["TLS_EXTRA_NAMES"])))
+    """The same as they stand in a Host header."""
+    return [netloc(name, None) for name in certificate_names(v)]
 
 
 # --- what templates may ask besides the settings ------------------------------------------------
@@ -205,8 +219,9 @@ def facts(v: Values) -> dict[str, Any]:
         "public_netloc": public_netloc(v),
         "listen_port": listen_port(v),
         "tls": tls_is_ours(v),
+        "certificate_is_given": certificate_is_given(v),
         "behind_proxy": behind_proxy(v),
         "bundled_database": bundled_database(v),
         "api_before_3": api_before_3(v),
-        "private_ca": bool(v["TLS_CA_PATH"]),
+        "private_ca": certificate_is_made(v) or bool(v["TLS_CA_PATH"]),
     }

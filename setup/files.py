@@ -22,7 +22,7 @@ class Staged(NamedTuple):
     """A file that is complete and durable under its temporary name."""
 
     path: str
-    fresh: bool  # it may take the place of nothing but an empty file
+    once: bool  # it may take the place of nothing but an empty file
     backup: bool = False
 
 
@@ -121,10 +121,10 @@ class Volume:
             except OSError as error:
                 raise self._error(os.path.join(place, name), "removed", error) from None
 
-    def stage(self, files: Iterable[File], *, fresh: bool = False, backup: bool = False) -> list[Staged]:
+    def stage(self, files: Iterable[File], *, backup: bool = False) -> list[Staged]:
         """Writes each file under its temporary name, with its final mode from the first moment, durably.
 
-        `fresh` files may replace nothing but an empty one; `backup` keeps what they replace as FILE.bak.
+        What is written `once` may replace nothing but an empty file; `backup` keeps what is replaced as FILE.bak.
         """
         staged, opened, path = [], [], ""
         try:
@@ -132,7 +132,7 @@ class Volume:
                 path = file.path
                 with folders.parent(self._root, path, create=True) as (folder, name):
                     opened.append(staging.write(file, folder, name))
-                staged.append(Staged(path, fresh, backup))
+                staged.append(Staged(path, file.once, backup))
             staging.make_durable(opened)
         except OSError as error:
             raise self._error(path, "written", error) from None
@@ -188,10 +188,10 @@ class Volume:
         there = staging.status(name, folder)
         if there is not None:
             folders.require_regular(one.path, there)
-        if one.fresh and there is not None and there.st_size:
+        if one.once and there is not None and there.st_size:
             raise VolumeError(f"{one.path} has been filled in the meantime: run the same command again")
         staged = staging.name_of(name)
-        if one.fresh and there is None:
+        if one.once and there is None:
             if staging.linked(one.path, folder, staged, name):
                 os.unlink(staged, dir_fd=folder)
                 return

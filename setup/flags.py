@@ -24,6 +24,7 @@ Configure, or change what is configured:
   --plain              ask line by line, without control sequences
   --no-prompt-secrets  leave secrets that only you know for later
   --save-config        also write deployment-config.yaml, without secrets
+  --renew-certificate  issue the self-signed certificate again, now
   --reset              forget progress and answers; secrets and files stay
 
 Instead of that, one of:
@@ -47,6 +48,7 @@ VERBS = ("status", "export")
 SWITCHES = (
     *("--help", "--version", "--json", "--quiet", "--debug"),
     *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
+    "--renew-certificate",
 )
 VALUES = ("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export")
 REPEATED = ("--set",)

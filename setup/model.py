@@ -110,11 +110,30 @@ class Resolved(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file that should stand on the volume: path below it, bytes and mode."""
+    """A file that should stand on the volume: path below it, bytes and mode.
+
+    One that is to be written `once` never takes the place of another.
+    """
 
     path: str
     data: bytes
     mode: int
+    once: bool = False
+
+
+class Material(NamedTuple):
+    """What a deployment trusts and serves TLS with.
+
+    `files` are the authority's and the certificate's where they are made here. `mark` is what the state remembers, so
+    that the next run need not look closely: the end of the certificate, and a digest of all that was looked at.
+    `reason` says why a file is new.
+    """
+
+    files: tuple[File, ...] = ()
+    ca_bundle: bytes = b""
+    mark: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class SecretFile(NamedTuple):

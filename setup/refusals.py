@@ -28,9 +28,9 @@ def _public_host_is_free(v: Values) -> str:
 
 def _scheme_and_mode(v: Values) -> str:
     scheme, mode = v["PUBLIC_URL"].scheme, v["TLS_MODE"]
-    if scheme == "http" and mode == "provided":
+    if scheme == "http" and tls_is_ours(v):
         return (
-            "PUBLIC_URL says http://, but TLS_MODE=provided serves https: "
+            f"PUBLIC_URL says http://, but TLS_MODE={mode} serves https: "
             "set TLS_MODE=off, or drop the scheme from PUBLIC_URL"
         )
     if scheme == "http" and mode == "behind-proxy":
@@ -41,7 +41,7 @@ def _scheme_and_mode(v: Values) -> str:
     if scheme == "https" and mode == "off":
         return (
             "PUBLIC_URL says https://, but nothing would serve TLS: set TLS_MODE=behind-proxy "
-            "if another proxy ends TLS, or TLS_MODE=provided with a certificate"
+            "if another proxy ends TLS, TLS_MODE=provided with a certificate, or TLS_MODE=self-signed"
         )
     return ""
 
@@ -50,7 +50,7 @@ def _one_spelling_of_tls(v: Values) -> str:
     if not v.given("NGINX_TLS_ENABLED"):
         return ""
     enabled, mode = v["NGINX_TLS_ENABLED"], v["TLS_MODE"]
-    if enabled == (mode == "provided"):
+    if enabled == tls_is_ours(v):
         return ""
     word = "true" if enabled else "false"
     return f"NGINX_TLS_ENABLED={word} and TLS_MODE={mode} contradict each other: give only TLS_MODE"

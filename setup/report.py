@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup import vault
 from setup.catalogue import SETTINGS
 from setup.container import shell_word
-from setup.derived import bundled_database
+from setup.derived import base_url, bundled_database, certificate_is_made
 from setup.model import Secret
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
 from setup.state_document import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest
+from setup.targets import AUTHORITY
 from setup.values import show
 
 if TYPE_CHECKING:
@@ -172,6 +173,9 @@ def last_message(
     """What was written, what is still to be filled in, and what to type next on the host."""
     lines = ["", *heading("Configuration complete"), *_written(place, owner, written)]
     lines += pending_lines(place, owner, pending)
+    if certificate_is_made(values):
+        lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]
+        lines.append(f"  {place.path(AUTHORITY)}")
     lines += ["", "Its status, at any time:", f"  {place.command} --status"]
     first_database = vault.path_of("db_password") in written
     lines += ["", *_next_commands(place, owner, values, first_database)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, conflicts, vault
-from setup.authorities import ca_bundle
+from setup import concerns, conflicts, material, vault
 from setup.config_file import CONFIG
 from setup.errors import InputError, SetupError
 from setup.files import Volume
@@ -29,6 +28,7 @@ class Options(NamedTuple):
     save_config: bool = False
     skip_prompts: bool = False
     reset: bool = False
+    renew: bool = False
 
 
 class Session:
@@ -62,6 +62,7 @@ class Session:
         # A session before the lock was taken looked at the same things: what it rendered and minted holds.
         self._made: Targets | None = earlier._made if earlier else None
         self._minted: dict[str, str] = earlier._minted if earlier else {}
+        self._issued: material.Made = earlier._issued if earlier else {}
 
     def context(self) -> Context:
         """The deployment as it should be, from what was said and what stands on the volume.
@@ -126,9 +127,10 @@ class Session:
         """The files to render; those of the last context are reused as long as they hold."""
         generations = vault.generations(planned, self.state.secrets, self.state.announced_secrets)
         texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
-        bundle = ca_bundle(self.volume, resolution.values)
-        if not (self._made and self._made.same(resolution.values, texts, generations, bundle)):
-            self._made = Targets(self.renderer, resolution.values, texts, generations, bundle)
+        mark = self.state.basis.get(material.MARK, "")
+        tls = material.plan(self.volume, resolution.values, mark, self.options.renew, self._issued)
+        if not (self._made and self._made.same(resolution.values, texts, generations, tls)):
+            self._made = Targets(self.renderer, resolution.values, texts, generations, tls)
         return self._made
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:

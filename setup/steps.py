@@ -10,7 +10,7 @@ from setup.config_file import config_file
 from setup.model import BACK, Given, Outcome, Secret, SecretFile, Setting, Source
 from setup.resolve import Resolution, canonical
 from setup.secret_catalogue import SECRETS
-from setup.targets import AUTHENTIK, CA_BUNDLE, ENV, NGINX, Targets
+from setup.targets import AUTHENTIK, ENV, NGINX, Targets
 from setup.values import show
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def generate_env_file(context: Context) -> Outcome:
 
 
 def generate_nginx_config(context: Context) -> Outcome:
-    """`nginx/nginx.conf`, and the bundle of authorities where a private one is trusted."""
+    """`nginx/nginx.conf`, and `tls/`: a certificate that is made here, and the authorities if a private one counts."""
     return Outcome(context.targets.nginx)
 
 
@@ -129,7 +129,7 @@ def step_of_file(path: str) -> str:
     """The step that writes a file."""
     if path == ENV:
         return generate_env_file.__name__
-    if path in (NGINX, CA_BUNDLE):
+    if path == NGINX or path.startswith("tls/"):
         return generate_nginx_config.__name__
     return finalize.__name__
 
@@ -148,4 +148,4 @@ def step_of_setting(key: str) -> str:
 
 
 # Folders that hold staged files while a run writes.
-FOLDERS = ("", "nginx", "tls", AUTHENTIK, f"{AUTHENTIK}/branding", ".secrets")
+FOLDERS = ("", "nginx", "tls", "tls/private", AUTHENTIK, f"{AUTHENTIK}/branding", ".secrets")

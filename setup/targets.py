@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from setup import derived
 from setup.catalogue import GROUPS, IMAGES, SETTINGS
 from setup.lookup import Values
-from setup.model import File
+from setup.model import File, Material
 from setup.render import CannotCarry, Renderer, Unfit, quote_env
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.values import show
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ENV = ".env"
 NGINX = "nginx/nginx.conf"
 CA_BUNDLE = "tls/ca-bundle.crt"
+# Made with TLS_MODE=self-signed; a certificate that is given stands at the same place, unless settings name another.
+CERTIFICATE, CERTIFICATE_KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
+AUTHORITY, AUTHORITY_KEY = "tls/avatar-ca.crt", "tls/private/avatar-ca.key"
 COMPOSE = "docker-compose.yml"
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that is from here
 AUTHENTIK = "authentik"
@@ -50,20 +53,20 @@ class Targets:
         values: Values,
         secrets: Mapping[str, str],
         generations: Mapping[str, int],
-        ca_bundle: bytes = b"",
+        material: Material = Material(),  # noqa: B008 - a named tuple, which nobody can change
     ) -> None:
         self._renderer = renderer
         self._values = values
         self._secrets = secrets
         self._generations = generations
-        self.ca_bundle = ca_bundle
+        self.material = material
 
     def same(
-        self, values: Values, secrets: Mapping[str, str], generations: Mapping[str, int], ca_bundle: bytes
+        self, values: Values, secrets: Mapping[str, str], generations: Mapping[str, int], material: Material
     ) -> bool:
         """Whether these would render to the same bytes, as far as the inputs tell."""
-        mine = (self._values.texts(), self._secrets, self._generations, self.ca_bundle)
-        return mine == (values.texts(), secrets, generations, ca_bundle)
+        mine = (self._values.texts(), self._secrets, self._generations, self.material)
+        return mine == (values.texts(), secrets, generations, material)
 
     @cached_property
     def env(self) -> File:
@@ -72,10 +75,10 @@ class Targets:
 
     @cached_property
     def nginx(self) -> tuple[File, ...]:
-        """nginx's configuration, and with a private CA the bundle that the API services trust."""
-        files = [File(NGINX, self._renderer.text("nginx.conf.j2", self._context()), 0o644)]
-        if self.ca_bundle:
-            files.append(File(CA_BUNDLE, self.ca_bundle, 0o644))
+        """nginx's configuration, a certificate of ours, and the bundle that the API services trust."""
+        files = [File(NGINX, self._renderer.text("nginx.conf.j2", self._context()), 0o644), *self.material.files]
+        if self.material.ca_bundle:
+            files.append(File(CA_BUNDLE, self.material.ca_bundle, 0o644))
         return tuple(files)
 
     @cached_property
@@ -127,7 +130,9 @@ class Targets:
     def _file_mounts(self) -> dict[str, list[tuple[str, str]]]:
         """Service -> path below the deployment and path in the container of each file of ours it mounts."""
         mounts = {"nginx": [(NGINX, "/etc/nginx/nginx.conf")]}
-        if self.ca_bundle:
+        if self.material.files:
+            mounts["nginx"] += [(path, f"/etc/nginx/{path}") for path in (CERTIFICATE, CERTIFICATE_KEY)]
+        if self.material.ca_bundle:
             mounts |= {service: [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] for service in _API_SERVICES}
         dressing = [
             (file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}"))
@@ -182,19 +187,20 @@ class Targets:
 
     def _digests(self) -> dict[str, str]:
         """Service -> one digest of all the files it mounts: a file that changes makes compose recreate it."""
-        data = {file.path: file.data for file in (*self.nginx, *self.authentik)}
+        data = {file.path: file.data for file in (*self.nginx, *self.authentik) if file.path != CERTIFICATE_KEY}
         return {
-            service: _digest(data[path] for path, _ in mounts)
+            service: digest_of(data[path] for path, _ in mounts if path in data)[:16]
             for service, mounts in self._file_mounts().items()
             if mounts
         }
 
 
-def _digest(contents: Iterable[bytes]) -> str:
+def digest_of(contents: Iterable[bytes]) -> str:
+    """One digest of several contents."""
     whole = hashlib.sha256()
     for data in contents:
         whole.update(hashlib.sha256(data).digest())
-    return whole.hexdigest()[:16]
+    return whole.hexdigest()
 
 
 def _keys_of(group: str) -> list[str]:

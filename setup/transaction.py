@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from setup import vault
 from setup.config_file import CONFIG
 from setup.errors import DecisionNeeded, SetupError
+from setup.material import MARK
 from setup.model import File, Outcome, SecretFile, Source
 from setup.secret_catalogue import SECRETS
 from setup.state_manager import STATE, digest
@@ -79,13 +80,10 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
-    """Secrets first, as the files are derived from them; the compose file last."""
-    as_files = {s.name: File(vault.path_of(s.name), s.text.encode(), 0o644) for s in secrets}
-    fresh = [as_files[secret.name] for secret in secrets if not secret.replace]
-    replaced = [as_files[secret.name] for secret in secrets if secret.replace]
-    files = sorted(files, key=lambda file: file.path == COMPOSE)
-    staged = session.volume.stage(fresh, fresh=True)
-    staged += session.volume.stage(replaced)
+    """Secrets first, as the files are derived from them, and keys; the compose file last."""
+    as_files = [File(vault.path_of(s.name), s.text.encode(), 0o644, once=not s.replace) for s in secrets]
+    staged = session.volume.stage(sorted(as_files, key=lambda file: not file.once))
+    files = sorted(files, key=lambda file: (not file.once, file.path == COMPOSE))
     return staged + session.volume.stage(files, backup=not session.use_state)
 
 
@@ -124,7 +122,8 @@ def _conclude(session: Session) -> None:
     context = session.context_now()
     paths = {file.path for file in context.targets.all} | ({CONFIG} if context.save_config else set())
     session.state.files = {path: known for path, known in session.state.files.items() if path in paths}
-    session.state.basis = dict(session.basis)
+    mark = context.targets.material.mark
+    session.state.basis = session.basis | ({MARK: mark} if mark else {})
     session.state.again = []  # what is left there no longer applies
 
 

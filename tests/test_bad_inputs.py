@@ -114,7 +114,7 @@ SETTINGS_CASES = [
     ("DB_VOLUME", "../data", ["letters, digits"]),
     ("DB_VOLUME", "/var/lib/data", ["letters, digits"]),
     ("SEAWEEDFS_VOLUME", "a:b", ["letters, digits"]),
-    ("TLS_MODE", "on", ["provided, behind-proxy, off"]),
+    ("TLS_MODE", "on", ["provided, self-signed, behind-proxy, off"]),
     ("NGINX_TLS_ENABLED", "TRUE!", ["true or false"]),
     ("NGINX_SSL_CERTIFICATE_PATH", "~/tls/server.crt", ["whole path"]),
     ("NGINX_SSL_CERTIFICATE_PATH", "./tls/", ["file"]),

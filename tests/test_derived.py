@@ -27,6 +27,8 @@ TLS = [
     ({"PUBLIC_URL": HOST, "TLS_MODE": "provided"}, "provided", f"https://{HOST}", 443),
     ({"PUBLIC_URL": HOST} | OLD_ON, "provided", f"https://{HOST}", 443),
     ({"PUBLIC_URL": HOST, "TLS_MODE": "provided"} | OLD_ON, "provided", f"https://{HOST}", 443),
+    ({"PUBLIC_URL": f"{HOST}:8443", "TLS_MODE": "self-signed"}, "self-signed", f"https://{HOST}:8443", 8443),
+    ({"PUBLIC_URL": HOST, "TLS_MODE": "self-signed"} | OLD_ON, "self-signed", f"https://{HOST}", 443),
     ({"PUBLIC_URL": "[2001:db8::1]:8443"}, "provided", "https://[2001:db8::1]:8443", 8443),
     ({"PUBLIC_URL": "192.0.2.1"}, "provided", "https://192.0.2.1", 443),
     ({"PUBLIC_URL": HOST, "NGINX_HTTP_PORT": "9999"}, "provided", f"https://{HOST}", 443),
@@ -64,7 +66,7 @@ def test_tls_and_ports(said, mode, base, port):
     assert v["TLS_MODE"] == mode
     assert derived.base_url(v) == base
     assert derived.listen_port(v) == port
-    assert derived.tls_is_ours(v) is (mode == "provided")
+    assert derived.tls_is_ours(v) is (mode in ("provided", "self-signed"))
     assert derived.behind_proxy(v) is (mode == "behind-proxy")
     netloc = base.partition("://")[2]
     expected = {
@@ -96,6 +98,9 @@ REFUSED = [
     "leave NGINX_HTTP_PORT out"]),
     ({"PUBLIC_URL": f"http://{HOST}:80", "NGINX_HTTP_PORT": "8080"}, ["NGINX_HTTP_PORT=8080", "(80)"]),
     ({"PUBLIC_URL": f"{HOST}:81", "NGINX_HTTP_PORT": "82"} | OFF, ["NGINX_HTTP_PORT=82", "81"]),
+    ({"PUBLIC_URL": f"http://{HOST}", "TLS_MODE": "self-signed"}, ["PUBLIC_URL", "TLS_MODE=off", "drop the scheme"]),
+    ({"TLS_MODE": "self-signed"} | OLD_OFF, ["NGINX_TLS_ENABLED=false", "TLS_MODE=self-signed", "give only TLS_MODE"]),
+    ({"TLS_MODE": "self-signed", "NGINX_HTTPS_PORT": "8443"}, ["NGINX_HTTPS_PORT=8443", "443"]),
     ({"TLS_MODE": "provided"} | OLD_OFF, ["NGINX_TLS_ENABLED=false", "TLS_MODE=provided", "give only TLS_MODE"]),
     (OFF | OLD_ON, ["NGINX_TLS_ENABLED=true", "TLS_MODE=off", "give only TLS_MODE"]),
     (BEHIND | OLD_ON, ["NGINX_TLS_ENABLED=true", "TLS_MODE=behind-proxy", "give only TLS_MODE"]),

@@ -54,8 +54,8 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def publish(volume: Volume, *files: File, fresh: bool = False, backup: bool = False) -> None:
-    volume.publish(volume.stage(files, fresh=fresh, backup=backup))
+def publish(volume: Volume, *files: File, backup: bool = False) -> None:
+    volume.publish(volume.stage(files, backup=backup))
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_a_secrets_folder_that_is_too_open_is_closed(volume: Volume, out: Path) 
 
 
 def test_a_new_secret_cannot_replace_one(volume: Volume, out: Path) -> None:
-    staged = volume.stage([File(".secrets/a", b"new", 0o644)], fresh=True)
+    staged = volume.stage([File(".secrets/a", b"new", 0o644, once=True)])
     (out / ".secrets" / "a").write_text("filled by hand")
     with pytest.raises(VolumeError, match=r"\.secrets/a .*in the meantime"):
         volume.publish(staged)
@@ -194,7 +194,7 @@ def test_a_new_secret_cannot_replace_one(volume: Volume, out: Path) -> None:
 def test_a_new_secret_takes_the_place_of_an_empty_file(volume: Volume, out: Path) -> None:
     (out / ".secrets").mkdir()
     (out / ".secrets" / "a").touch()
-    publish(volume, File(".secrets/a", b"new", 0o644), fresh=True)
+    publish(volume, File(".secrets/a", b"new", 0o644, once=True))
     assert (out / ".secrets" / "a").read_text() == "new"
 
 

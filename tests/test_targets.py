@@ -305,6 +305,7 @@ ADDRESSES = {
     "behind-proxy": ("https://avatar.example.com:8443", [8081], None),
     "plain-http": ("http://avatar.test:8088", [8088], "avatar.test"),
     "external-database": ("https://avatar.example.com", [443], "avatar.example.com"),
+    "self-signed": ("https://avatar.example.com", [443], "avatar.example.com"),
     "private-ca": ("https://avatar.corp:9443", [9443], "avatar.corp"),
     "ipv6-on": ("https://avatar.example.com", [443, 80], "avatar.example.com"),
     "ipv6-literal": ("https://[2001:db8::1]:8443", [8443], None),
@@ -418,6 +419,7 @@ def test_without_telemetry_no_key_of_it_stands_in_env(name):
 # --- "Who gets what" ----------------------------------------------------------------------------------
 
 API_SERVICES = ("api", "init-db", "dask-scheduler", "dask-worker")
+PRIVATE_AUTHORITY = ("private-ca", "self-signed")
 NOT_FOR_THE_API = re.compile(
     r"AVATAR_(API|WEB|SEAWEEDFS|AUTHENTIK)_VERSION|AVATAR_REGISTRY|AVATAR_SEAWEEDFS_REGISTRY"
     r"|AVATAR_AUTHENTIK_REPOSITORY|(POSTGRES|NGINX)_IMAGE|(DB|SEAWEEDFS)_VOLUME|AVATAR_SEAWEEDFS_LOG_VERBOSITY"
@@ -439,7 +441,7 @@ def test_environment_of_the_api_services(name, service):
     certificate_file = found.pop("SSL_CERT_FILE", None)
     assert found == expected
     bundle = [mount["target"] for mount in services(name)[service].get("volumes", ())]
-    assert bundle == ([certificate_file] if name == "private-ca" else [])
+    assert bundle == ([certificate_file] if name in PRIVATE_AUTHORITY else [])
 
 
 def of_web(base: str) -> dict[str, str]:
@@ -615,7 +617,7 @@ def test_bind_mounts(name):
     blueprint = "octopize-avatar-blueprint.yaml"
     assert found["authentik_worker"] == BRANDING | {f"/blueprints/{blueprint}": f"./authentik/{blueprint}"}
     bundle = {"/etc/avatar/tls/ca-bundle.crt": "./tls/ca-bundle.crt"}
-    with_bundle = dict.fromkeys(API_SERVICES, bundle) if name == "private-ca" else {}
+    with_bundle = dict.fromkeys(API_SERVICES, bundle) if name in PRIVATE_AUTHORITY else {}
     others = {service: row for service, row in found.items() if not service.startswith(("nginx", "authentik"))}
     assert others == with_bundle
 
@@ -624,7 +626,8 @@ def test_bind_mounts(name):
 def test_every_file_of_ours_reaches_a_container(name):
     mounted = {path for row in binds(name).values() for path in row.values()}
     ours = {f"./{file.path}" for file in named_targets(name).all} - {"./.env", "./docker-compose.yml"}
-    assert ours <= mounted
+    authority = {"./tls/avatar-ca.crt", "./tls/private/avatar-ca.key"}  # for clients, and for nobody else
+    assert ours - mounted == (authority if name == "self-signed" else set())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -718,6 +721,7 @@ def main_server(http: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 SERVER_NAMES = {
+    "self-signed": ["avatar.example.com", "avatar.internal", "192.0.2.7", "[2001:db8::7]"],
     "telemetry-redirect": ["avatar.example.com", "avatar.internal", "192.0.2.7", "[2001:db8::7]"],
     "plain-http": ["avatar.test"],
     "private-ca": ["avatar.corp"],
@@ -756,9 +760,12 @@ def test_the_headers_of_tls_stand_where_tls_is_ours(name, parsed):
         assert hidden == set()
         assert not directives(parsed(name), "ssl_certificate")
     else:
-        assert headers["Strict-Transport-Security"][1:] == ["always"]
-        assert headers["X-Content-Type-Options"] == ["nosniff", "always"]
-        assert hidden == set(headers)
+        # A browser that has seen it would refuse to go on once our authority is no longer trusted.
+        expected = {"X-Content-Type-Options": ["nosniff", "always"]}
+        if name != "self-signed":
+            expected["Strict-Transport-Security"] = ["max-age=63072000", "always"]
+        assert headers == expected
+        assert hidden == {"Strict-Transport-Security", "X-Content-Type-Options"}
         assert directives(parsed(name), "ssl_protocols") == [["TLSv1.2", "TLSv1.3"]]
         assert directives(parsed(name), "ssl_certificate") == [[CERTIFICATE]]
         assert directives(parsed(name), "ssl_certificate_key") == [[KEY]]
@@ -819,6 +826,12 @@ def test_a_value_that_env_cannot_carry_is_refused_by_name():
     made = trees.targets({"SMTP_HOST": "mail.example.com"}, {"smtp_password": "bell\x07"})
     with pytest.raises(SetupError, match=r"SMTP_PASSWORD: .*control character"):
         _ = made.env
+
+
+def test_keys_are_their_owners_alone():
+    modes = {file.path: file.mode for file in named_targets("self-signed").all if file.path.startswith("tls/")}
+    assert {path for path, mode in modes.items() if mode == 0o600} == {path for path in modes if path.endswith(".key")}
+    assert len(modes) == 5
 
 
 def test_files_have_their_modes():

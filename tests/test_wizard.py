@@ -341,7 +341,9 @@ def test_back_across_a_section_and_a_conditional_question(out: Path, key: str) -
         assert terminal.question_or_end().startswith("http port"), "asked because TLS is off"
         terminal.settle()
         terminal.keys(key)
-        terminal.asks("TLS mode (provided, behind-proxy, off) [off]: ")  # the earlier answer is the default
+        terminal.asks(
+            "TLS mode (provided, self-signed, behind-proxy, off) [off]: "
+        )  # the earlier answer is the default
         terminal.settle()
         terminal.keys(key)
         terminal.asks("Database host [db]: ")
@@ -460,7 +462,7 @@ def test_an_edit_by_number_reopens_what_depends_on_it_and_an_edit_by_name_does_t
         walk(terminal, REVIEW)
         number = re.search(r"(\d+) TLS_MODE = provided", terminal.fresh)[1]
         terminal.answer(number)
-        terminal.asks("TLS mode (provided, behind-proxy, off) [provided]: ")
+        terminal.asks("TLS mode (provided, self-signed, behind-proxy, off) [provided]: ")
         terminal.answer("off")
         assert terminal.question_or_end().startswith("http port")
         terminal.answer("8081")

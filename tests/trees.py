@@ -20,11 +20,11 @@ from typing import Any
 
 import yaml
 
-from setup.model import File, Given, Source
+from setup.model import File, Given, Material, Source
 from setup.render import Renderer
 from setup.resolve import Resolution, resolve
 from setup.secret_catalogue import SECRETS
-from setup.targets import Targets
+from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Targets
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "templates"
@@ -92,6 +92,10 @@ CONFIGURATIONS = {
             "authentik_database_name": """o'brien "x" $y""",
         },
     ),
+    "self-signed": Configuration(
+        "a certificate of our own, for further names and addresses",
+        {"TLS_MODE": "self-signed", "TLS_EXTRA_NAMES": "avatar.internal,192.0.2.7,2001:db8::7", "PRESET": "airgapped"},
+    ),
     "private-ca": Configuration(
         "a private CA, and a port in the public URL",
         {"PUBLIC_URL": "avatar.corp:9443", "TLS_CA_PATH": "./tls/ca.crt", "LOG_LEVEL": "DEBUG"},
@@ -127,6 +131,11 @@ CONFIGURATIONS = {
 }  # fmt: skip
 
 CA_BUNDLE = b"a stand-in for the public roots and the private CA\n"
+# Real ones are never the same twice.
+MADE = tuple(
+    File(path, f"a stand-in for {path}\n".encode(), mode)
+    for path, mode in ((AUTHORITY_KEY, 0o600), (AUTHORITY, 0o644), (CERTIFICATE_KEY, 0o600), (CERTIFICATE, 0o644))
+)
 
 
 @cache
@@ -174,9 +183,10 @@ def targets(
 ) -> Targets:
     """The files of a deployment of which an operator says this much."""
     values = resolution(settings, secrets).values
-    bundle = CA_BUNDLE if values["TLS_CA_PATH"] else b""
+    own = values["TLS_MODE"] == "self-signed"
+    material = Material(MADE if own else (), CA_BUNDLE if own or values["TLS_CA_PATH"] else b"")
     made = generations or dict.fromkeys(SECRETS, 1)
-    return Targets(Renderer(TEMPLATES), values, secret_texts(settings, secrets), made, bundle)
+    return Targets(Renderer(TEMPLATES), values, secret_texts(settings, secrets), made, material)
 
 
 @cache

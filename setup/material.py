@@ -1,0 +1,77 @@
+"""What a deployment serves TLS with and trusts; a certificate of our own is made once and kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from setup.authorities import ca_bundle
+from setup.derived import certificate_is_made, certificate_names
+from setup.errors import InputError
+from setup.files import Volume
+from setup.lookup import Values
+from setup.model import File, Material
+from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Made = dict[tuple[str, bool], Material]
+
+RENEW = "--renew-certificate"
+MARK = "certificate"  # the name of our mark in the state's basis
+SOON = 30  # days
+_OURS = (AUTHORITY_KEY, AUTHORITY, CERTIFICATE_KEY, CERTIFICATE)  # as they are published: a key before its certificate
+
+
+def plan(volume: Volume, values: Values, mark: str, renew: bool, made: Made) -> Material:
+    """What this deployment serves and trusts; what stands on the volume is kept, and read closely only when new.
+
+    `mark` is what the state remembers of it. `made` remembers what was made and is not written yet.
+    """
+    if renew and not certificate_is_made(values):
+        raise InputError(f"{RENEW}: with TLS_MODE={values['TLS_MODE']} no certificate is made here: leave it out")
+    material = _own(volume, certificate_names(values), mark, renew, made) if certificate_is_made(values) else Material()
+    authority = b"".join(file.data for file in material.files if file.path == AUTHORITY)
+    return material._replace(ca_bundle=ca_bundle(volume, values, authority))
+
+
+def _own(volume: Volume, names: list[str], mark: str, renew: bool, made: Made) -> Material:
+    there = {path: data for path in _OURS if (data := volume.read(path))}
+    seal = _seal(names, there)
+    if mark.endswith(f" {seal}") and not renew:
+        return _material(there, there, mark)
+    if (seal, renew) not in made:
+        from setup import issuer
+
+        files, end, reason = issuer.complete(there, names, renew, foreign_stays=bool(mark) and not renew)
+        mark = f"{end.isoformat()} {_seal(names, files)}"
+        made[_seal(names, files), renew] = _material(files, files, mark)  # once it is written
+        made[seal, renew] = _material(files, there, mark, reason)
+    return made[seal, renew]
+
+
+def _seal(names: list[str], files: Mapping[str, bytes]) -> str:
+    """One digest of everything that a closer look would look at."""
+    return digest_of([",".join(names).encode(), *(files.get(path, b"") for path in _OURS)])
+
+
+def _material(files: Mapping[str, bytes], there: Mapping[str, bytes], mark: str, reason: str = "") -> Material:
+    listed = (
+        File(path, files[path], 0o600, once=path not in there)
+        if path in (AUTHORITY_KEY, CERTIFICATE_KEY)
+        else File(path, files[path], 0o644)
+        for path in _OURS
+        if path in files
+    )
+    return Material(tuple(listed), mark=mark, reason=reason, notes=_notes(mark))
+
+
+def _notes(mark: str) -> tuple[str, ...]:
+    """What there is to say today about the certificate's end."""
+    end = datetime.fromisoformat(mark.partition(" ")[0])
+    days = (end - datetime.now(UTC)).days
+    if days >= SOON:
+        return ()
+    when = f"ended on {end:%Y-%m-%d}" if days < 0 else f"ends on {end:%Y-%m-%d}, in {days} days"
+    return (f"the certificate {CERTIFICATE} {when}: run again with {RENEW}",)
