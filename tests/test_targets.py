@@ -796,6 +796,7 @@ def test_routes(name, parsed):
     upstreams = {path: dict(directives(block, "set")).get("$avatar_upstream") for path, block in found.items()}
     assert upstreams == {
         "/": None,
+        "@timeout": None,
         "/web": "web:3000",
         "/api": "api:8000",
         "/sso/": "authentik_server:9000",

@@ -3,8 +3,8 @@
 200 for every path, with a JSON object of method, path, headers and body length beside the stand-in's report, and of
 the bytes of all bodies that have come in until now, so that a test sees what nginx passed on, and when. Every answer
 claims headers that nginx must not pass on twice. In the query, `header=N` adds a header of N bytes and `body=N`
-answers with N bytes instead; a path that ends in /early is answered before its body is read. A WebSocket is opened,
-and sends each frame back. Without an address it only waits for the end.
+answers with N bytes instead, and `wait=N` waits N seconds first; a path that ends in /early is answered before its
+body is read. A WebSocket is opened, and sends each frame back. Without an address it only waits for the end.
 """
 
 import base64
@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -75,6 +76,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
             "length": length,
             "received": self.received,
         }
+        time.sleep(sum(int(seconds) for seconds in query.get("wait", ())))
         wanted = int(query["body"][0]) if "body" in query else None
         body = json.dumps(seen).encode()
         self.send_response(200)
