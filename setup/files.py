@@ -172,7 +172,7 @@ class Volume:
         raise VolumeError(
             f"the output directory {self.path} is not writable for user {os.geteuid()} (it belongs to {uid}:{gid}): "
             f"mount it without :ro and run as its owner, as in 'docker run --user {uid}:{gid} -v /app/avatar:/out "
-            "avatar-setup'"
+            "avatar-setup'; if it is immutable (lsattr -d), make it ordinary (chattr -i -a)"
         )
 
     def _unsettled(self, path: str) -> Iterator[str]:
@@ -197,8 +197,14 @@ class Volume:
                 return
             self._warn("it has no hard links; new secrets are renamed into place under the lock instead")
         elif one.backup and there is not None:
-            staging.keep(folder, name)
+            self._keep(one.path, folder, name)
         os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def _keep(self, path: str, folder: int, name: str) -> None:
+        try:
+            staging.keep(folder, name)
+        except OSError as error:
+            raise self._error(f"{path}{staging.KEPT}", "written", error) from None
 
     def _warn(self, text: str) -> None:
         warning = f"the volume's file system promises less: {text}"

@@ -167,11 +167,19 @@ def explained(root: int, top: str, path: str, verb: str, error: OSError) -> Volu
         errno.EDQUOT: ": raise the quota and run the same command again",
         errno.EPERM: ": it is immutable, or another user's in a directory like /tmp: look with lsattr and ls -l there, "
         "make it ordinary (chattr -i -a) or move it away, and run the same command again",
-        errno.EACCES: f": run as the directory's owner, as in 'docker run --user {status.st_uid}:{status.st_gid} ...'",
+        errno.EACCES: _whose(status),
         errno.EROFS: ": mount the volume without :ro",
         errno.EBUSY: ": it is a mount point; mount the directory as a whole, not single files in it",
     }.get(error.errno or 0, ": nothing is half-written; run the same command again")
     return VolumeError(f"{os.path.join(top, path)} cannot be {verb} ({reason(error)}){hint}")
+
+
+def _whose(status: os.stat_result) -> str:
+    """What to type where rights are missing: as the directory's owner, or because something in it is not theirs."""
+    owner = f"{status.st_uid}:{status.st_gid}"
+    if os.geteuid() == status.st_uid:
+        return f": it is another user's: give the directory's owner all that is in it, as in 'sudo chown -R {owner} ...'"
+    return f": run as the directory's owner, as in 'docker run --user {owner} ...'"
 
 
 def reason(error: OSError) -> str:

@@ -89,8 +89,15 @@ def copied(image: Path, to: Path) -> Path:
 @contextlib.contextmanager
 def mounted(source: Path | str, point: Path, *options: str) -> Iterator[Path]:
     """A file system under a mount point that is made for it; unmounted in any case."""
+    with mounted_by(("mount", *options), source, point):
+        yield point
+
+
+@contextlib.contextmanager
+def mounted_by(command: tuple[str, ...], source: Path | str, point: Path) -> Iterator[Path]:
+    """The same by a command that takes source and mount point last, as those for FUSE do."""
     point.mkdir(exist_ok=True)
-    _run("mount", *options, str(source), str(point))
+    _run(*command, str(source), str(point))
     try:
         yield point
     finally:
