@@ -178,7 +178,9 @@ def _whose(status: os.stat_result) -> str:
     """What to type where rights are missing: as the directory's owner, or because something in it is not theirs."""
     owner = f"{status.st_uid}:{status.st_gid}"
     if os.geteuid() == status.st_uid:
-        return f": it is another user's: give the directory's owner all that is in it, as in 'sudo chown -R {owner} ...'"
+        return (
+            f": it is another user's: give all that is in the directory to its owner, as in 'sudo chown -R {owner} ...'"
+        )
     return f": run as the directory's owner, as in 'docker run --user {owner} ...'"
 
 
