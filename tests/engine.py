@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 import uuid
@@ -46,6 +47,17 @@ def image() -> str:
     """The image of this checkout."""
     docker("build", "-q", "-t", IMAGE, ROOT, timeout=900)
     return IMAGE
+
+
+def build_inputs(to: Path) -> Path:
+    """A copy of all that the image is built from, in a directory of its own."""
+    for part in ("Dockerfile", ".dockerignore", "LICENSE", "entrypoint.sh", "requirements.txt", "setup", "templates"):
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, to / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            to.mkdir(exist_ok=True)
+            shutil.copy2(ROOT / part, to / part)
+    return to
 
 
 @cache

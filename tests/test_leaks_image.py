@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from canaries import BY_MAIL, Canary, canaries, environment, places, seen
-from engine import ROOT, docker, unique
+from engine import ROOT, build_inputs, docker, unique
 from engine import environment as client
 from support import lacking, secrets
 from terminal import Terminal, walk
@@ -139,14 +138,12 @@ def test_a_crash_in_a_container_leaves_no_core_dump(out: Path, name: str) -> Non
 def test_no_secret_of_a_checkout_or_of_the_builder_gets_into_the_image(tmp_path: Path, name: str) -> None:
     """A deployment and a configuration lie where operators leave them; the builder's environment holds secrets too."""
     wanted = canaries()
-    for part in ("setup", "templates", "Dockerfile", ".dockerignore", "entrypoint.sh", "requirements.txt", "LICENSE"):
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, tmp_path / part)
+    checkout = build_inputs(tmp_path / "checkout")
     text = "\n".join(canary.text for canary in wanted.values())
     for path in (".env", "config.yaml", "avatar/.env", "avatar/.secrets/all", ".git/config", "setup/__pycache__/x.pyc"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    command = ["docker", "build", "-q", "-t", name, str(tmp_path)]
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / path).write_text(text)
+    command = ["docker", "build", "-q", "-t", name, str(checkout)]
     subprocess.run(command, env={**client(), **environment(wanted)}, check=True, capture_output=True, timeout=600)
     try:
         saved = docker("save", name).stdout  # layers are not compressed there

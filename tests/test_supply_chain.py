@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,7 +17,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
-from engine import docker, unique
+from engine import build_inputs, docker, unique
 from support import ROOT
 
 IMAGE = "avatar-setup"
@@ -175,15 +174,11 @@ def built(checkout: Path) -> Iterator[str]:
 
 
 def another_checkout(to: Path) -> Path:
-    """The same sources as somebody else has them: other times, other modes, files that no build may care for."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-    for name in filter(None, tracked.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, to / name)
-            executable = os.access(ROOT / name, os.X_OK)
-            (to / name).chmod(0o700 if executable else 0o600)
-            os.utime(to / name, (time.time() - 10**7,) * 2)
+    """The same sources as somebody else has them: other times, other modes, a stale cache."""
+    build_inputs(to)
+    for path in sorted(to.rglob("*")):
+        path.chmod(path.stat().st_mode & 0o700)
+        os.utime(path, (time.time() - 10**7,) * 2)
     (to / "setup" / "__pycache__").mkdir()
     (to / "setup" / "__pycache__" / "cli.cpython-313.pyc").write_bytes(b"stale")
     return to
