@@ -510,37 +510,6 @@ def test_a_volume_without_locks_is_refused_with_a_way_out(out: Path, error: str)
     assert [path.name for path in paths(out)] == [LOCK]
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        "fsync:error=EIO:when=1",
-        "fsync:error=EIO:when=9",
-        "fsync:error=ENOSPC:when=4",
-        "fsync:error=EDQUOT:when=20",
-        "renameat:error=EIO:when=1",
-        "renameat:error=ENOSPC:when=3",
-        "renameat:error=EIO:when=7",
-        "renameat:error=EBUSY:when=5",
-        "linkat:error=ENOSPC:when=3",
-        "linkat:error=EIO:when=12",
-        "mkdirat:error=ENOSPC:when=1",
-        "mkdirat:error=EROFS:when=2",
-        "unlinkat:error=EIO:when=20",
-    ],
-)
-def test_an_error_of_the_disk_is_named_and_the_next_run_completes(out: Path, rule: str) -> None:
-    done = injected(out, rule)
-    assert done.returncode == 1, f"{rule}: {done.returncode} {done.stderr}"
-    assert "cannot be" in done.stderr or "not" in done.stderr
-    assert str(out) in done.stderr
-    assert leftovers(out) == []
-    assert not (out / "docker-compose.yml").exists() or "EIO:when=7" in rule
-    kept = secrets(out)
-    ran(out)
-    assert kept.items() <= secrets(out).items()
-    assert tree(out).keys() == tree(deployed(out.parent / "reference")).keys()
-
-
 def test_a_full_disk_is_named_and_leaves_nothing_torn(tmp_path: Path) -> None:
     """A real one: a small tmpfs of the test's own."""
     require_root()

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from support import require_root, require_strace
+from support import ROOT, require_root, require_strace
 
-from tests.torture.__main__ import tried
+from tests.torture.__main__ import LAYERS, tried
+from tests.torture.broken import MUTANTS
 
 # Layer -> how many cases its sample has at least.
-LEAST = {"kills": 300, "errors": 300, "power": 60, "full": 50, "races": 60, "carried": 7000}
+LEAST = {
+    "kills": 300,
+    "errors": 300,
+    "power": 60,
+    "full": 50,
+    "races": 60,
+    "carried": 7000,
+    "inputs": 90,
+    "mutants": 6,
+}
 MOUNTING = ("power", "full")
 DOCKER = ("carried",)
 
@@ -23,3 +33,13 @@ def test_a_sample_of_every_layer_finds_nothing(layer: str) -> None:
     result = tried(layer, sample=True)
     assert result.violations == []
     assert result.cases >= LEAST[layer]
+
+
+def test_every_layer_has_a_sample() -> None:
+    assert LEAST.keys() == LAYERS.keys()
+
+
+def test_the_published_mutants_are_those_that_are_tried() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    published = page.partition("| mutant | noticed by |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    assert published == [mutant.row for mutant in MUTANTS]

@@ -1,8 +1,12 @@
-"""A call on the volume fails, once or from then on: the run says so in one message, or completes all the same."""
+"""A call on the volume fails, once or from then on: the run says so in one message, or completes all the same.
+
+python -m tests.torture.errors "a reset, EIO at fsync #3"     tries one again, as a violation names it
+"""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +23,7 @@ from tests.torture.injection import (
     emptied,
     in_parallel,
     rehearsed,
+    repeated,
     scratch,
     unharmed,
 )
@@ -98,3 +103,10 @@ def _told(done: subprocess.CompletedProcess[str]) -> list[str]:
     if (done.returncode, len(said), len(messages)) in ((0, 0, 0), (1, 1, 1), (4, 1, 1)):
         return []
     return [f"it ended with {done.returncode}: {done.stderr or 'no word'}"]
+
+
+if __name__ == "__main__":
+    with scratch() as place:
+        begun = [case for case in SWEPT if sys.argv[1].startswith(case.name)]
+        again = [failure for case in begun for failure in _failures(rehearsed(case, place))]
+        sys.exit(repeated(again, _failed, sys.argv[1]))

@@ -139,6 +139,14 @@ def in_parallel(check: Callable[[Job], Iterable[str]], jobs: Sequence[Job]) -> l
         return [f"{job}: {problem}" for job, problems in found for problem in problems]
 
 
+def repeated(jobs: Sequence[Job], check: Callable[[Job], Iterable[str]], name: str) -> int:
+    """Tries again what a violation names, or all whose names begin so; the exit code of a program that does."""
+    chosen = [job for job in jobs if str(job).startswith(name)]
+    violations = in_parallel(check, chosen)
+    print(f"{len(chosen)} tried, {len(violations)} violations", *violations, sep="\n")
+    return 1 if violations else 0 if chosen else 2
+
+
 # --- what must hold -----------------------------------------------------------------------------
 
 

@@ -1,0 +1,300 @@
+"""The mutants: promises that are broken on purpose, by exact texts and what takes their place, and what notices each.
+
+A text stands in its module once, so that a mutant whose text was changed fails loudly: give it the new one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Edit(NamedTuple):
+    """A text of one module of `setup`, and what takes its place."""
+
+    module: str
+    old: str
+    new: str
+
+    @property
+    def path(self) -> str:
+        return f"setup/{self.module}.py"
+
+
+class Mutant(NamedTuple):
+    """A broken promise; `noticed_by` are the words after `python -m`."""
+
+    name: str
+    noticed_by: tuple[str, ...]
+    edits: tuple[Edit, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def row(self) -> str:
+        """Its line in docs/reliability.md."""
+        words = self.noticed_by[-3:]  # a test's file, -k and name; a sweep's module and case
+        shown = " ".join(f'"{word}"' if " " in word else word for word in words)
+        return f"| {self.name} | `{shown}` |"
+
+
+def broken(name: str, noticed_by: tuple[str, ...], *edits: tuple[str, str, str]) -> Mutant:
+    return Mutant(name, noticed_by, tuple(Edit(*edit) for edit in edits))
+
+
+def by_test(module: str, name: str) -> tuple[str, ...]:
+    return ("pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/test_{module}.py", "-k", name)
+
+
+def by_sweep(layer: str, name: str) -> tuple[str, ...]:
+    return (f"tests.torture.{layer}", name)
+
+
+MUTANTS = (
+    broken(
+        "write in place",
+        by_sweep("kills", "a run with changed settings, KILL at write"),
+        (
+            "files",
+            "        os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)\n",
+            (
+                "        new = open(staged, 'rb', opener=lambda path, flags: os.open(path, flags, dir_fd=folder))\n"
+                "        mode = os.fstat(new.fileno()).st_mode & 0o777\n"
+                "        old = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode, dir_fd=folder)\n"
+                "        with new, open(old, 'wb') as out:\n"
+                "            out.write(new.read())\n"
+                "        os.unlink(staged, dir_fd=folder)\n"
+            ),
+        ),
+    ),
+    broken(
+        "chmod after write",
+        by_test("files", "mode_from_its_first_moment"),
+        (
+            "staging",
+            "os.open(temporary, flags, file.mode, dir_fd=folder)",
+            "os.open(temporary, flags, 0o666, dir_fd=folder)",
+        ),
+        (
+            "staging",
+            (
+                "        folders.require_mode(descriptor, file.mode, file.path)  # a umask took some bits away\n"
+                '        with os.fdopen(descriptor, "wb", closefd=False) as out:\n'
+                "            out.write(file.data)\n"
+            ),
+            (
+                '        with os.fdopen(descriptor, "wb", closefd=False) as out:\n'
+                "            out.write(file.data)\n"
+                "        folders.require_mode(descriptor, file.mode, file.path)\n"
+            ),
+        ),
+    ),
+    broken(
+        "modes left to the umask",
+        by_test("files", "modes_do_not_depend_on_the_umask"),
+        ("folders", "    if _mode(descriptor) == mode:\n        return\n    try:\n", "    return\n    try:\n"),
+    ),
+    broken(
+        "completed before the files are there",
+        by_sweep("kills", "a first run, KILL at linkat"),
+        (
+            "transaction",
+            "        session.save_state()\n        session.volume.publish(staged)\n",
+            (
+                "        session.state.complete(step)\n"
+                "        session.save_state()\n"
+                "        session.volume.publish(staged)\n"
+            ),
+        ),
+    ),
+    broken(
+        "announced after the files are there",
+        by_sweep("kills", "a run with changed settings, KILL at renameat"),
+        (
+            "transaction",
+            "        session.save_state()\n        session.volume.publish(staged)\n",
+            "        session.volume.publish(staged)\n        session.save_state()\n",
+        ),
+    ),
+    broken(
+        "no fsync of files",
+        by_test("files", "durable_and_announced"),
+        ("staging", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
+    ),
+    broken(
+        "no fsync of directories",
+        by_test("files", "durable_and_announced"),
+        ("folders", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
+    ),
+    broken(
+        "an error of the disk is passed over",
+        by_sweep("errors", "a first run, ENOSPC at renameat"),
+        (
+            "files",
+            (
+                "                self._settled.add(place)\n"
+                "        except OSError as error:\n"
+                '            raise self._error(path, "written", error) from None\n'
+            ),
+            "                self._settled.add(place)\n        except OSError:\n            pass\n",
+        ),
+    ),
+    broken(
+        "no lock",
+        by_sweep("races", "a run with changed settings and another change, the first held at renameat"),
+        (
+            "lock",
+            "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+            "        fcntl.fcntl(descriptor, fcntl.F_GETFD)\n",
+        ),
+    ),
+    broken(
+        "refuse what another run has just written",
+        by_sweep("races", "a first run with every secret given and another first run, the first held at access"),
+        ("transaction", "        if session.volume.read(STATE) == seen:\n            raise\n", "        raise\n"),
+    ),
+    broken(
+        "a state that comes between two looks is lost",
+        by_sweep("races", "a status and a first run with every secret given, the first held at openat"),
+        ("state_manager", "            data = volume.read(STATE)  # another", "            pass  # another"),
+    ),
+    broken(
+        "follow a link to a folder",
+        by_test("files", "writes_through_a_folder_that_is_a_link"),
+        (
+            "folders",
+            "    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC\n    mode",
+            "    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC\n    mode",
+        ),
+    ),
+    broken(
+        "follow a link to a file",
+        by_test("files", "no_run_follows_a_link_at_any_path"),
+        (
+            "files",
+            "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC",
+            "os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC",
+        ),
+        (
+            "staging",
+            "dir_fd=folder, follow_symlinks=False)\n    except FileNotFoundError",
+            "dir_fd=folder)\n    except FileNotFoundError",
+        ),
+    ),
+    broken(
+        "sweep nothing",
+        by_sweep("kills", "a first run, TERM at fsync"),
+        (
+            "files",
+            "        for place in places:\n            name = ",
+            "        for place in ():\n            name = ",
+        ),
+    ),
+    broken(
+        "do not unwind on SIGTERM",
+        by_sweep("kills", "a first run, TERM at fsync"),
+        (
+            "__main__",
+            (
+                "    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+                "        signal.signal(number, _leave)\n"
+                "    _"
+            ),
+            "    for number in (signal.SIGINT, signal.SIGHUP):\n        signal.signal(number, _leave)\n    _",
+        ),
+    ),
+    broken(
+        "close a descriptor twice",
+        by_sweep("kills", "a first run, TERM at close"),
+        (
+            "folders",
+            "    with contextlib.suppress(OSError):\n        os.close(descriptor)\n",
+            "    os.close(descriptor)\n",
+        ),
+    ),
+    broken(
+        "the compose file anywhere",
+        by_test("files", "compose_file_is_the_last"),
+        ("transaction", "key=lambda file: file.path == COMPOSE", "key=lambda file: file.path != COMPOSE"),
+    ),
+    broken(
+        "rename a new secret over an old one",
+        by_test("files", "a_new_secret_cannot_replace_one"),
+        ("files", "one.fresh and there is not None and there.st_size", "False"),
+        ("files", "        if one.fresh and there is None:\n", "        if False:\n"),
+    ),
+    broken(
+        "generate secrets anew",
+        by_sweep("kills", "a first run, KILL at renameat"),
+        ("vault", "    if current:\n        if said", "    if current and not secret.generate:\n        if said"),
+        ("vault", "present=current is not None)", "present=current is not None, replaces=bool(current))"),
+    ),
+    broken(
+        "make a lost secret anew",
+        by_test("rerun", "a_lost_secret_is_named_and_never_minted_anew"),
+        ("conflicts", "        if secret.name in made\n", "        if secret.name in ()\n"),
+    ),
+    broken(
+        "give a bound secret another value",
+        by_test("rerun", "another_value_for_a_bound_secret_is_refused"),
+        ("vault", "    return bool(secret.bound) and not (", "    return False and not ("),
+    ),
+    broken(
+        "a reset deletes secrets",
+        by_sweep("kills", "a reset, KILL at renameat"),
+        (
+            "configure",
+            "        if session.options.reset and (kept",
+            (
+                "        if session.options.reset:\n"
+                '            session.volume.remove(".secrets/db_password")\n'
+                "        if session.options.reset and (kept"
+            ),
+        ),
+    ),
+    broken(
+        "a reset keeps no copy of the state",
+        by_sweep("kills", "a reset, KILL at renameat"),
+        ("configure", "(kept := keep_copy(session.volume))", '(kept := "")'),
+    ),
+    broken(
+        "no last good state",
+        by_test("state_manager", "complete_state_stands_there_twice"),
+        ("state_manager", "volume.stage([self.file._replace(path=LAST_GOOD), self.file])", "volume.stage([self.file])"),
+    ),
+    broken(
+        "take a state that was cut short",
+        by_test("state_manager", "cut_short_anywhere"),
+        ("state_document", 'endswith(b"\\n" + _END)', 'endswith(b"")'),
+    ),
+    broken(
+        "overwrite what was edited by hand",
+        by_test("rerun", "whose_rendering_changes_stops_the_run"),
+        ("transaction", "            edited.append(file.path)\n", "            wanted.append(file)\n"),
+    ),
+    broken(
+        "quote nothing in .env",
+        by_test("render", "env_quot"),
+        ("render", "    if not text or re.fullmatch(_ENV_BARE, text):\n        return text\n", "    return text\n"),
+    ),
+    broken(
+        "quote nothing in YAML",
+        by_test("render", "yaml"),
+        ("render", '"".join(_yaml_char(char) for char in _as_text(value))', "_as_text(value)"),
+    ),
+    broken(
+        "echo a secret",
+        by_test("wizard", "a_masked_secret_shows_nowhere"),
+        ("lines", "terminal.echo_after_stops(not field.masked, ask)", "terminal.echo_after_stops(True, ask)"),
+    ),
+    broken(
+        "show a secret in an error",
+        by_test("bad_inputs", "test_a_bad_secret"),
+        ("vault", "_hiding(secret, error) if secret.masked else str(error)", 'f"{said.text!r}: {error}"'),
+    ),
+    broken(
+        "configure in spite of bad input",
+        by_test("bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
+        ("session", "        if problems:\n            raise InputError(*problems)\n", ""),
+    ),
+)
