@@ -4,8 +4,8 @@ Real ext4 (without `auto_da_alloc`, which hides missing fsyncs) and xfs in image
 call; FS_IOC_SHUTDOWN then drops all that was not synced, or lets the journal out without the files' data, which is
 what a missing fsync looks like. After that the image is mounted anew and judged, and the same command must finish.
 
-`run(sample, root=PATH)` tries the package below another root: with every fsync taken out of `setup/files.py` and
-`setup/folders.py` it must report violations.
+`run(sample, root=PATH)` tries the package below another root: with the fsyncs taken out of `setup/staging.py`, or those
+of `setup/folders.py`, already a sample reports violations.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import NamedTuple
 from tests import disks
 from tests.support import ROOT, command, environment
 from tests.support import run as started
-from tests.torture.cases import ALL_GIVEN, CHANGE, FIRST, RESET, RESUME
+from tests.torture.cases import ALL_GIVEN, CHANGE, CHANGE_AGAIN, FIRST, RESET, RESUME
 from tests.torture.injection import Case, Point, Scene, as_undisturbed, completes, rehearsed, scratch, unharmed
 from tests.torture.result import Result
 
-TRIED = (FIRST, ALL_GIVEN, CHANGE, RESET, RESUME)
+TRIED = (FIRST, ALL_GIVEN, CHANGE, RESET, RESUME, CHANGE_AGAIN)
 POINTS = {True: 2, False: 52}  # of each case, file system and kind of cut
 
 
@@ -65,7 +65,7 @@ def run(sample: bool, root: Path = ROOT) -> Result:
             violations = [f"{cut}: {'; '.join(texts[:5])}" for cut, texts in zip(cuts, found, strict=True) if texts]
     except (disks.Lacking, RuntimeError) as error:  # the latter where a thread cannot have its own mounts
         return Result(0, [f"power cuts cannot be tried here: {error}"])
-    return Result(len(cuts), violations, "ext4 and xfs; first run, change, reset, resume, after exit 0")
+    return Result(len(cuts), violations, "ext4 and xfs; first run, change, reset, resume, recovery, after exit 0")
 
 
 def _prepare(folder: Path, kind: str, case: Case, root: Path) -> Prepared:
@@ -99,22 +99,28 @@ def _tried(cut: Cut, folder: Path, root: Path) -> list[str]:
     out = place / "out"
     try:
         with disks.mounted(image, place, *options):
-            if cut.point is None:
-                done = scene.again(out)
-                if done.returncode:
-                    return [f"ended with {done.returncode}: {done.stderr}"]
-                disks.cut(place, cut.keeps)
-            else:
-                with _held(out, scene.case, cut.point, root) as problem:
-                    if problem:
-                        return [problem]
-                    disks.cut(place, cut.keeps)
+            problem = _lost(cut, place, out, root)
+        if problem:
+            return [problem]
         with disks.mounted(image, place, *options):
-            if cut.point is None:
-                return as_undisturbed(scene, out)
-            return unharmed(scene, out) + completes(scene, out)
+            return unharmed(scene, out) + completes(scene, out) if cut.point else as_undisturbed(scene, out)
     finally:
         image.unlink()
+
+
+def _lost(cut: Cut, place: Path, out: Path, root: Path) -> str:
+    """Runs a case up to the cut, and cuts; says why if it does not come to that."""
+    scene = cut.prepared.scene
+    if cut.point is None:
+        done = scene.again(out)
+        if done.returncode:
+            return f"ended with {done.returncode}: {done.stderr}"
+        disks.cut(place, cut.keeps)
+        return ""
+    with _held(out, scene.case, cut.point, root) as problem:
+        if not problem:
+            disks.cut(place, cut.keeps)
+        return problem
 
 
 @contextlib.contextmanager
