@@ -215,13 +215,13 @@ MUTANTS = (
     broken(
         "the compose file anywhere",
         by_test("files", "compose_file_is_the_last"),
-        ("transaction", "key=lambda file: file.path == COMPOSE", "key=lambda file: file.path != COMPOSE"),
+        ("transaction", "(not file.once, file.path == COMPOSE)", "(not file.once, file.path != COMPOSE)"),
     ),
     broken(
         "rename a new secret over an old one",
         by_test("files", "a_new_secret_cannot_replace_one"),
-        ("files", "one.fresh and there is not None and there.st_size", "False"),
-        ("files", "        if one.fresh and there is None:\n", "        if False:\n"),
+        ("files", "one.once and there is not None and there.st_size", "False"),
+        ("files", "        if one.once and there is None:\n", "        if False:\n"),
     ),
     broken(
         "generate secrets anew",
