@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-pytest.register_assert_rewrite("tests.stack_contract", "tests.client")
+pytest.register_assert_rewrite("tests.stack", "tests.stack_contract", "tests.client")
 
 REQUIRED = os.environ.get("AVATAR_REQUIRE_DOCKER") == "1"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shlex
 import socket
 from collections.abc import Iterable, Iterator
@@ -39,9 +40,12 @@ with concurrent.futures.ThreadPoolExecutor(64) as pool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has, and that the kernel gives to no outgoing connection before nginx takes it."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return port
 
 
 class Stack:
@@ -129,6 +133,15 @@ class Stack:
 
     def ids(self) -> dict[str, str]:
         return {service: entry["Id"] for service, entry in self.containers().items()}
+
+    @contextlib.contextmanager
+    def recreating(self, *concerned: str) -> Iterator[None]:
+        """The block gives these services new containers, and none but these and those that wait for them."""
+        before = self.ids()
+        yield
+        after = self.ids()
+        found = {service for service in before if after[service] != before[service]}
+        assert set(concerned) <= found <= with_dependents(concerned)
 
     def execute(self, service: str, *command: str, user: str = "") -> str:
         """What a command prints inside of a service's container."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests import engine
-from tests.stack import HOST, Stack, deployment, with_dependents
+from tests.stack import HOST, Stack, deployment
 from tests.stack_contract import *  # noqa: F403 - the tests that every stack passes
 from tests.support import secrets
 from tests.test_targets import API_SERVICES
@@ -55,27 +55,19 @@ def signed_in(stack: Stack) -> tuple[str, str, str]:
     return texts["db_user"], texts["db_password"], texts["db_name"]
 
 
-def assert_recreates(concerned: set[str], stack: Stack, **settings: str) -> None:
-    """A start with other settings gives these services a new container, and those alone that wait for them."""
-    before = stack.ids()
-    start_by_init_service(stack, **settings)
-    after = stack.ids()
-    found = {service for service in before if after[service] != before[service]}
-    assert concerned <= found <= with_dependents(concerned)
-
-
 def test_a_changed_setting_recreates_the_services_that_read_it_and_the_data_stays(stack: Stack) -> None:
     before = secrets(stack.out)
     stack.sql("CREATE TABLE kept AS SELECT 42 AS answer", *signed_in(stack))
-    assert_recreates(set(API_SERVICES), stack, LOG_LEVEL="DEBUG")
+    with stack.recreating(*API_SERVICES):
+        start_by_init_service(stack, LOG_LEVEL="DEBUG")
     assert stack.execute("dask-worker", "printenv", "LOG_LEVEL") == "DEBUG\n"
     assert secrets(stack.out) == before
     assert stack.sql("SELECT answer FROM kept", *signed_in(stack)) == "42"
 
 
 def test_a_changed_file_and_a_changed_secret_recreate_those_that_mount_them(stack: Stack) -> None:
-    changed = {"TLS_EXTRA_NAMES": "more.test", "SEAWEEDFS_ADMIN_PASSWORD": "another one"}
-    assert_recreates({"nginx", "admin"}, stack, **changed)
+    with stack.recreating("nginx", "admin"):
+        start_by_init_service(stack, TLS_EXTRA_NAMES="more.test", SEAWEEDFS_ADMIN_PASSWORD="another one")
     assert stack.client.ask("/web", host="more.test").seen["service"] == "web"
     assert stack.execute("admin", "cat", "/run/secrets/seaweedfs_admin_password") == "another one"
     assert stack.sql("SELECT answer FROM kept", *signed_in(stack)) == "42"

@@ -1,4 +1,4 @@
-"""A deployment of which nothing is said but what must be, with the operator's certificate in `tls/`."""
+"""A deployment of which nothing is said but what must be, with a certificate of its own, later with the operator's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from typing import NamedTuple
 import pytest
 
 from tests import engine
-from tests.client import Client
+from tests.client import Client, trusting
 from tests.stack import HOST, Stack, deployment
 from tests.stack_contract import *  # noqa: F403 - the tests that every stack passes
+from tests.test_targets import API_SERVICES
 
 pytestmark = pytest.mark.docker
 
@@ -25,14 +27,24 @@ pytestmark = pytest.mark.docker
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     with deployment(tmp_path_factory.mktemp("tls")) as made:
-        made.configure(PUBLIC_URL=f"{HOST}:{made.port}", ENV_NAME="example-prod")
-        certificate, key = engine.throw_away_certificate(made.directory, HOST)
-        (made.out / "tls" / "private").mkdir(parents=True, exist_ok=True)
-        made.authority = certificate
-        (made.out / "tls" / "server.fullchain.crt").write_bytes(certificate.read_bytes())
-        key.rename(made.out / "tls" / "private" / "server.decrypted.key")
+        made.configure(PUBLIC_URL=f"{HOST}:{made.port}", ENV_NAME="example-prod", TLS_MODE="self-signed")
+        made.authority = made.out / "tls" / "avatar-ca.crt"
         made.up()
         yield made
+
+
+def test_who_does_not_trust_the_authority_is_warned(stack: Stack) -> None:
+    """All other tests of this module trust it, and nobody else, and look at the name."""
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer"):
+        Client(stack.port, stack.netloc, ssl.create_default_context()).ask("/")
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        Client(stack.port, "another.test", trusting(stack.authority)).ask("/")
+
+
+def test_the_headers_of_tls_come_from_nginx(stack: Stack) -> None:
+    answer = stack.client.ask("/api/x")
+    assert answer.all("Strict-Transport-Security") == [], "of the upstream, and not for an authority of one's own"
+    assert answer.all("X-Content-Type-Options") == ["nosniff"]
 
 
 # --- Large bodies --------------------------------------------------------------------------------------
@@ -146,3 +158,18 @@ def test_visitors_of_other_routes_never_notice_that_the_api_moves(stack: Stack) 
     assert {one.outcome for one in of_the_api} == {200, 502}
     late = [one for one in of_the_api if one.began > healthy + 10]
     assert {one.outcome for one in late} == {200}
+
+
+# --- Another certificate -----------------------------------------------------------------------------------
+
+
+def test_a_certificate_of_the_operators_takes_the_place_of_ours(stack: Stack) -> None:
+    certificate, key = engine.throw_away_certificate(stack.directory, HOST)
+    (stack.out / "tls" / "server.fullchain.crt").write_bytes(certificate.read_bytes())
+    (stack.out / "tls" / "private" / "server.decrypted.key").write_bytes(key.read_bytes())
+    # nginx serves it, and the API's services need not trust ours any longer.
+    with stack.recreating("nginx", *API_SERVICES):
+        stack.configure(TLS_MODE="provided")
+        stack.up()
+    stack.authority = certificate
+    assert stack.client.ask("/api/x").all("Strict-Transport-Security") == ["max-age=63072000"]
