@@ -84,8 +84,8 @@ RUN pip install --no-cache-dir --no-compile --root-user-action=ignore --disable-
 # Of cffi, cryptography needs the compiled part alone; the rest, and the C parser beneath it, build bindings. Their
 # records stay for scanners.
 # And nobody debugs in here: symbols are a fifth of cryptography's library and most of PyYAML's.
-RUN cd opt/avatar-setup/lib && rm -rf cffi pycparser \
- && find . -name '*.so' -exec strip --strip-unneeded {} +
+RUN rm -rf opt/avatar-setup/lib/cffi opt/avatar-setup/lib/pycparser \
+ && find opt/avatar-setup/lib -name '*.so' -exec strip --strip-unneeded {} +
 COPY LICENSE opt/avatar-setup/
 COPY setup opt/avatar-setup/setup
 COPY templates opt/avatar-setup/templates

@@ -1,13 +1,14 @@
 """Writes an image's bill of materials to stdout, as CycloneDX JSON: `python .ci/sbom.py IMAGE`.
 
-The Python packages come from the lock file, with the hashes that pip was held to; the Debian packages from the records
-in the image. No time and no random number is in it: the same image gives the same bytes.
+The Python packages come from the lock file, with the hashes that pip was held to and what they say is built into them;
+the Debian packages from the records in the image. No time or random number is in it: the same image, the same bytes.
 """
 
 from __future__ import annotations
 
 import email
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -26,7 +27,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDS = "var/lib/dpkg/status.d/"
+DEBIAN, RELEASE = "var/lib/dpkg/status.d/", "etc/os-release"
+EMBEDDED = r"opt/avatar-setup/lib/([^/]+)-[^-/]+\.dist-info/sboms/.*\.json"
 SCHEMA = SchemaVersion.V1_6
 
 
@@ -34,24 +36,30 @@ def docker(*words: str, into: IO[bytes] | int = subprocess.PIPE) -> bytes:
     return subprocess.run(["docker", *words], stdout=into, check=True).stdout or b""
 
 
-def debian_records(image: str) -> Iterator[tuple[str, Message]]:
-    """Debian's release, and the record of each of its packages in the image."""
+def records(image: str) -> dict[str, str]:
+    """Path -> text of all that says in an image what is in it."""
     name = docker("create", image).decode().strip()
     try:
         with tempfile.TemporaryFile() as file:
             docker("export", name, into=file)
             file.seek(0)
             with tarfile.open(fileobj=file) as contents:
-                found = {one.name: contents.extractfile(one) for one in contents if one.isfile() and _wanted(one.name)}
-                texts = {path: content.read().decode() for path, content in found.items() if content}
+                found = {one.name: contents.extractfile(one) for one in contents if one.isfile() and _tells(one.name)}
+                return {path: content.read().decode() for path, content in sorted(found.items()) if content}
     finally:
         docker("rm", name)
-    release = dict(line.split("=", 1) for line in texts.pop("etc/os-release").splitlines())["VERSION_ID"].strip('"')
-    yield from ((release, email.message_from_string(text)) for _, text in sorted(texts.items()))
 
 
-def _wanted(path: str) -> bool:
-    return path.startswith(RECORDS) or path == "etc/os-release"
+def _tells(path: str) -> bool:
+    return path.startswith(DEBIAN) or path == RELEASE or bool(re.fullmatch(EMBEDDED, path))
+
+
+def debian_components(told: dict[str, str]) -> Iterator[Component]:
+    """Debian's packages."""
+    release = dict(line.split("=", 1) for line in told[RELEASE].splitlines())["VERSION_ID"].strip('"')
+    for path, text in told.items():
+        if path.startswith(DEBIAN):
+            yield debian_component(release, email.message_from_string(text))
 
 
 def debian_component(release: str, record: Message) -> Component:
@@ -63,14 +71,31 @@ def debian_component(release: str, record: Message) -> Component:
     return Component(name=name, version=version, purl=url, bom_ref=str(url), type=ComponentType.LIBRARY)
 
 
-def python_components() -> Iterator[Component]:
+def python_components(told: dict[str, str]) -> Iterator[Component]:
     """What cyclonedx-py makes of the lock file; the line of the lock file, all hashes again, is no description."""
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", "--output-reproducible", "requirements.txt"]
     made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     for component in Bom.from_json(json.loads(made)).components:
         component.description = None
         component.bom_ref.value = str(component.purl)
+        component.components = embedded(component, told)
         yield component
+
+
+def embedded(component: Component, told: dict[str, str]) -> list[Component]:
+    """What was built into a package's libraries, such as OpenSSL, as the package's own bills tell (PEP 770)."""
+    parts = []
+    for path, text in told.items():
+        of = re.fullmatch(EMBEDDED, path)
+        if of and re.sub(r"[-_.]+", "-", of[1]).lower() == component.name:
+            parts += Bom.from_json(json.loads(text)).components
+    return [
+        Component(
+            name=part.name, version=part.version, purl=part.purl, type=part.type, hashes=part.hashes,
+            bom_ref=f"{component.purl}#{part.name}@{part.version}",
+        )
+        for part in parts
+    ]  # fmt: skip
 
 
 def subject(image: str) -> Component:
@@ -89,7 +114,8 @@ def subject(image: str) -> Component:
 
 
 def main(image: str) -> int:
-    parts = [*python_components(), *(debian_component(*one) for one in debian_records(image))]
+    told = records(image)
+    parts = [*python_components(told), *debian_components(told)]
     bom = Bom(components=parts)
     bom.metadata.component = subject(image)
     bom.register_dependency(bom.metadata.component, parts)

@@ -151,6 +151,16 @@ def test_the_sbom_names_the_python_packages_in_the_image_with_the_hashes_of_the_
 
 
 @pytest.mark.docker
+def test_the_sbom_names_what_is_built_into_a_package(sbom: dict, image: str) -> None:
+    """The OpenSSL in `cryptography` is none of Debian's; which one it is, the library itself says."""
+    parts = {one["name"]: one["version"] for one in of_kind(sbom, "pypi")["cryptography"]["components"]}
+    program = "from cryptography.hazmat.backends.openssl import backend; print(backend.openssl_version_text())"
+    told = docker("run", "--rm", image, "python3", "-c", program).stdout.decode()
+    assert told.startswith(f"OpenSSL {parts['openssl']} ")
+    assert len(parts) > 10
+
+
+@pytest.mark.docker
 def test_the_sbom_says_which_image_it_describes(sbom: dict, image: str) -> None:
     inspected = json.loads(docker("image", "inspect", image).stdout)[0]
     subject = sbom["metadata"]["component"]
