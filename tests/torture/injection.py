@@ -19,11 +19,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+
 from setup import state_document
 from setup.documents import Malformed
 from setup.errors import VolumeError
 from setup.files import Volume
 from setup.state_manager import DeploymentState
+from setup.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
 from tests.support import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
 
 Tree = Mapping[str, tuple[str, bytes]]
@@ -67,14 +71,14 @@ class Scene(NamedTuple):
     run: Runner
     start: Path
     whole: Path
-    exact: bool  # no secret is generated, so bytes are compared; else by meaning
+    exact: bool  # nothing is left to chance, so bytes are compared; else by meaning
     before: Tree
     after: Tree
     points: Sequence[Point]
 
     def view(self, out: Path) -> Tree:
         """What is compared of a directory: not what differs between runs, nor what is staged."""
-        found = tree(out) if self.exact else by_meaning(out)
+        found = tree(out) if self.exact else {path: _plain(path, one) for path, one in by_meaning(out).items()}
         other = (DATED, LOCK)  # copies that a reset keeps, and the lock, which names a killed holder
         return {path: one for path, one in found.items() if not path.startswith(other) and not path.endswith(STAGED)}
 
@@ -109,7 +113,8 @@ def rehearsed(case: Case, folder: Path, runner: Runner = run) -> Scene:
     prefix = ("strace", "-f", "-y", "-qq", "-s", "0", "-o", str(log), "-e", f"trace={calls}")
     done = runner(whole, *case.flags, settings=case.settings, prefix=prefix)
     assert done.returncode == 0, f"{case.name}, undisturbed, ended with {done.returncode}: {done.stderr}"
-    exact = {name.upper() for name in secrets(whole)} <= {*case.settings, *map(str.upper, secrets(start))}
+    given = {name.upper() for name in secrets(whole)} <= {*case.settings, *map(str.upper, secrets(start))}
+    exact = given and case.settings.get("TLS_MODE") != "self-signed"
     scene = Scene(case, runner, start, whole, exact, {}, {}, used(log.read_text(), whole))
     return scene._replace(before=scene.view(start), after=scene.view(whole))
 
@@ -161,9 +166,9 @@ def unharmed(scene: Scene, out: Path) -> list[str]:
     torn = [path for path, one in found.items() if one not in (scene.before.get(path), scene.after.get(path))]
     problems = [f"{path} is torn" for path in torn if path not in (STATE, LAST_GOOD)]
     problems += [f"{path} is gone" for path in scene.before.keys() - found.keys()]
-    held, now = secrets(scene.start), secrets(out)
-    follows = {name for name in held if scene.before[f".secrets/{name}"] != scene.after[f".secrets/{name}"]}
-    problems += [f"the secret {name} changed" for name in held.keys() - follows if now.get(name) != held[name]]
+    kept, now = held(scene.start), held(out)
+    stay = [path for path in kept if scene.before[path] == scene.after.get(path)]
+    problems += [f"{path} changed" for path in stay if now.get(path) != kept[path]]
     return problems + untrue(scene, out, found) + copies_lost(scene, out)
 
 
@@ -209,25 +214,51 @@ def copies_lost(scene: Scene, out: Path) -> list[str]:
 
 def completes(scene: Scene, out: Path) -> list[str]:
     """Runs the same command again, and says what is not as after an undisturbed run."""
-    kept = secrets(out)
+    kept = held(out)
     done = scene.again(out)
     if done.returncode != 0:
         return [f"the next run ended with {done.returncode}: {done.stderr}"]
-    return as_undisturbed(scene, out) + changed_secrets(scene, kept, out)
+    return as_undisturbed(scene, out) + changed(scene, kept, out)
 
 
 def as_undisturbed(scene: Scene, out: Path) -> list[str]:
     """What a completed run left otherwise than the undisturbed one."""
     problems = [f"{path} differs from the undisturbed run's" for path in differences(scene.view(out), scene.after)]
-    return problems + [f"{path} was left staged" for path in leftovers(out)] + copies_lost(scene, out)
+    problems += [f"{path} was left staged" for path in leftovers(out)]
+    return problems + copies_lost(scene, out) + unfit(out)
 
 
-def changed_secrets(scene: Scene, kept: Mapping[str, str], out: Path) -> list[str]:
-    """The secrets that a later run replaced, but for those that this case gives anew."""
-    now = secrets(out)
-    return [
-        f"the next run changed the secret {name}" for name in kept if not scene.exact and now.get(name) != kept[name]
-    ]
+def held(out: Path) -> dict[str, bytes]:
+    """What must never be made anew: every secret and every private key that is not empty."""
+    files = [path for folder in (".secrets", "tls/private") for path in (out / folder).glob("*")]
+    found = {str(path.relative_to(out)): path.read_bytes() for path in files if not path.name.endswith(STAGED)}
+    return {path: data for path, data in found.items() if data}
+
+
+def changed(scene: Scene, kept: Mapping[str, bytes], out: Path) -> list[str]:
+    """Which of these a later run replaced; where all are given, the comparison of bytes has told."""
+    now = {} if scene.exact else held(out)
+    return [f"the next run changed {path}" for path in kept if not scene.exact and now.get(path) != kept[path]]
+
+
+def unfit(out: Path) -> list[str]:
+    """What is wrong with a certificate of the deployment's own."""
+    if not (out / AUTHORITY).exists():
+        return []
+    key = load_pem_private_key((out / CERTIFICATE_KEY).read_bytes(), None)
+    certificate = load_pem_x509_certificate((out / CERTIFICATE).read_bytes())
+    if key.public_key() != certificate.public_key():
+        return ["the certificate is another key's"]
+    certificate.verify_directly_issued_by(load_pem_x509_certificate((out / AUTHORITY).read_bytes()))
+    return []
+
+
+def _plain(path: str, one: tuple[str, bytes]) -> tuple[str, bytes]:
+    """A file without what certificates leave to chance and time: themselves, if they are whole, and what names them."""
+    mode, data = one
+    if path.startswith("tls/") and data.endswith(b"-----\n") and data.count(b"-----BEGIN") == data.count(b"-----END"):
+        return mode, b"<certificates or a key>"
+    return mode, re.sub(rb"(avatar-setup\.files: |\n  certificate: ).*", rb"\1<digest>", data)
 
 
 def emptied(out: Path) -> list[str]:

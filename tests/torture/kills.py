@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support import run as on_this_host
-from tests.support import secrets, tree
+from tests.support import tree
 from tests.torture import boxes, cases, sessions
 from tests.torture.injection import (
     QUIET,
@@ -21,10 +21,11 @@ from tests.torture.injection import (
     Point,
     Runner,
     Scene,
-    changed_secrets,
+    changed,
     completes,
     differences,
     emptied,
+    held,
     in_parallel,
     rehearsed,
     repeated,
@@ -37,11 +38,13 @@ CODES = {"KILL": -9, "TERM": 143, "INT": 130, "HUP": 143}
 EVERY = ("KILL", "TERM", "INT")
 SWEPT: Sequence[tuple[Case, tuple[str, ...]]] = (
     (cases.FIRST, EVERY),
-    (cases.ALL_GIVEN, ("KILL", "INT")),
+    (cases.ALL_GIVEN, ("KILL",)),
     (cases.RESUME, EVERY),
     (cases.CHANGE, (*EVERY, "HUP")),
     (cases.RESET, EVERY),
-    (cases.BY_HAND, EVERY),
+    (cases.OWN_CERTIFICATE, ("KILL",)),
+    (cases.OWN_CHANGED, ("KILL", "TERM")),
+    (cases.BY_HAND, ("KILL", "INT")),
     *((case, ("KILL",)) for case in (cases.CHANGE_AGAIN, *cases.RECOVERIES)),
 )
 IN_A_BOX = (SWEPT[0], SWEPT[3])  # in a container as well, where a run takes twice the time
@@ -65,10 +68,10 @@ class Kill(NamedTuple):
 
 def run(sample: bool) -> Result:
     with scratch() as folder:
-        parts = {"on the host": swept(folder, SWEPT, 20 if sample else 1)}
+        parts = {"on the host": swept(folder, SWEPT, 35 if sample else 1)}
         with boxes.box(folder) as runner:
             where = folder / "box"
-            parts["in a container"] = swept(where, IN_A_BOX, 40 if sample else 4, runner) if runner else boxes.NONE
+            parts["in a container"] = swept(where, IN_A_BOX, 60 if sample else 4, runner) if runner else boxes.NONE
     parts["in sessions"] = sessions.run(sample)
     return joined(parts)
 
@@ -110,10 +113,10 @@ def _killed(kill: Kill) -> Iterator[str]:
         if signal != "KILL":
             yield from emptied(out)
         yield from unharmed(scene, out)
-        kept = secrets(out)
+        kept = held(out)
         if second:
             scene.disturbed(out, *_at(second, "KILL"))
-            yield from (*unharmed(scene, out), *changed_secrets(scene, kept, out))
+            yield from (*unharmed(scene, out), *changed(scene, kept, out))
         if point.call == "renameat":
             yield from _status(scene, out)
         yield from completes(scene, out)

@@ -36,7 +36,7 @@ class Ending(NamedTuple):
 def run(sample: bool) -> Result:
     with scratch() as folder:
         endings = _endings(folder)
-        chosen = endings[:: 23 if sample else 1]
+        chosen = endings[:: 37 if sample else 1]
         return Result(len(chosen), in_parallel(_ended, chosen))
 
 
