@@ -37,12 +37,15 @@ def main(arguments: list[str]) -> int:
     for layer in chosen:
         what, at_least = LAYERS[layer]
         started = time.monotonic()
-        result = tried(layer, sample)
+        try:
+            result = tried(layer, sample)
+        except Exception as error:  # the other layers are tried all the same
+            result = Result(0, [f"the layer broke off: {error!r}"])
         seconds = time.monotonic() - started
         short = not sample and result.cases < at_least
         failed = failed or short or bool(result.violations)
         wanted = "a sample" if sample else f"at least {at_least}"
-        print(f"| {what} | {result.cases} ({wanted}) | {len(result.violations)} | {seconds:.0f} s | {result.note} |")
+        print(f"| {layer}: {what} | {result.cases} ({wanted}) | {len(result.violations)} | {seconds:.0f} s | {result.note} |")
         for violation in result.violations[:20]:
             print(f"    {violation}", file=sys.stderr)
         sys.stdout.flush()
