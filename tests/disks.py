@@ -1,7 +1,6 @@
 """Small real file systems in image files: made, mounted, cut off from their disk, and always unmounted again.
 
-What mounts calls `private` first where it can: then the kernel unmounts everything as soon as the thread is gone,
-however it ends. Where the Docker engine must see a mount, only `mounted` cleans up.
+The sweeps mount in `workers`: there the kernel unmounts everything as soon as a thread is gone, however it ends.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.thread import BrokenThreadPool
 from pathlib import Path
 
 PACKAGES = {
@@ -64,10 +65,19 @@ def require(*programs: str, kinds: tuple[str, ...] = ()) -> None:
             raise Lacking(f"the kernel does not know {kind}")
 
 
-def private() -> None:
-    """Gives this thread, and what it starts, a view of the mounts of its own."""
+@contextlib.contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """A thread for each processor, each with mounts of its own, which go with it at the latest."""
+    try:
+        with ThreadPoolExecutor(os.cpu_count(), initializer=_private) as pool:
+            yield pool
+    except BrokenThreadPool:
+        raise Lacking("a thread may not have mounts of its own (unshare)") from None
+
+
+def _private() -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
-        raise Lacking(f"no mounts of its own ({os.strerror(ctypes.get_errno())})")
+        raise OSError(ctypes.get_errno(), "unshare")
     _run("mount", "--make-rprivate", "/")
 
 

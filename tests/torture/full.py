@@ -3,7 +3,7 @@
 The room that is left grows from nothing until a run succeeds; each run that fails is a case. It must say in one
 message what to do, leave nothing torn, lost or staged, and finish once there is room.
 
-`run(sample, root=PATH)` tries the package below another root.
+    python -m tests.torture.full "ext4, no space, a reset"     tries again the sweeps whose names begin so
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests import disks
-from tests.support import ROOT
-from tests.support import run as started
 from tests.torture.cases import CHANGE, FIRST, RESET
 from tests.torture.injection import Scene, as_undisturbed, completes, emptied, rehearsed, scratch, unharmed
 from tests.torture.result import Result
@@ -119,19 +116,23 @@ VOLUMES = {
 TRIED = (FIRST, CHANGE, RESET)
 
 
-def run(sample: bool, root: Path = ROOT) -> Result:
+def run(sample: bool) -> Result:
     """Tries every kind of volume with every case; a machine that cannot do it fails the layer."""
     try:
-        disks.require("strace", "mkfs.ext4", kinds=("ext4", "tmpfs"))
-        with scratch() as folder, ThreadPoolExecutor(os.cpu_count(), initializer=disks.private) as pool:
-            scenes = [rehearsed(case, folder, partial(started, root=root)) for case in TRIED]
-            work = [(name, scene) for scene in scenes for name in VOLUMES]
-            tried = list(pool.map(lambda one: _swept(*one, sample), work))
-    except (disks.Lacking, RuntimeError) as error:  # the latter where a thread cannot have its own mounts
+        cases, violations = _all(sample, "")
+    except disks.Lacking as error:
         return Result(0, [f"full disks cannot be tried here: {error}"])
-    violations = [text for _, texts in tried for text in texts]
-    note = "tmpfs and ext4, space and inodes; first run, change, reset"
-    return Result(sum(cases for cases, _ in tried), violations, note)
+    return Result(cases, violations, "tmpfs and ext4, space and inodes; first run, change, reset")
+
+
+def _all(sample: bool, name: str) -> tuple[int, list[str]]:
+    """How many runs failed in the sweeps whose names begin so, and what was wrong with them."""
+    disks.require("strace", "mkfs.ext4", kinds=("ext4", "tmpfs"))
+    with scratch() as folder, disks.workers() as pool:
+        scenes = [rehearsed(case, folder) for case in TRIED]
+        work = [(kind, scene) for scene in scenes for kind in VOLUMES if f"{kind}, {scene.case.name}".startswith(name)]
+        tried = list(pool.map(lambda one: _swept(*one, sample), work))
+    return sum(cases for cases, _ in tried), [text for _, texts in tried for text in texts]
 
 
 def _swept(name: str, scene: Scene, sample: bool) -> tuple[int, list[str]]:
@@ -167,3 +168,9 @@ def _told(code: int, said: str) -> list[str]:
     if code == 1 and said.count("\n") == 1 and all(words in said for words in wanted):
         return []
     return [f"it ended with {code} and said: {said}"]
+
+
+if __name__ == "__main__":
+    failed, wrong = _all(False, sys.argv[1])
+    print(f"{failed} tried, {len(wrong)} violations", *wrong, sep="\n")
+    sys.exit(1 if wrong else 0 if failed else 2)

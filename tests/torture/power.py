@@ -4,8 +4,7 @@ Real ext4 (without `auto_da_alloc`, which hides missing fsyncs) and xfs in image
 call; FS_IOC_SHUTDOWN then drops all that was not synced, or lets the journal out without the files' data, which is
 what a missing fsync looks like. After that the image is mounted anew and judged, and the same command must finish.
 
-`run(sample, root=PATH)` tries the package below another root: with the fsyncs taken out of `setup/staging.py`, or those
-of `setup/folders.py`, already a sample reports violations.
+    python -m tests.torture.power "xfs, a reset, cut after exit 0"     tries again the cuts whose names begin so
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tests import disks
-from tests.support import ROOT, command, environment
-from tests.support import run as started
+from tests.support import command, environment
 from tests.torture.cases import ALL_GIVEN, CHANGE, CHANGE_AGAIN, FIRST, RESET, RESUME
 from tests.torture.injection import Case, Point, Scene, as_undisturbed, completes, rehearsed, scratch, unharmed
 from tests.torture.result import Result
@@ -53,25 +50,32 @@ class Cut(NamedTuple):
         return f"{self.prepared.kind}, {self.prepared.scene.case.name}, cut after {self.point or 'exit 0'}, {what}"
 
 
-def run(sample: bool, root: Path = ROOT) -> Result:
+WORK = [(kind, case) for case in TRIED for kind in disks.OPTIONS]
+
+
+def run(sample: bool) -> Result:
     """Tries the power cuts on all processors; a machine that cannot do it fails the layer."""
     try:
-        disks.require("strace", "mkfs.ext4", "mkfs.xfs", kinds=("ext4", "xfs"))
-        with scratch() as folder, ThreadPoolExecutor(os.cpu_count(), initializer=disks.private) as pool:
-            work = [(kind, case) for case in TRIED for kind in disks.OPTIONS]
-            prepared = list(pool.map(lambda one: _prepare(folder / one[0], *one, root), work))
-            cuts = [cut for one in prepared for cut in _cuts(one, POINTS[sample])]
-            found = pool.map(lambda number: _tried(cuts[number], folder / str(number), root), range(len(cuts)))
-            violations = [f"{cut}: {'; '.join(texts[:5])}" for cut, texts in zip(cuts, found, strict=True) if texts]
-    except (disks.Lacking, RuntimeError) as error:  # the latter where a thread cannot have its own mounts
+        cuts, violations = _swept(WORK, POINTS[sample], "")
+    except disks.Lacking as error:
         return Result(0, [f"power cuts cannot be tried here: {error}"])
     return Result(len(cuts), violations, "ext4 and xfs; first run, change, reset, resume, recovery, after exit 0")
 
 
-def _prepare(folder: Path, kind: str, case: Case, root: Path) -> Prepared:
+def _swept(work: Sequence[tuple[str, Case]], points: int, name: str) -> tuple[list[Cut], list[str]]:
+    """Tries all cuts whose names begin so, and says what is wrong with each."""
+    disks.require("strace", "mkfs.ext4", "mkfs.xfs", kinds=("ext4", "xfs"))
+    with scratch() as folder, disks.workers() as pool:
+        prepared = pool.map(lambda one: _prepare(folder / one[0], *one), work)
+        cuts = [cut for one in prepared for cut in _cuts(one, points) if str(cut).startswith(name)]
+        found = pool.map(lambda number: _tried(cuts[number], folder / str(number)), range(len(cuts)))
+        return cuts, [f"{cut}: {'; '.join(texts[:5])}" for cut, texts in zip(cuts, found, strict=True) if texts]
+
+
+def _prepare(folder: Path, kind: str, case: Case) -> Prepared:
     """Runs a case undisturbed beside, and formats an image that holds what it starts from."""
     folder.mkdir(exist_ok=True)
-    scene = rehearsed(case, folder, partial(started, root=root))
+    scene = rehearsed(case, folder)
     here = scene.start.parent
     image = disks.made(kind, here / "image")
     with disks.mounted(image, here / "mounted", "-o", disks.OPTIONS[kind]) as place:
@@ -91,7 +95,7 @@ def _cuts(prepared: Prepared, points: int) -> list[Cut]:
     return cuts
 
 
-def _tried(cut: Cut, folder: Path, root: Path) -> list[str]:
+def _tried(cut: Cut, folder: Path) -> list[str]:
     """Cuts the power, replays the journal, and says what is wrong."""
     folder.mkdir()
     scene, options = cut.prepared.scene, ("-o", disks.OPTIONS[cut.prepared.kind])
@@ -99,7 +103,7 @@ def _tried(cut: Cut, folder: Path, root: Path) -> list[str]:
     out = place / "out"
     try:
         with disks.mounted(image, place, *options):
-            problem = _lost(cut, place, out, root)
+            problem = _lost(cut, place, out)
         if problem:
             return [problem]
         with disks.mounted(image, place, *options):
@@ -108,7 +112,7 @@ def _tried(cut: Cut, folder: Path, root: Path) -> list[str]:
         image.unlink()
 
 
-def _lost(cut: Cut, place: Path, out: Path, root: Path) -> str:
+def _lost(cut: Cut, place: Path, out: Path) -> str:
     """Runs a case up to the cut, and cuts; says why if it does not come to that."""
     scene = cut.prepared.scene
     if cut.point is None:
@@ -117,14 +121,14 @@ def _lost(cut: Cut, place: Path, out: Path, root: Path) -> str:
             return f"ended with {done.returncode}: {done.stderr}"
         disks.cut(place, cut.keeps)
         return ""
-    with _held(out, scene.case, cut.point, root) as problem:
+    with _held(out, scene.case, cut.point) as problem:
         if not problem:
             disks.cut(place, cut.keeps)
         return problem
 
 
 @contextlib.contextmanager
-def _held(out: Path, case: Case, point: Point, root: Path) -> Iterator[str]:
+def _held(out: Path, case: Case, point: Point) -> Iterator[str]:
     """A run that is held after a system call, and killed at the end; says why if it cannot be."""
     ours, theirs = os.pipe()
     inject = f"inject={point.call}:delay_exit=60s:when={point.number}"
@@ -134,7 +138,7 @@ def _held(out: Path, case: Case, point: Point, root: Path) -> Iterator[str]:
         open(ours) as log,
         subprocess.Popen(
             words,
-            env=environment(case.settings, root),
+            env=environment(case.settings),
             cwd=out.parent.parent,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -160,3 +164,10 @@ def _end(held: int, tracer: subprocess.Popen[bytes]) -> None:
         select.select([descriptor], [], [])
     finally:
         os.close(descriptor)
+
+
+if __name__ == "__main__":
+    begun = [(kind, case) for kind, case in WORK if sys.argv[1].startswith(f"{kind}, {case.name}, ")]
+    again, wrong = _swept(begun, POINTS[False], sys.argv[1])
+    print(f"{len(again)} tried, {len(wrong)} violations", *wrong, sep="\n")
+    sys.exit(1 if wrong else 0 if again else 2)
