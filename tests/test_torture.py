@@ -19,7 +19,7 @@ LEAST = {
     "inputs": 90,
     "mutants": 6,
 }
-MOUNTING = ("power", "full")
+MOUNTING = ("power", "full", "mutants")
 DOCKER = ("carried",)
 
 

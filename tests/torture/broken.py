@@ -127,6 +127,12 @@ MUTANTS = (
         ("folders", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
     ),
     broken(
+        "no fsync at all, and the power goes",
+        by_sweep("power", "xfs, a first run, cut after exit 0"),
+        ("staging", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
+        ("folders", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
+    ),
+    broken(
         "an error of the disk is passed over",
         by_sweep("errors", "a first run, ENOSPC at renameat"),
         (
