@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> int:
         short = not sample and result.cases < at_least
         failed = failed or short or bool(result.violations)
         wanted = "a sample" if sample else f"at least {at_least}"
-        print(f"| {layer}: {what} | {result.cases} ({wanted}) | {len(result.violations)} | {seconds:.0f} s | {result.note} |")
+        figures = f"{result.cases} ({wanted}) | {len(result.violations)} | {seconds:.0f} s"
+        print(f"| {layer}: {what} | {figures} | {result.note} |")
         for violation in result.violations[:20]:
             print(f"    {violation}", file=sys.stderr)
         sys.stdout.flush()
