@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -278,8 +279,13 @@ def test_behind_a_proxy_the_client_is_told_by_trusted_proxies_only(network, tmp_
 # --- Starting and restarting --------------------------------------------------------------------------
 
 
-def _status(running: Nginx, path: str) -> int:
-    return running.ask(path).status
+ROUTES = ("/web", "/api/x", "/sso/x", "/storage/x")
+
+
+def _statuses(running: Nginx) -> set[int]:
+    """What all routes answer, asked at once."""
+    with ThreadPoolExecutor(len(ROUTES)) as pool:
+        return set(pool.map(lambda path: running.ask(path).status, ROUTES))
 
 
 def _address(name: str) -> str:
@@ -289,23 +295,23 @@ def _address(name: str) -> str:
 
 def test_nginx_starts_before_its_upstreams_and_finds_them_again_elsewhere(tmp_path):
     with engine.network() as alone, nginx(tmp_path, alone, {}) as running:
-        assert _status(running, "/api/x") == 502
-        with upstreams(alone, "api=8000") as first:
+        assert _statuses(running) == {502}
+        with upstreams(alone, *UPSTREAMS) as first:
             old = _address(first)
-            engine.until("nginx finds the API", lambda: _status(running, "/api/x") == 200, 30)
-        # At first its address is asked still, where nobody refuses.
-        assert _status(running, "/api/x") == 502
-        # Somebody else gets the address that the API had.
+            engine.until("nginx finds its upstreams", lambda: _statuses(running) == {200}, 30)
+        # At first their address is asked still, where nobody refuses.
+        assert _statuses(running) == {502}
+        # Somebody else gets the address that they had.
         filler = engine.container(engine.echo_image(), "sleep", "60", options=("--network", alone))
-        with filler, upstreams(alone, "api=8000") as second:
+        with filler, upstreams(alone, *UPSTREAMS) as second:
             assert _address(second) != old
-            engine.until("nginx finds the API at its new address", lambda: _status(running, "/api/x") == 200, 30)
+            engine.until("nginx finds its upstreams at a new address", lambda: _statuses(running) == {200}, 30)
 
 
 def test_an_upstream_that_has_the_request_and_does_not_answer_is_a_timeout(network, tmp_path):
     with nginx(tmp_path, network, {}, patience="1s") as running:
-        assert _status(running, "/api/x") == 200
-        assert _status(running, "/api/x?wait=3") == 504
+        assert _statuses(running) == {200}
+        assert running.ask("/api/x?wait=3").status == 504
 
 
 def test_nginx_listens_on_ipv6_where_told_to(network, tmp_path):
