@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from canaries import BY_MAIL, BY_NAME, DEPLOYMENTS, Canary, canaries, environment, places, seen
-from support import ROOT, command, ran, require_strace, run, secrets
+from support import ROOT, command, paths, ran, require_strace, run, secrets
 from terminal import CTRL_D, Terminal, environ, walk
 
 from setup.cli import main
@@ -131,6 +131,18 @@ def test_every_secret_had_its_place_in_one_of_these_lives(out: Path, tmp_path: P
         ran(out / name, settings=settings | environment(wanted))
         held |= {secret for secret, text in secrets(out / name).items() if wanted[secret].token in text}
     assert held == set(SECRETS)
+
+
+def test_no_private_key_shows_either(out: Path) -> None:
+    """Those of the deployment's own certificate stand in their files, and nowhere else."""
+    settings = BY_NAME | {"TLS_MODE": "self-signed"}
+    told = "".join(ran(out, *flags, settings=settings).stdout for flags in (("--debug",), ("--status", "--json"), ()))
+    keys = {path.name: path.read_text().splitlines()[1] for path in (out / "tls" / "private").glob("*.key")}
+    wanted = {name: Canary(line, line) for name, line in keys.items()}
+    assert len(wanted) == 2
+    assert seen(told, wanted) == set()
+    holding = {path.name for path in paths(out) if path.is_file() and seen(path.read_bytes(), wanted)}
+    assert holding == set(wanted)
 
 
 # --- what a slip of the operator brings into a message ---------------------------------------------------

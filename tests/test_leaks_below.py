@@ -1,26 +1,25 @@
-"""No secret shows to the machine a run works on: its processes, its files at any moment, its core dumps."""
+"""No secret shows to the machine a run works on: its processes, its files at any moment, its core dumps.
+
+What another user gets to see meanwhile: `test_nobody_reads_along_at_any_moment` in test_volumes.py.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from canaries import BY_MAIL, Canary, canaries, environment, seen
-from support import command, lacking, ran, require_root, require_strace, secrets
+from support import command, lacking, ran, require_strace, secrets
 from support import environment as small_environment
 
 from setup.secret_catalogue import SECRETS
 
-NOBODY = 65534
+KEY, KEYS = "PRIVATE KEY-----", {"tls/private/avatar-ca.key", "tls/private/server.decrypted.key"}
 
 
 @pytest.fixture
@@ -100,9 +99,11 @@ def test_a_file_that_ever_holds_a_secret_is_private_from_its_first_moment(
 ) -> None:
     """Mode 0600, or below a folder of 0700: when it is made, when it is written, when it gets its name."""
     wanted = canaries()
+    settings = BY_MAIL | {"TLS_MODE": "self-signed"} | environment(wanted)
+    wanted["private key"] = Canary(KEY, KEY)
     log = tmp_path / "trace"
     calls = "openat,mkdirat,write,pwrite64,renameat,renameat2,linkat,fchmod,fchmodat,sendfile,copy_file_range"
-    ran(out, "--save-config", prefix=traced(out, log, calls), settings=BY_MAIL | environment(wanted), umask=umask)
+    ran(out, "--save-config", prefix=traced(out, log, calls), settings=settings, umask=umask)
     writes = Writes(out, umask, wanted)
     for line in log.read_text().splitlines():
         writes.read(line)
@@ -110,65 +111,11 @@ def test_a_file_that_ever_holds_a_secret_is_private_from_its_first_moment(
     assert f"{out}/nginx/nginx.conf" in writes.open, "what is public was seen to be"
     holding = {os.path.relpath(path, out): names for path, names in writes.held.items() if names}
     final = {path: names for path, names in holding.items() if not path.endswith(".avatar-setup-new")}
+    assert {path for path, names in final.items() if "private key" in names} == KEYS
     shown = {name for name, secret in SECRETS.items() if secret.shown}
     assert final.pop(".env") == shown, "what stands in .env was seen being written"
-    assert final == {f".secrets/{name}": {name} for name in secrets(out)}
+    assert final == {f".secrets/{name}": {name} for name in secrets(out)} | {path: {"private key"} for path in KEYS}
     assert "sendfile" not in log.read_text() and "copy_file_range" not in log.read_text()
-
-
-# Another user of the machine, who looks at everything again and again until stdin says more than the words to find.
-LOOKER = """
-import json, os, select, sys
-top, words = sys.argv[1], [word.encode() for word in sys.stdin.readline().split()]
-readable, found, rounds = set(), set(), 0
-print("looking", flush=True)
-while not select.select([sys.stdin], [], [], 0)[0]:
-    rounds += 1
-    for folder, _, names in os.walk(top):
-        for name in names:
-            path = os.path.join(folder, name)
-            try:
-                with open(path, "rb") as file:
-                    data = file.read()
-            except OSError:
-                continue
-            readable.add(os.path.relpath(path, top))
-            found |= {(os.path.relpath(path, top), word.decode()) for word in words if word in data}
-print(json.dumps([sorted(readable), sorted(found), rounds]))
-"""
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A directory that every user of the machine can look into."""
-    folder = Path(tempfile.mkdtemp(prefix="avatar-setup-public-"))
-    folder.chmod(0o755)
-    (folder / "out").mkdir(mode=0o755)
-    yield folder / "out"
-    shutil.rmtree(folder)
-
-
-def test_another_user_who_looks_all_the_time_sees_no_secret(public: Path) -> None:
-    """While a run is slowed down at every call that changes the disk; the same eyes do see what is public."""
-    require_root()
-    require_strace()
-    wanted, host = canaries(), "capublic0host"
-    settings = BY_MAIL | {"PUBLIC_URL": f"{host}.example.com"} | environment(wanted)
-    nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env", "python3", "-c", LOOKER]
-    slow = ("-e", "inject=write,fsync,renameat,linkat,mkdirat,fchmod:delay_enter=5000:delay_exit=5000")
-    eyes = subprocess.Popen([*nobody, str(public)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
-    with eyes:
-        assert eyes.stdin and eyes.stdout
-        print(host, *(canary.token for canary in wanted.values()), file=eyes.stdin, flush=True)
-        assert eyes.stdout.readline() == "looking\n"
-        try:
-            ran(public, prefix=("strace", "-f", "-qq", "-o", os.devnull, *slow), settings=settings, umask=0)
-        finally:
-            readable, found, rounds = json.loads(eyes.communicate("enough\n")[0])
-    assert {path for path, word in found if word != host} == set()
-    assert "nginx/nginx.conf" in {path for path, word in found if word == host}, "these eyes see"
-    assert {".env", ".secrets"}.isdisjoint(path.partition("/")[0] for path in readable)
-    assert rounds > 20
 
 
 # --- core dumps --------------------------------------------------------------------------------------------

@@ -299,6 +299,36 @@ MUTANTS = (
         ("vault", "_hiding(secret, error) if secret.masked else str(error)", 'f"{said.text!r}: {error}"'),
     ),
     broken(
+        "quote what a template looked up",
+        by_test("leaks", "a_fault_in_a_template_shows_no_value"),
+        ("render", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
+    ),
+    broken(
+        "say the text of a fault",
+        by_test("leaks", "a_fault_in_a_template_shows_no_value"),
+        ("cli", "({type(error).__name__} at {where})", "({error} at {where})"),
+    ),
+    broken(
+        "take a value for a key",
+        by_test("leaks", "a_slip_in_a_configuration_file"),
+        ("documents", '    return f"{place} (not shown', '    return repr(key)\n    return f"{place} (not shown'),
+    ),
+    broken(
+        "a secrets folder that others can enter",
+        by_test("leaks_below", "private_from_its_first_moment"),
+        ("folders", "mode = 0o700 if any(", "mode = 0o755 if any("),
+    ),
+    broken(
+        "leave a core dump",
+        by_test("leaks_below", "a_crash_leaves_no_core_dump"),
+        ("__main__", "    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n", ""),
+    ),
+    broken(
+        "leave the memory in a core dump",
+        by_test("leaks_below", "a_core_dump_that_is_taken_all_the_same"),
+        ("__main__", 'file.write("0")', 'file.write("33")'),
+    ),
+    broken(
         "configure in spite of bad input",
         by_test("bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
         ("session", "        if problems:\n            raise InputError(*problems)\n", ""),
