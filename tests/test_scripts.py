@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support import lacking
 from tests.test_targets import interpolated, services
 from tests.trees import named_targets
 
@@ -38,6 +40,16 @@ def run(directory: Path, service: str, secrets: dict[str, str], **settings: str)
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("service", ["filer", "s3", "init-storage", "admin", "authentik_init_db"])
+def test_shellcheck_has_nothing_to_say(service):
+    if not shutil.which("shellcheck"):
+        lacking("shellcheck is missing (apt-get install shellcheck)")
+    (script,) = services("usual")[service]["command"]
+    script = interpolated(script, named_targets("usual").env_values())
+    done = subprocess.run(["shellcheck", "--shell=sh", "-"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 WITH_A_SECRET = {
