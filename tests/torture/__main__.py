@@ -6,6 +6,7 @@ promises has failed, as has one with a violation.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 import time
@@ -31,10 +32,17 @@ def tried(layer: str, sample: bool) -> Result:
 
 
 def main(arguments: list[str]) -> int:
-    sample = "--sample" in arguments
-    chosen = [word for word in arguments if not word.startswith("--")] or list(LAYERS)
-    failed = False
-    for layer in chosen:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Tries the promises, layer by layer.")
+    parser.add_argument(
+        "layers", nargs="*", metavar="LAYER", help=f"of {', '.join(LAYERS)}; all, unless some are named"
+    )
+    parser.add_argument("--sample", action="store_true", help="a few cases of every kind")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.layers) - LAYERS.keys():
+        parser.error(f"there is no layer {', '.join(sorted(unknown))}")
+    sample, failed = options.sample, False
+    print("| layer | cases | violations | time | of these |\n|---|---|---|---|---|")
+    for layer in options.layers or LAYERS:
         what, at_least = LAYERS[layer]
         started = time.monotonic()
         try:
