@@ -70,6 +70,12 @@ def require(*programs: str) -> None:
         lacking(str(error))
 
 
+def beneath(source: str, target: Path, *options: str) -> tuple[str, ...]:
+    """What goes before a command that finds `source` mounted at `target`, and nobody else does."""
+    mount = shlex.join(["mount", *options, source, str(target)])
+    return ("unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh")
+
+
 @pytest.fixture
 def reachable() -> Iterator[Path]:
     """A folder to which every user finds the way; pytest's own are closed."""
@@ -130,9 +136,9 @@ def test_nobody_reads_along_at_any_moment(out: Path, umask: int, acls: tuple[str
     public = ("docker-compose.yml", "nginx/", "authentik/", "tls/", f".docker-compose.yml{STAGED}")
     assert [path for path in got if not path.startswith(public) or path.startswith("tls/private/")] == []
     assert len(secrets(out)) > 20
-    readable = ("unshare", "--mount", "sh", "-c", 'mount --bind "$1" /etc/hostname && shift && exec "$@"', "sh")
     for name in ("db_password", "authentik_secret_key"):
-        words = [*readable, str(out / ".secrets" / name), *as_user(SERVICE, "cat", "/etc/hostname")]
+        for_the_service = beneath(str(out / ".secrets" / name), Path("/etc/hostname"), "--bind")
+        words = [*for_the_service, *as_user(SERVICE, "cat", "/etc/hostname")]
         read = subprocess.run(words, capture_output=True, check=False)
         assert read.stdout.decode() == secrets(out)[name], "a service reads the file that compose mounts for it"
 
@@ -184,9 +190,7 @@ def test_what_is_no_file_is_refused_by_name_at_every_path(reachable: Path, kind:
             yield f"ended with {done.returncode}: {done.stderr}"
         if not any(words in done.stderr for words in ("move it away", "replace it", "remove it", "run the same")):
             yield f"does not say what to type: {done.stderr}"
-        if {path: one for path, one in tree(out).items() if path != LOCK} != {
-            p: o for p, o in before.items() if p != LOCK
-        }:
+        if {path for path, one in tree(out).items() if one != before.get(path)} - {LOCK}:
             yield f"left something behind: {sorted(tree(out).keys() - before.keys())}"
 
     assert in_parallel(check, names) == []
@@ -311,12 +315,6 @@ def test_what_is_immutable_is_named_with_the_way_out_and_the_next_run_completes(
         assert tree(out).keys() == after.keys()
     finally:
         shutil.rmtree(out)
-
-
-def beneath(source: str, target: Path, *options: str) -> tuple[str, ...]:
-    """What goes before a command that finds `source` mounted at `target`, and nobody else does."""
-    mount = shlex.join(["mount", *options, source, str(target)])
-    return ("unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh")
 
 
 def test_secrets_on_a_mount_of_their_own(reachable: Path, out: Path) -> None:
