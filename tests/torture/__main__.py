@@ -33,9 +33,7 @@ def tried(layer: str, sample: bool) -> Result:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description="Tries the promises, layer by layer.")
-    parser.add_argument(
-        "layers", nargs="*", metavar="LAYER", help=f"of {', '.join(LAYERS)}; all if none is named"
-    )
+    parser.add_argument("layers", nargs="*", metavar="LAYER", help=f"of {', '.join(LAYERS)}; all if none is named")
     parser.add_argument("--sample", action="store_true", help="a few cases of every kind")
     options = parser.parse_args(arguments)
     if unknown := set(options.layers) - LAYERS.keys():
