@@ -17,7 +17,7 @@ help:
 	@echo "make image       build the image $(IMAGE)"
 	@echo "make sbom        build it, and write its bill of materials (CycloneDX) to $(SBOM)"
 	@echo "make bench       measure size, speed and memory, as ratios of one run"
-	@echo "make torture     try the promises at every point (an hour; LAYERS=... for some, --sample for few)"
+	@echo "make torture     try the promises at every point (an hour; LAYERS='kills races' for some, LAYERS=--sample)"
 	@echo "make reference   regenerate what derives from the catalogue"
 	@echo "make lock        refresh the lock files"
 
