@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 import secrets as randomness
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from support import REQUIRED, paths
 
+from setup.copies import HISTORY
 from setup.secret_catalogue import DIRECTORY, SECRETS
 
 # Two deployments in which, together, every secret has its place.
@@ -76,15 +78,17 @@ def environment(wanted: Mapping[str, Canary]) -> dict[str, str]:
 
 
 def places(out: Path, wanted: Mapping[str, Canary]) -> set[tuple[str, str]]:
-    """Every file of a deployment, and each canary in it, but for the two where a secret belongs.
+    """Every file of a deployment with each canary in it, but for the two where a secret belongs, and their copies.
 
-    Those are its own file, and `.env` for one that the catalogue says is shown there.
+    Those are its own file, and `.env` for one that the catalogue says is shown there; copies stand in a closed folder.
     """
     found = set()
+    closed = not (out / HISTORY).exists() or (out / HISTORY).stat().st_mode & 0o077 == 0
     for path in paths(out):
         where = str(path.relative_to(out))
+        origin = re.sub(rf"^{re.escape(HISTORY)}/[^/]+/", "", where) if closed else where
         data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         for name in seen(data, wanted) | seen(where, wanted):
-            if where != f"{DIRECTORY}/{name}" and not (where == ".env" and SECRETS[name].shown):
+            if origin != f"{DIRECTORY}/{name}" and not (origin == ".env" and SECRETS[name].shown):
                 found.add((where, name))
     return found
