@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests import disks
-from tests.torture.cases import CHANGE, FIRST, RESET
+from tests.torture.cases import CHANGE, FIRST, RESET, RESUME
 from tests.torture.injection import Scene, as_undisturbed, completes, emptied, rehearsed, scratch, unharmed
 from tests.torture.result import Result
 
@@ -110,10 +110,10 @@ def _ext4(start: Path, point: Path) -> Iterator[None]:
 VOLUMES = {
     "tmpfs, no space": Volume(tmpfs_space, 1),
     "tmpfs, no inodes": Volume(tmpfs_inodes, 1),
-    "ext4, no space": Volume(ext4_space, 3),
+    "ext4, no space": Volume(ext4_space, 2),
     "ext4, no inodes": Volume(ext4_inodes, 1),
 }
-TRIED = (FIRST, CHANGE, RESET)
+TRIED = (FIRST, CHANGE, RESET, RESUME)
 
 
 def run(sample: bool) -> Result:
@@ -122,7 +122,7 @@ def run(sample: bool) -> Result:
         cases, violations = _all(sample, "")
     except disks.Lacking as error:
         return Result(0, [f"full disks cannot be tried here: {error}"])
-    return Result(cases, violations, "tmpfs and ext4, space and inodes; first run, change, reset")
+    return Result(cases, violations, "tmpfs and ext4, space and inodes; first run, change, reset, resume")
 
 
 def _all(sample: bool, name: str) -> tuple[int, list[str]]:
