@@ -12,13 +12,21 @@ _BEGIN, _PRIVATE = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
 def ca_bundle(volume: Volume, values: Values, ours: bytes = b"") -> bytes:
-    """The public roots followed by the private authority and `ours`, or b"" when there is neither.
+    """What the API services trust where that is more than the public roots; b"" where it is not.
+
+    `ours` is the authority's certificate where one is made here.
+    """
+    return trusted(volume, values) + ours if ours or values["TLS_CA_PATH"] else b""
+
+
+def trusted(volume: Volume, values: Values) -> bytes:
+    """The public roots followed by the private authority.
 
     Raises InputError when TLS_CA_PATH is not a readable PEM certificate.
     """
     path = str(values["TLS_CA_PATH"])
     if not path:
-        return _public_roots() + ours if ours else b""
+        return _public_roots()
     try:
         private = _read(volume, path)
         if _BEGIN not in private or _PRIVATE in private:
@@ -28,7 +36,7 @@ def ca_bundle(volume: Volume, values: Values, ours: bytes = b"") -> bytes:
             f"TLS_CA_PATH={path}: {error}. Put the certificate below the deployment's directory, "
             "as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
         ) from None
-    return _public_roots() + private.strip() + b"\n" + ours
+    return _public_roots() + private.strip() + b"\n"
 
 
 def _read(volume: Volume, path: str) -> bytes:

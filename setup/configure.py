@@ -238,7 +238,8 @@ class DeploymentConfigurator:
         if status == "unchanged":
             self._say(report.NOTHING_TO_DO, *report.pending_lines(place, owner, pending))
         else:
-            self._say(*report.last_message(place, owner, session.written, pending, values))
+            missing = context.targets.material.missing
+            self._say(*report.last_message(place, owner, session.written, pending, values, missing))
 
     def _say(self, *lines: str) -> None:
         if not self.quiet:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from setup import served
 from setup.authorities import ca_bundle
-from setup.derived import certificate_is_made, certificate_names
+from setup.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.errors import InputError
 from setup.files import Volume
 from setup.lookup import Values
-from setup.model import File, Material
+from setup.model import FAIL, OK, File, Finding, Material
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     Made = dict[tuple[str, bool], Material]
 
@@ -27,13 +28,46 @@ _OURS = (AUTHORITY_KEY, AUTHORITY, CERTIFICATE_KEY, CERTIFICATE)  # as they are 
 def plan(volume: Volume, values: Values, mark: str, renew: bool, made: Made) -> Material:
     """What this deployment serves and trusts; what stands on the volume is kept, and read closely only when new.
 
-    `mark` is what the state remembers of it. `made` remembers what was made and is not written yet.
+    `mark` is what the state remembers of it. `made` remembers what was made and is not written yet. Raises InputError
+    for a certificate that is given and that nginx or its clients could not use.
     """
     if renew and not certificate_is_made(values):
         raise InputError(f"{RENEW}: with TLS_MODE={values['TLS_MODE']} no certificate is made here: leave it out")
-    material = _own(volume, certificate_names(values), mark, renew, made) if certificate_is_made(values) else Material()
+    material = Material()
+    if certificate_is_made(values):
+        material = _own(volume, certificate_names(values), mark, renew, made)
+    elif certificate_is_given(values):
+        material = _given(volume, values, mark, made)
     authority = b"".join(file.data for file in material.files if file.path == AUTHORITY)
     return material._replace(ca_bundle=ca_bundle(volume, values, authority))
+
+
+def _given(volume: Volume, values: Values, mark: str, made: Made) -> Material:
+    chain, key = served.look(volume, values)
+    missing = tuple(_sentence(seen.finding) for seen in (chain, key) if seen.finding and seen.missing)
+    unseen = [seen.finding for seen in (chain, key) if seen.finding and not seen.missing]
+    seal = digest_of([",".join(certificate_names(values)).encode(), chain.data or b"", key.data or b""])
+    if chain.data is None or mark.endswith(f" {seal}"):
+        ends = _end_note(mark, chain.path, "put a new one there") if chain.data else ()
+        return Material(mark=mark, notes=(*_notes(unseen), *ends), missing=missing)
+    if (seal, False) not in made:
+        findings, end = served.judge(volume, values, chain, key, datetime.now(UTC))
+        reason = f"{chain.path} is new; a running nginx takes it when it starts again (docker compose restart nginx)"
+        notes, mark = _notes([*unseen, *findings]), f"{end.isoformat() if end else ''} {seal}"
+        made[seal, False] = Material(mark=mark, reason=reason, notes=notes, missing=missing)
+    return made[seal, False]
+
+
+def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """What a run says of these; raises InputError for those that would end the stack's start."""
+    failed = [_sentence(finding) for finding in findings if finding.level == FAIL]
+    if failed:
+        raise InputError(*failed)
+    return tuple(_sentence(finding) for finding in findings if finding.level != OK)
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.text}: {finding.todo}"
 
 
 def _own(volume: Volume, names: list[str], mark: str, renew: bool, made: Made) -> Material:
@@ -64,14 +98,16 @@ def _material(files: Mapping[str, bytes], there: Mapping[str, bytes], mark: str,
         for path in _OURS
         if path in files
     )
-    return Material(tuple(listed), mark=mark, reason=reason, notes=_notes(mark))
+    return Material(
+        tuple(listed), mark=mark, reason=reason, notes=_end_note(mark, CERTIFICATE, f"run again with {RENEW}")
+    )
 
 
-def _notes(mark: str) -> tuple[str, ...]:
-    """What there is to say today about the certificate's end."""
+def _end_note(mark: str, path: str, todo: str) -> tuple[str, ...]:
+    """What there is to say today about a certificate's end."""
     end = datetime.fromisoformat(mark.partition(" ")[0])
     days = (end - datetime.now(UTC)).days
     if days >= SOON:
         return ()
     when = f"ended on {end:%Y-%m-%d}" if days < 0 else f"ends on {end:%Y-%m-%d}, in {days} days"
-    return (f"the certificate {CERTIFICATE} {when}: run again with {RENEW}",)
+    return (f"the certificate {path} {when}: {todo}",)

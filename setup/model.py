@@ -121,12 +121,25 @@ class File(NamedTuple):
     once: bool = False
 
 
+# How a finding ends, from good to bad; what cannot be known here is skipped.
+OK, SKIP, WARN, FAIL = "ok", "skip", "warn", "fail"
+
+
+class Finding(NamedTuple):
+    """What one check found: its name, how it ends, what was seen, and what to do about it."""
+
+    name: str
+    level: str
+    text: str
+    todo: str = ""
+
+
 class Material(NamedTuple):
     """What a deployment trusts and serves TLS with.
 
     `files` are the authority's and the certificate's where they are made here. `mark` is what the state remembers, so
     that the next run need not look closely: the end of the certificate, and a digest of all that was looked at.
-    `reason` says why a file is new.
+    `reason` says why a file is new, and `missing` what the operator must still put there.
     """
 
     files: tuple[File, ...] = ()
@@ -134,6 +147,7 @@ class Material(NamedTuple):
     mark: str = ""
     reason: str = ""
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 class SecretFile(NamedTuple):

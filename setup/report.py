@@ -169,6 +169,7 @@ def last_message(
     written: list[str],
     pending: list[Secret],
     values: Values,
+    missing: tuple[str, ...],
 ) -> list[str]:
     """What was written, what is still to be filled in, and what to type next on the host."""
     lines = ["", *heading("Configuration complete"), *_written(place, owner, written)]
@@ -178,7 +179,7 @@ def last_message(
         lines.append(f"  {place.path(AUTHORITY)}")
     lines += ["", "Its status, at any time:", f"  {place.command} --status"]
     first_database = vault.path_of("db_password") in written
-    lines += ["", *_next_commands(place, owner, values, first_database)]
+    lines += ["", *_next_commands(place, owner, values, first_database, missing)]
     return lines
 
 
@@ -211,13 +212,12 @@ def _written(place: Place, owner: tuple[int, int], written: list[str]) -> list[s
     return lines
 
 
-def _next_commands(place: Place, owner: tuple[int, int], values: Values, first_database: bool) -> list[str]:
+def _next_commands(
+    place: Place, owner: tuple[int, int], values: Values, first_database: bool, missing: tuple[str, ...]
+) -> list[str]:
     sudo = "sudo " if owner[0] == 0 else ""
     registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
-    lines = [f"Next, on the host, in {place.words}:"]
-    if values.applies("NGINX_SSL_CERTIFICATE_PATH"):
-        chain, key = values["NGINX_SSL_CERTIFICATE_PATH"], values["NGINX_SSL_CERTIFICATE_KEY_PATH"]
-        lines.append(f"  # the certificate chain belongs at {chain}, its key at {key}")
+    lines = [f"Next, on the host, in {place.words}:", *(f"  # {sentence}" for sentence in missing)]
     if first_database and bundled_database(values):
         volume = values["DB_VOLUME"]
         lines += [
