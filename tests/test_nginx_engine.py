@@ -48,7 +48,7 @@ def nginx(directory: Path, network: str, settings: Mapping[str, str], patience: 
     """nginx with the configuration of these settings, on a network of ours."""
     made = trees.targets(settings)
     facts = trees.resolution(settings).values
-    tls = facts["TLS_MODE"] == "provided"
+    tls = facts["TLS_MODE"] in ("provided", "self-signed")
     port = facts["NGINX_HTTPS_PORT"] if tls else facts["NGINX_HTTP_PORT"]
     directory.mkdir(parents=True, exist_ok=True)
     # One worker: each remembers addresses for itself.
@@ -253,7 +253,33 @@ def test_every_given_name_is_answered(network, tmp_path):
     hosts = ("192.0.2.10", "[2001:db8::7]", "[2001:DB8::7]:443", "AVATAR.internal", "a_b.internal", longest)
     with nginx(tmp_path, network, names) as running:
         for host in hosts:
-            assert running.ask("/api/x", host=host).seen["headers"]["host"] == host
+            assert running.ask("/api/x", host=host).seen["headers"]["host"] == host.lower()
+
+
+@pytest.mark.parametrize("said", ["evil.example", "evil.example:8443", "avatar.example.com.evil.example"])
+def test_a_request_line_with_another_host_deceives_nobody(ours, said):
+    """nginx chooses the server by the request line's host where it has one: the Host header may then be anything."""
+    headers = ours.ask(f"https://{HOST}/api/x", host=said).seen["headers"]
+    for name in ("host", "x-forwarded-host"):
+        assert headers[name].partition(":")[0] == HOST
+    assert "evil" not in str(headers)
+
+
+@pytest.mark.parametrize("host", [HOST, f"{HOST}:443", f"{HOST}:8443"])
+def test_the_host_reaches_upstreams_with_the_port_that_was_said(ours, host):
+    headers = ours.ask("/sso/x", host=host).seen["headers"]
+    assert (headers["host"], headers["x-forwarded-host"]) == (host, host)
+
+
+# --- A certificate of our own -------------------------------------------------------------------------
+
+
+def test_without_a_real_certificate_no_browser_is_bound_to_https(network, tmp_path):
+    with nginx(tmp_path, network, {"TLS_MODE": "self-signed", "NGINX_HTTP_REDIRECT_PORT": "80"}) as running:
+        for path in ("/", "/web", "/nothing"):
+            answer = running.ask(path)
+            assert answer.all("Strict-Transport-Security") == [], "the upstream's own is hidden too"
+            assert answer.all("X-Content-Type-Options") == ["nosniff"]
 
 
 # --- Behind a proxy -----------------------------------------------------------------------------------

@@ -752,20 +752,24 @@ def test_nginx_answers_to_the_public_names(name, parsed):
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_headers_of_tls_stand_where_tls_is_ours(name, parsed):
-    server = main_server(parsed(name))
-    headers = {args[0]: args[1:] for args in directives(server, "add_header")}
-    hidden = {args[0] for args in directives(server, "proxy_hide_header")}
+    headers = {args[0]: args[1:] for args in directives(parsed(name), "add_header")}
+    hidden = {args[0] for args in directives(parsed(name), "proxy_hide_header")}
+    for server in blocks(parsed(name), "server"):
+        for block in (server["block"], *(location["block"] for location in blocks(server["block"], "location"))):
+            assert not directives(block, "add_header"), "it would switch off those above"
     if name in WITHOUT_TLS:
         assert headers == {}
         assert hidden == set()
         assert not directives(parsed(name), "ssl_certificate")
     else:
+        assert headers == {
+            "X-Content-Type-Options": ["nosniff", "always"],
+            "Strict-Transport-Security": ["$avatar_hsts", "always"],
+        }
+        assert hidden == set(headers)
+        (hsts,) = [entry["block"] for entry in blocks(parsed(name), "map") if entry["args"][1] == "$avatar_hsts"]
         # A browser that has seen it would refuse to go on once our authority is no longer trusted.
-        expected = {"X-Content-Type-Options": ["nosniff", "always"]}
-        if name != "self-signed":
-            expected["Strict-Transport-Security"] = ["max-age=63072000", "always"]
-        assert headers == expected
-        assert hidden == {"Strict-Transport-Security", "X-Content-Type-Options"}
+        assert directives(hsts, "default") == [["" if name == "self-signed" else "max-age=63072000"]]
         assert directives(parsed(name), "ssl_protocols") == [["TLSv1.2", "TLSv1.3"]]
         assert directives(parsed(name), "ssl_certificate") == [[CERTIFICATE]]
         assert directives(parsed(name), "ssl_certificate_key") == [[KEY]]
@@ -775,7 +779,7 @@ def test_the_headers_of_tls_stand_where_tls_is_ours(name, parsed):
 @pytest.mark.parametrize("name", ALL)
 def test_forwarded_headers_are_said_by_nginx(name, parsed):
     headers = {args[0]: args[1] for args in directives(parsed(name), "proxy_set_header")}
-    assert headers["Host"] == headers["X-Forwarded-Host"] == "$http_host"
+    assert headers["Host"] == headers["X-Forwarded-Host"] == "$host$avatar_port"
     assert headers["X-Forwarded-Proto"] == ADDRESSES[name][0].partition(":")[0]
     assert headers["X-Forwarded-For"] == headers["X-Real-IP"] == "$remote_addr"
     server = main_server(parsed(name))
@@ -797,10 +801,10 @@ def test_routes(name, parsed):
     assert upstreams == {
         "/": None,
         "@timeout": None,
-        "/web": "web:3000",
-        "/api": "api:8000",
-        "/sso/": "authentik_server:9000",
-        "/storage": "s3:8333",
+        "/web": "http://web:3000",
+        "/api": "http://api:8000/$avatar_api_rest",
+        "/sso/": "http://authentik_server:9000",
+        "/storage": "http://s3:8333/$avatar_storage_rest",
     }
     assert directives(found["/"], "return") == [["302", "/web"]]
     assert directives(parsed(name), "proxy_buffer_size") == [["16k"]]
