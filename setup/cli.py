@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from setup import __version__, console, flags
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.container import become_owner, require_mount
+from setup.copies import LAST
 from setup.errors import InputError, Interrupted, SetupError
 from setup.values import BOOLEAN
 
@@ -67,6 +68,9 @@ def _configurator(options: argparse.Namespace, environ: Mapping[str, str]) -> De
     configurator.quiet = options.quiet or options.json
     configurator.plain = options.plain
     configurator.renew_certificate = options.renew_certificate
+    configurator.unset = tuple(options.unset)
+    configurator.on_conflict = options.on_conflict
+    configurator.keep = flags.copies_to_keep(options, LAST)
     return configurator
 
 

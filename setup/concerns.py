@@ -11,7 +11,7 @@ from setup.resolve import canonical, changes
 from setup.state_document import STEP_NAMES
 from setup.state_manager import DeploymentState, digest
 from setup.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
-from setup.targets import CA_BUNDLE, ENV
+from setup.targets import CA_BUNDLE, ENV, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,11 +24,12 @@ BAKED = ("__pycache__", "digest")  # below the package and the templates, in an 
 
 
 class Look(NamedTuple):
-    """The first step that is concerned, None when all is as it should be; why; and what is left as it is."""
+    """The first step that is concerned, None when all is as it should be, and why; which files were edited by hand."""
 
     first: str | None
     reasons: list[str]
-    notes: list[str]
+    edited: list[str]
+    notes: tuple[str, ...]
 
 
 def look(
@@ -46,7 +47,7 @@ def look(
     found += [(step_of_setting(line.partition(":")[0]), line) for line in lines]
     parts = [part for part in basis if state.basis and basis[part] != state.basis.get(part)]
     found += [(STEP_NAMES[2], f"the {part} of this release changed") for part in parts]
-    files, notes = _files(volume, state, context, save_config)
+    files, edited = _files(volume, state, context, save_config)
     found += files
     for name, one in context.planned.items():
         if one.file or (one.text and name not in {**state.secrets, **state.announced_secrets}):
@@ -56,7 +57,7 @@ def look(
     if state.is_complete and not found:
         found += [(step_of_file(ENV), f"{key} follows from a secret") for key in _stale(volume, state, context)]
     first = min((step for step, _ in found), key=STEP_NAMES.index, default=None)
-    return Look(first, [reason for _, reason in found if reason], notes)
+    return Look(first, [reason for _, reason in found if reason], edited, context.targets.material.notes)
 
 
 def _stale(volume: Volume, state: DeploymentState, context: Context) -> list[str]:
@@ -64,7 +65,7 @@ def _stale(volume: Volume, state: DeploymentState, context: Context) -> list[str
     data = volume.read(ENV)
     if data is None or not state.knows(ENV, data):
         return []
-    standing = dict(line.partition("=")[::2] for line in data.decode().splitlines())
+    standing = dict(line.partition("=")[::2] for line in split(ENV, data)[0].decode().splitlines())
     should = {key: quote_env(text) for key, text in context.targets.env_values().items()}
     return [key for key in should.keys() & standing.keys() if should[key] != standing[key]]
 
@@ -72,8 +73,8 @@ def _stale(volume: Volume, state: DeploymentState, context: Context) -> list[str
 def _files(
     volume: Volume, state: DeploymentState, context: Context, save_config: bool
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """The files of a complete deployment that are missing or out of date, and notes on those edited by hand."""
-    found, notes = [], []
+    """The files of a complete deployment that are missing or out of date, and those edited by hand."""
+    found, edited = [], []
     expected = [path for path in state.files if state.is_complete]
     if save_config and CONFIG not in expected:
         expected.append(CONFIG)
@@ -82,14 +83,14 @@ def _files(
         if data is None:
             found.append((step_of_file(path), f"{path} is missing"))
         elif not state.knows(path, data):
-            notes.append(f"{path} was edited by hand and is left as it is")
+            edited.append(path)
     material = context.targets.material
     bundle = digest(material.ca_bundle) if material.ca_bundle else ""
     if state.is_complete and bundle != state.files.get(CA_BUNDLE, ""):
         found.append((STEP_NAMES[3], "the trusted authorities changed"))
     if material.reason:
         found.append((STEP_NAMES[3], material.reason))
-    return found, [*notes, *material.notes]
+    return found, edited
 
 
 def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:

@@ -6,15 +6,15 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, report, sources, transaction, vault
+from setup import console, ending, sources, transaction
 from setup.concerns import program_basis
-from setup.container import command_again, host_path
+from setup.copies import LAST
 from setup.errors import VolumeError
 from setup.files import Volume
 from setup.render import Renderer
 from setup.session import Options, Session
 from setup.state_document import STEP_NAMES
-from setup.state_manager import STATE, DeploymentState, keep_copy
+from setup.state_manager import STATE, DeploymentState
 from setup.steps import FOLDERS, STEPS, generate_env_file
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class DeploymentConfigurator:
         self.quiet = False
         self.plain = False
         self.renew_certificate = False
+        self.unset: tuple[str, ...] = ()
+        self.on_conflict: str | None = None
+        self.keep = LAST
         self.result: dict[str, Any] = {}
         self._renderer = Renderer(self.templates_dir)
         self._preloaded: dict[str, bytes] = {}
@@ -86,8 +89,11 @@ class DeploymentConfigurator:
         with contextlib.closing(Volume(self.output_dir)) as volume, self._conversation(interactive) as dialogue:
             if dialogue:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
-            ask, renew = dialogue.ask if dialogue else None, self.renew_certificate
-            options = Options(ask, save_config, not prompt_secrets, reset, renew)
+            ask, settle = (dialogue.ask, dialogue.settle) if dialogue else (None, None)
+            options = Options(
+                *(ask, save_config, not prompt_secrets, reset, self.renew_certificate),
+                *(self.on_conflict, self.keep, settle),
+            )
             seen = volume.read(STATE)
             session = self.session(volume, inputs, options)
             if not session.state.is_complete:
@@ -98,7 +104,10 @@ class DeploymentConfigurator:
             self.settle(session)
 
     def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> None:
-        """Does under the lock what a look has found to do; `prepare` comes first, with the lock held."""
+        """Does under the lock what a look has found to do; `prepare` comes first, with the lock held.
+
+        Raises DecisionNeeded, when all is done, for edited files that only have their new text beside them.
+        """
         looked.volume.check_writable()
         with looked.volume.locked(FOLDERS):
             self._live = self.session(looked.volume, looked.inputs, looked.options, looked)
@@ -123,7 +132,7 @@ class DeploymentConfigurator:
         """Everything this run was given."""
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
         path = os.fspath(config_file) if config_file else None
-        return sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
+        return sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded, self.unset)
 
     def session(
         self, volume: Volume, inputs: sources.Inputs, options: Options, earlier: Session | None = None
@@ -162,9 +171,10 @@ class DeploymentConfigurator:
         context = session.context()
         first, reasons = session.concerned(context)
         if session.options.ask is None:
-            transaction.to_publish(session, context.targets.all)  # refuses before the first write
-        if session.options.reset and (kept := keep_copy(session.volume)):
-            self._say(f"Starting from scratch. The state so far is kept as {kept}; secrets and files stay.")
+            transaction.check(session, context)  # refuses before the first write
+        if session.options.reset and session.state.exists:
+            transaction.keep_copy(session, "a reset")
+            self._say("Starting from scratch; secrets and files stay.")
         if first is None and not session.options.reset:
             return False
         for reason in () if self._dialogue else reasons:  # the review has shown them
@@ -186,7 +196,7 @@ class DeploymentConfigurator:
         """The look at everything before it is written; False when a change asks for another round."""
         if self._dialogue and self._dialogue.review(session):
             return False
-        transaction.to_publish(session, session.context().targets.all)  # refuses before the first write
+        transaction.check(session, session.context())  # refuses before the first write
         session.history.clear()
         return True
 
@@ -221,25 +231,10 @@ class DeploymentConfigurator:
             session.save_state()
 
     def _conclude(self, session: Session, status: str) -> None:
-        context = session.context_now()
-        values = context.resolution.values
-        texts = {name: one.text for name, one in context.planned.items()}
-        pending = vault.pending(values, texts)
-        self.result |= {
-            "status": status,
-            "written": session.written,
-            "pending_secrets": [secret.name for secret in pending],
-            "notes": [*session.notes, *session.volume.warnings],
-        }
+        self.result |= ending.result(session, status)
         console.warn(f"note: {note}" for note in self.result["notes"])
-        path, owner = session.volume.path, (os.geteuid(), os.getegid())
-        host = host_path(path, self.environ)
-        place = report.Place(path, host, command_again(path, host, self.environ))
-        if status == "unchanged":
-            self._say(report.NOTHING_TO_DO, *report.pending_lines(place, owner, pending))
-        else:
-            missing = context.targets.material.missing
-            self._say(*report.last_message(place, owner, session.written, pending, values, missing))
+        self._say(*ending.last_words(session, status, self.environ))
+        ending.require_no_kept(session)
 
     def _say(self, *lines: str) -> None:
         if not self.quiet:

@@ -46,23 +46,29 @@ def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spa
     absent = tuple(path for path in paths if path not in there)
     kept = history(volume)
     if kept and _same(volume, kept[0], files, absent):
-        return kept[0].id
-    copy = Copy(_next_id(kept), __version__, cause, tuple(file.path for file in files), absent)
+        newest = kept.pop(0).id
+    else:
+        newest = _next_id(volume)
+        _make(volume, Copy(newest, __version__, cause, tuple(file.path for file in files), absent), files)
+    _forget(volume, {newest, spare, *(one.id for one in kept[: last - 1])})
+    return newest
+
+
+def _make(volume: Volume, copy: Copy, files: list[File]) -> None:
+    """Writes a copy, its manifest last; what cannot be finished is removed again."""
     try:
-        volume.publish(volume.stage(File(_place(copy, file.path), file.data, file.mode) for file in files))
+        volume.publish(volume.stage(file._replace(path=_place(copy, file.path)) for file in files))
         volume.replace(File(_place(copy, MANIFEST), _to_json(copy), 0o600))
     except BaseException:
         with contextlib.suppress(VolumeError):
             volume.remove(f"{HISTORY}/{copy.id}")
         raise
-    _forget(volume, {copy.id, spare, *(one.id for one in kept[: last - 1])})
-    return copy.id
 
 
 def history(volume: Volume) -> list[Copy]:
     """All copies, the newest first."""
     found = []
-    for name in sorted(_names(volume), key=_order, reverse=True):
+    for name in reversed(_names(volume)):
         data = volume.read(f"{HISTORY}/{name}/{MANIFEST}")
         if data is not None:
             found.append(_from_json(name, data))
@@ -91,8 +97,8 @@ def contents(volume: Volume, copy: Copy) -> list[File]:
 
 
 def _names(volume: Volume) -> list[str]:
-    """The folders that are copies, or remains of one; anything else there is somebody else's."""
-    return [name for name in volume.names(HISTORY) if re.fullmatch(_ID, name)]
+    """The folders that are copies, or remains of one, the newest last; anything else there is somebody else's."""
+    return sorted((name for name in volume.names(HISTORY) if re.fullmatch(_ID, name)), key=_order)
 
 
 def _same(volume: Volume, copy: Copy, files: list[File], absent: tuple[str, ...]) -> bool:
@@ -114,10 +120,10 @@ def _place(copy: Copy, path: str) -> str:
     return f"{HISTORY}/{copy.id}/{path}"
 
 
-def _next_id(kept: list[Copy]) -> str:
+def _next_id(volume: Volume) -> str:
     """The time, and a number where that would not come after the newest: a clock may have been set back."""
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    newest, number = _order(kept[0].id) if kept else ("", 0)
+    newest, number = max(map(_order, _names(volume)), default=("", 0))
     return now if now > newest else f"{newest}-{number + 1}"
 
 

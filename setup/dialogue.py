@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from setup import console, lines, report, terminal, transaction, vault
 from setup.catalogue import SETTINGS
+from setup.edits import BESIDE, KEEP, REPLACE, Conflict
 from setup.errors import NotComplete
 from setup.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
 from setup.questions import NOTHING, WELCOME, Questions
@@ -125,6 +126,18 @@ class Dialogue:
             transaction.commit(session, prompt_user_secrets.__name__, Outcome(secrets=(file,), done=False))
             session.state.reopen(step_of_secret(name, resolution))
             session.history.clear()
+
+    def settle(self, conflict: Conflict) -> str:
+        """What is to become of a file that was edited by hand and that this run would change."""
+        why = f" ({conflict.why})" if conflict.why else ""
+        console.show(
+            ["", console.wrapped(f"{conflict.path} holds changes of yours, and its text changes here too{why}.")]
+        )
+        question = f"(k)eep yours, with the new text in {conflict.path}{BESIDE}, (r)eplace it, or (q)uit? [k/r/q]: "
+        choice = self._questions.choose(question, ("k", "r", "q"))
+        if choice == "q":
+            raise NotComplete("Nothing was written; answers are saved. Run the same command to go on")
+        return KEEP if choice == "k" else REPLACE
 
     def summarise_secrets(self, session: Session) -> None:
         """What became of the secrets that only the operator knows."""

@@ -33,6 +33,13 @@ class Env(NamedTuple):
     unsure: dict[str, str]
 
 
+class Statement(NamedTuple):
+    """One key with its text as it stands there, or with the key "" what stands between two."""
+
+    key: str
+    text: str
+
+
 class Unsure(Exception):
     """A value that depends on more than is known."""
 
@@ -59,6 +66,25 @@ def parse(data: bytes) -> Env:
             env.values[head[1]] = value
             env.unsure.pop(head[1], None)
     return env
+
+
+def statements(data: bytes) -> list[Statement]:
+    """The whole of a file, piece by piece; raises Malformed like `parse`."""
+    text, found, at = decode(data), [], 0
+    while at < len(text):
+        start = _next_statement(text, at)
+        if start > at:
+            found.append(Statement("", text[at:start]))
+        if start == len(text):
+            break
+        head = re.compile(_KEY).match(text, start)
+        if not head:
+            raise _malformed(text, start, "it is not KEY=VALUE")
+        at = _end_of_value(text, head)
+        if text[at - 1] != "\n" and text[at : at + 1] == "\n":
+            at += 1
+        found.append(Statement(head[1], text[start:at]))
+    return found
 
 
 def _next_statement(text: str, at: int) -> int:

@@ -18,6 +18,7 @@ Configure, or change what is configured:
   --output-dir DIR     where the deployment is written (in the image: /out)
   --config FILE        settings and secrets from a YAML file
   --set KEY=VALUE      one setting, as in docs/settings.md; repeat for more
+  --unset KEY          back to the default, which moves with releases
   --preset NAME        default, dev-mode or airgapped
   --auth-type TYPE     email or username
   --non-interactive    ask nothing (so it is without a terminal)
@@ -25,6 +26,10 @@ Configure, or change what is configured:
   --no-prompt-secrets  leave secrets that only you know for later
   --save-config        also write deployment-config.yaml, without secrets
   --renew-certificate  issue the self-signed certificate again, now
+  --on-conflict WORD   when a file that was edited by hand would change: ask (in
+                       a terminal), keep it with the new text beside it, replace
+                       it, fail
+  --keep N             how many dated copies to keep (10)
   --reset              forget progress and answers; secrets and files stay
 
 Instead of that, one of:
@@ -50,8 +55,12 @@ SWITCHES = (
     *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
     "--renew-certificate",
 )
-VALUES = ("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export")
-REPEATED = ("--set",)
+VALUES = (
+    *("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export"),
+    *("--on-conflict", "--keep"),
+)
+ON_CONFLICT = ("ask", "keep", "replace", "fail")
+REPEATED = ("--set", "--unset")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,6 +95,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
     if known.with_secrets and not known.export:
         raise UsageError("--with-secrets goes with --export")
+    if known.on_conflict not in (None, *ON_CONFLICT):
+        raise UsageError(f"--on-conflict wants one of {', '.join(ON_CONFLICT)}")
     asked = [verb for verb in VERBS if getattr(known, verb)]
     if len(asked) > 1:
         raise UsageError(f"one at a time: --{' or --'.join(asked)}")
@@ -118,8 +129,22 @@ def caller_config(options: argparse.Namespace) -> dict[str, str]:
                 f"can read it: give it as environment variable {name}, or as {name}_FILE=PATH"
             )
         config[key] = value
+    for key in options.unset:
+        if key.lower() in SECRETS:
+            raise UsageError(f"--unset {key.upper()}: a secret has no default to go back to; it stays as it is")
+        if "=" in key:
+            raise UsageError("--unset wants a KEY alone, as in --unset LOG_LEVEL")
     if options.preset is not None:
         config["PRESET"] = options.preset
     if options.auth_type is not None:
         config["AUTH_TYPE"] = options.auth_type
     return config
+
+
+def copies_to_keep(options: argparse.Namespace, usual: int) -> int:
+    """The number behind --keep; raises UsageError."""
+    if options.keep is None:
+        return usual
+    if not (options.keep.isascii() and options.keep.isdigit() and int(options.keep[:6]) > 0 and len(options.keep) < 5):
+        raise UsageError("--keep wants a number from 1 to 9999, as in --keep 20")
+    return int(options.keep)

@@ -12,7 +12,7 @@ from setup.model import Secret
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
 from setup.state_document import COMPLETED, IN_PROGRESS
-from setup.state_manager import DeploymentState, digest
+from setup.state_manager import DeploymentState, digest_of_ours
 from setup.targets import AUTHORITY
 from setup.values import show
 
@@ -131,16 +131,16 @@ def status_data(
             key: {"value": show(found.value), "source": found.source.label} for key, found in computed.items() if found
         },
         "files": {
-            path: {"sha256": known, "state": _file_state(known, on_disk.get(path))}
+            path: {"sha256": known, "state": _file_state(path, known, on_disk.get(path))}
             for path, known in state.files.items()
         },
     }
 
 
-def _file_state(known: str, data: bytes | None) -> str:
+def _file_state(path: str, known: str, data: bytes | None) -> str:
     if data is None:
         return "missing"
-    return "unmodified" if digest(data) == known else "edited"
+    return "unmodified" if digest_of_ours(path, data) == known else "edited"
 
 
 class Place(NamedTuple):
@@ -170,9 +170,16 @@ def last_message(
     pending: list[Secret],
     values: Values,
     missing: tuple[str, ...],
+    copy: str = "",
 ) -> list[str]:
     """What was written, what is still to be filled in, and what to type next on the host."""
     lines = ["", *heading("Configuration complete"), *_written(place, owner, written)]
+    if copy:
+        lines += [
+            "",
+            "As it was before, it is kept. This takes the change back:",
+            f"  {place.command} --restore {copy}",
+        ]
     lines += pending_lines(place, owner, pending)
     if certificate_is_made(values):
         lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]

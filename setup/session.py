@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, conflicts, material, vault
-from setup.config_file import CONFIG
-from setup.errors import InputError, SetupError
+from setup import concerns, conflicts, edits, material, upgrades, vault, written
+from setup.config_file import CONFIG, config_file
+from setup.copies import LAST
+from setup.edits import Conflict, Fate
+from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.files import Volume
-from setup.model import Given, Source
+from setup.model import File, Given, Source
 from setup.render import Renderer
 from setup.resolve import Resolution, missing_text, resolve
 from setup.secret_catalogue import SECRETS
@@ -18,21 +20,32 @@ from setup.steps import Context
 from setup.targets import COMPOSE, OUR_LABEL, Targets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from setup.steps import Ask
 
 
+_REFUSED = (
+    "holds changes that are not from here and would be overwritten. Nothing was written: --on-conflict keep leaves it "
+    "and puts the new text beside it, --on-conflict replace overwrites it and keeps a dated copy"
+)
+
+
 class Options(NamedTuple):
-    """What a run was asked to do besides configuring."""
+    """What a run was asked to do besides configuring; `settle` asks somebody about an edited file."""
 
     ask: Ask | None = None
     save_config: bool = False
     skip_prompts: bool = False
     reset: bool = False
     renew: bool = False
+    on_conflict: str | None = None
+    keep: int = LAST
+    settle: Callable[[Conflict], str] | None = None
 
 
 class Session:
-    """Everything one run works with; `written` and `notes` collect what its last message tells."""
+    """Everything one run works with; `written`, `merged` and `kept` collect what its last message tells."""
 
     def __init__(
         self,
@@ -57,7 +70,13 @@ class Session:
         self.history: list[str] = []  # the questions of this run that one can go back to
         self.was_complete = state.is_complete
         self.written: list[str] = []
-        self.notes: list[str] = []
+        self.edited: list[str] = []  # by hand, as the last look found them
+        self.merged: list[str] = []
+        self.notes: tuple[str, ...] = ()
+        self.kept: list[str] = []  # edited files whose new text stands beside them
+        self.copy = ""  # the dated copy that this run has made
+        self._settled: dict[str, str] = earlier._settled if earlier else {}
+        self._deployed: dict[str, Given] | None = earlier._deployed if earlier else None
         self.last: Context | None = None  # the last look, as long as nothing was written or answered since
         # A session before the lock was taken looked at the same things: what it rendered and minted holds.
         self._made: Targets | None = earlier._made if earlier else None
@@ -96,7 +115,8 @@ class Session:
     def resolve(self, secrets: dict[str, str]) -> Resolution:
         """The settings of this deployment, from all layers and the saved answers."""
         layers = [*self.inputs.layers, self.answered]
-        return resolve(layers, self.inputs.presets, self.state.answers, secrets)
+        saved = {key: said for key, said in self.state.answers.items() if key not in self.inputs.unset}
+        return resolve(layers, self.inputs.presets, saved, secrets)
 
     def refusal(self, key: str, text: str) -> str:
         """Why this answer does not go together with everything else, or ""."""
@@ -106,6 +126,7 @@ class Session:
             context = self.context()
             if not context.resolution.missing:
                 _ = context.targets.all  # a value that a file cannot carry is refused here
+                self.refuse_jump(context)
         except SetupError as error:
             return "; ".join(error.problems)
         finally:
@@ -137,8 +158,45 @@ class Session:
         """The first step that has something to do, and why; (None, []) when all is as it should be."""
         save_config = self.options.save_config
         look = concerns.look(self.volume, self.state, self.answers_before, self.basis, context, save_config)
-        self.notes = look.notes
+        self.edited, self.notes = look.edited, look.notes
         return look.first, look.reasons if self.was_complete else []
+
+    def deployed(self) -> dict[str, Given]:
+        """The settings in force before this run, as far as they are known."""
+        if self._deployed is None:
+            self._deployed = written.deployed(self.volume) if self.use_state else {}
+        return self._deployed
+
+    def refuse_jump(self, context: Context) -> None:
+        """Raises DecisionNeeded for a version that must not follow the one that is deployed."""
+        before = self.deployed().get(upgrades.AUTHENTIK)
+        refusal = before and upgrades.refusal(before.text, str(context.resolution.values[upgrades.AUTHENTIK]))
+        if refusal:
+            raise DecisionNeeded(f"{refusal}. Nothing was written")
+
+    def files(self, context: Context) -> tuple[File, ...]:
+        """Every file that this deployment should have; the compose file last."""
+        saved = (config_file(context.resolution),) if context.save_config else ()
+        return (*saved, *context.targets.all)
+
+    def fates(self, files: tuple[File, ...]) -> list[Fate]:
+        """What becomes of each file; raises DecisionNeeded, naming all of them, for edits that nobody gave up."""
+        found = edits.fates(self.volume, self.state, files, self._choose, self.use_state)
+        refused = [fate.file.path for fate in found if fate.how == edits.REFUSED]
+        if refused:
+            raise DecisionNeeded(*(f"{self.volume.path}/{path} {_REFUSED}" for path in refused))
+        return found
+
+    def _choose(self, conflict: Conflict) -> str:
+        """What is to become of an edited file: as was said, or answered; else it stays, or the run ends for it."""
+        said = self.options.on_conflict
+        if said and said != edits.ASK:
+            return said
+        if self.options.settle:
+            if conflict.path not in self._settled:
+                self._settled[conflict.path] = self.options.settle(conflict)
+            return self._settled[conflict.path]
+        return edits.FAIL if conflict.foreign and not said else edits.KEEP
 
     def save_state(self) -> None:
         """Writes the state, where this run has one."""

@@ -14,7 +14,7 @@ from setup.model import Given, Source
 from setup.secret_catalogue import SECRETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
 _OURS = ("PYTHON", "PROMPT_TOOLKIT_", "AVATAR_SETUP_")  # set by the image
@@ -33,6 +33,7 @@ class Inputs:
         self.layers: list[dict[str, Given]] = []
         self.secrets: dict[str, Given] = {}
         self.presets: dict[str, dict[str, str]] = {}
+        self.unset: frozenset[str] = frozenset()  # saved answers that this run takes back
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.unreadable = False
@@ -44,6 +45,7 @@ def gather(
     defaults_file: str | None,
     caller: Mapping[str, Any],
     preloaded: Mapping[str, bytes],
+    unset: Iterable[str] = (),
 ) -> Inputs:
     """Everything this run was given; `preloaded` holds files that were read while rights allowed it."""
     inputs = Inputs()
@@ -52,6 +54,7 @@ def gather(
     _read_config(inputs, config_file, preloaded)
     _read_environment(inputs, environ, preloaded)
     _take(inputs, caller, Source.CALLER, "--set")
+    _take_back(inputs, unset)
     return inputs
 
 
@@ -109,6 +112,17 @@ def _read_defaults(inputs: Inputs, path: str | None, source: Source, preloaded: 
         _take(scratch, entries, Source.PRESET, f"{where}, preset {name}", secrets_allowed=False)
         inputs.problems += scratch.problems
         inputs.presets.setdefault(name, {}).update({key: given.text for key, given in scratch.layers[0].items()})
+
+
+def _take_back(inputs: Inputs, keys: Iterable[str]) -> None:
+    """Saved answers that go back to their defaults; giving one in the same breath is a contradiction."""
+    inputs.unset = frozenset(keys)
+    for key in sorted(inputs.unset):
+        given = [layer[key].source.label for layer in inputs.layers[2:] if key in layer]
+        if key not in SETTINGS:
+            inputs.problems.append(f"--unset: {key_shown(key)} is not a known key{_nearest(key)}")
+        elif given:
+            inputs.problems.append(f"--unset {key}: it is also given ({', '.join(given)}): leave one of the two out")
 
 
 def _section(inputs: Inputs, content: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import TYPE_CHECKING
 
 from setup import state_document
@@ -13,6 +12,7 @@ from setup.files import Volume
 from setup.model import File, Given
 from setup.staging import KEPT
 from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, SCHEMA, STEP_NAMES, Sections
+from setup.targets import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +24,11 @@ LAST_GOOD = f"{STATE}{KEPT}"
 def digest(data: bytes) -> str:
     """The hash by which a file is known again."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_ours(path: str, data: bytes) -> str:
+    """The hash of what of a file is ours."""
+    return digest(split(path, data)[0])
 
 
 class DeploymentState:
@@ -120,8 +125,8 @@ class DeploymentState:
             self.steps[name] = NOT_STARTED
 
     def knows(self, path: str, data: bytes) -> bool:
-        """Whether these bytes at this path are ours, published or announced."""
-        return digest(data) in (self.files.get(path), self.announced.get(path))
+        """Whether these bytes at this path are ours, published or announced; additions at their place do not count."""
+        return digest_of_ours(path, data) in (self.files.get(path), self.announced.get(path))
 
     def forget(self) -> DeploymentState:
         """A state without progress and answers that still knows its files and secrets, announced ones too."""
@@ -130,23 +135,6 @@ class DeploymentState:
         fresh.announced, fresh.announced_secrets = dict(self.announced), dict(self.announced_secrets)
         fresh.schema = self.schema
         return fresh
-
-
-def keep_copy(volume: Volume) -> str:
-    """Keeps a dated copy of the state on the volume and returns its name, or "" where there is none.
-
-    No earlier copy is overwritten: after a crash the state of before would be in it.
-    """
-    data = volume.read(STATE)
-    if data is None:
-        return ""
-    name = dated = f"{STATE}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-    number = 1
-    while volume.read(name) not in (None, data):
-        number += 1
-        name = f"{dated}-{number}"
-    volume.replace(File(name, data, 0o600))
-    return name
 
 
 def _way_on(volume: Volume) -> str:

@@ -148,4 +148,6 @@ def step_of_setting(key: str) -> str:
 
 
 # Folders that hold staged files while a run writes.
-FOLDERS = ("", "nginx", "tls", "tls/private", AUTHENTIK, f"{AUTHENTIK}/branding", ".secrets")
+_PUBLIC = ("nginx", "tls", "tls/private", AUTHENTIK, f"{AUTHENTIK}/branding")
+_WRITTEN = ("", "/nginx", f"/{AUTHENTIK}")  # of these texts are kept
+FOLDERS = ("", *_PUBLIC, ".secrets", ".deployment-history", *(f".deployment-written{folder}" for folder in _WRITTEN))

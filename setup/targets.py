@@ -27,6 +27,8 @@ COMPOSE = "docker-compose.yml"
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that is from here
 AUTHENTIK = "authentik"
 BLUEPRINT = "octopize-avatar-blueprint.yaml"
+# The last line of our `.env`; what stands below it is the operator's.
+MARK = b"# --- Yours: avatar-setup keeps everything below this line as it is. ---\n"
 
 # Where the stack's containers expect what lies below `authentik/`; both of Authentik's mount it, and the
 # worker, which applies it, the blueprint.
@@ -71,7 +73,8 @@ class Targets:
     @cached_property
     def env(self) -> File:
         """`.env`, readable by its owner only: some secrets show in it."""
-        return File(ENV, self._renderer.text("env.j2", {"groups": self._env_groups()}), 0o600)
+        text = self._renderer.text("env.j2", {"groups": self._env_groups()})
+        return File(ENV, text + b"\n" + MARK, 0o600)
 
     @cached_property
     def nginx(self) -> tuple[File, ...]:
@@ -193,6 +196,16 @@ class Targets:
             for service, mounts in self._file_mounts().items()
             if mounts
         }
+
+
+def split(path: str, data: bytes) -> tuple[bytes, bytes]:
+    """What of a file is ours, and the operator's additions at its end: only `.env` has a place for them."""
+    if path != ENV:
+        return data, b""
+    if data.endswith(MARK[:-1]):  # an editor took the last line's end away
+        return data + b"\n", b""
+    above, mark, below = data.partition(b"\n" + MARK)
+    return above + mark, below
 
 
 def digest_of(contents: Iterable[bytes]) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import vault
+from setup import copies, vault, written
 from setup.config_file import CONFIG
-from setup.errors import DecisionNeeded, SetupError
+from setup.edits import KEPT, MERGED, REPLACED
+from setup.errors import SetupError
 from setup.material import MARK
 from setup.model import File, Outcome, SecretFile, Source
 from setup.secret_catalogue import SECRETS
-from setup.state_manager import STATE, digest
-from setup.steps import step_of_setting
+from setup.state_document import COMPLETED
+from setup.state_manager import STATE, digest_of_ours
+from setup.steps import Context, step_of_setting
 from setup.targets import COMPOSE
 
 if TYPE_CHECKING:
@@ -30,43 +32,39 @@ def nothing_to_do(session: Session, seen: bytes | None) -> bool:
         context = session.context()
         done = session.concerned(context)[0] is None and not session.options.reset
         if not done:
-            to_publish(session, context.targets.all)
+            check(session, context)
     except SetupError:
         if session.volume.read(STATE) == seen:
             raise
     return done and session.volume.read(STATE) == seen
 
 
-def to_publish(session: Session, files: tuple[File, ...]) -> list[File]:
-    """Those of the files that are not on the volume yet; raises DecisionNeeded for another's edits."""
-    wanted, edited = [], []
-    for file in files:
-        there = session.volume.read(file.path)
-        if there == file.data:
-            continue
-        if there is None or not session.use_state or session.state.knows(file.path, there):
-            wanted.append(file)
-        elif session.state.files.get(file.path) != digest(file.data):
-            edited.append(file.path)
-    if edited:
-        raise DecisionNeeded(*(
-            f"{session.volume.path}/{path} holds changes that are not from here and would be overwritten. Nothing was "
-            f"written: move it away (mv {path} {path}.mine), run again, then carry your changes over"
-            for path in edited
-        ))  # fmt: skip
-    return wanted
+def check(session: Session, context: Context) -> None:
+    """Raises DecisionNeeded, before anything is written, for what only the operator may give up.
+
+    Whatever will be read on the way is looked at, so that what stands in its place is named now.
+    """
+    session.refuse_jump(context)
+    files = session.files(context)
+    session.fates(files)
+    written.texts(session.volume, files if session.use_state else ())
 
 
 def commit(session: Session, step: str, outcome: Outcome) -> None:
     """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
-    files = to_publish(session, outcome.files)
+    fates = session.fates(outcome.files)
+    if session.was_complete or any(fate.how == REPLACED for fate in fates):
+        keep_copy(session, "a run")
+    files = [file for fate in fates for file in fate.publish]
     staged = _stage(session, files, outcome.secrets)
+    texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
     planned = session.last.planned if session.last else {}
     counts = vault.settled(planned, outcome.secrets, session.state.secrets, session.state.announced_secrets)
     session.state.begin(step, outcome.files, counts)
-    if staged:  # else all of it stands on the volume already
+    if staged or texts:  # else all of it stands on the volume already
         session.save_state()
         session.volume.publish(staged)
+        session.volume.publish(texts)  # never before the file: it tells what of that is somebody else's
     _remember(session, outcome)
     if outcome.done:
         session.state.complete(step)
@@ -75,8 +73,22 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     if session.options.ask or not outcome.done or session.state.is_complete:
         session.save_state()  # else the next step's announcement carries it: a crash between repeats a step
     session.written += [file.path for file in files] + [vault.path_of(secret.name) for secret in outcome.secrets]
+    session.kept += [fate.file.path for fate in fates if fate.how == KEPT]
+    session.merged += [fate.file.path for fate in fates if fate.how == MERGED]
     if outcome.secrets or not outcome.done:
         session.last = None
+
+
+def keep_copy(session: Session, cause: str) -> None:
+    """Keeps a dated copy of the deployment as it is, once in a run and before its first change."""
+    if session.copy or not session.use_state:
+        return
+    state, volume = session.state, session.volume
+    files = {*state.files, *state.announced, *(file.path for file in session.files(session.context_now()))}
+    texts = {path for path in map(written.place, files) if volume.read(path) is not None}
+    secrets = {vault.path_of(name) for name, text in session.read_secrets().items() if text is not None}
+    paths = {STATE, written.SETTINGS_FILE, *files, *texts, *secrets}
+    session.copy = copies.keep(volume, paths, cause, session.options.keep)
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
@@ -85,6 +97,15 @@ def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...])
     staged = session.volume.stage(sorted(as_files, key=lambda file: not file.once))
     files = sorted(files, key=lambda file: (not file.once, file.path == COMPOSE))
     return staged + session.volume.stage(files, backup=not session.use_state)
+
+
+def _texts(session: Session, step: str, outcome: Outcome) -> list[File]:
+    """What is kept of the files as we wrote them; and once all steps are done, of the settings."""
+    texts = written.texts(session.volume, outcome.files)
+    open_steps = {name for name, status in session.state.steps.items() if status != COMPLETED}
+    if outcome.done and open_steps <= {step}:
+        texts += written.settings(session.volume, session.context_now().resolution)
+    return texts
 
 
 def _remember(session: Session, outcome: Outcome) -> None:
@@ -131,5 +152,5 @@ def recover(session: Session) -> None:
     """Takes over what an interrupted run had announced and published."""
     for path, announced in session.state.announced.items():
         data = session.volume.read(path)
-        if data is not None and digest(data) == announced:
+        if data is not None and digest_of_ours(path, data) == announced:
             session.state.files[path] = announced

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from support import REQUIRED, paths
+from support import REQUIRED, WRITTEN, paths
 
 from setup.copies import HISTORY
 from setup.secret_catalogue import DIRECTORY, SECRETS
@@ -78,9 +78,10 @@ def environment(wanted: Mapping[str, Canary]) -> dict[str, str]:
 
 
 def places(out: Path, wanted: Mapping[str, Canary]) -> set[tuple[str, str]]:
-    """Every file of a deployment with each canary in it, but for the two where a secret belongs, and their copies.
+    """Every file of a deployment, and each canary in it, but for those where a secret belongs.
 
-    Those are its own file, and `.env` for one that the catalogue says is shown there; copies stand in a closed folder.
+    Those are its own file, and `.env` for one that the catalogue says is shown there; and the same two where the
+    deployment is kept as it was, and `.env` as it was written last.
     """
     found = set()
     closed = not (out / HISTORY).exists() or (out / HISTORY).stat().st_mode & 0o077 == 0
@@ -89,6 +90,7 @@ def places(out: Path, wanted: Mapping[str, Canary]) -> set[tuple[str, str]]:
         origin = re.sub(rf"^{re.escape(HISTORY)}/[^/]+/", "", where) if closed else where
         data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         for name in seen(data, wanted) | seen(where, wanted):
-            if origin != f"{DIRECTORY}/{name}" and not (origin == ".env" and SECRETS[name].shown):
+            shown = origin in (".env", ".env.new", f"{WRITTEN}/.env") and SECRETS[name].shown
+            if origin != f"{DIRECTORY}/{name}" and not shown:
                 found.add((where, name))
     return found

@@ -22,7 +22,8 @@ from setup.secret_catalogue import SECRETS
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ".deployment-state.yaml"
 LAST_GOOD = f"{STATE}.bak"
-DATED = f"{STATE}.2"  # how the copies begin that a reset keeps
+DATED = ".deployment-history"  # how the paths of dated copies begin
+WRITTEN = ".deployment-written"
 LOCK = ".deployment-state.lock"
 STAGED = ".avatar-setup-new"
 SITE_PACKAGES = str(Path(pytest.__file__).resolve().parent.parent)
@@ -156,12 +157,19 @@ def stamps(out: Path) -> dict[str, tuple[int, ...]]:
 
 
 def rewritten(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]]) -> set[str]:
-    """The files that were made or replaced between two looks, by inode and time; directories left out."""
+    """The files that were made or replaced between two looks, by inode and time; without directories and copies."""
     return {
         path
         for path, status in after.items()
-        if not stat.S_ISDIR(status[1]) and (status[0], status[4]) != before.get(path, (0,) * 6)[0:5:4]
+        if not stat.S_ISDIR(status[1])
+        and (status[0], status[4]) != before.get(path, (0,) * 6)[0:5:4]
+        and not path.startswith((DATED, WRITTEN))
     } - {LOCK}
+
+
+def present(out: Path) -> dict[str, tuple[str, bytes]]:
+    """The tree without the dated copies of how it was."""
+    return {path: one for path, one in tree(out).items() if not path.startswith(DATED)}
 
 
 def secrets(out: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,14 @@ def test_nginx_accepts_its_configuration(name, certificate, tmp_path):
 def test_nginx_accepts_the_longest_host_name(certificate, tmp_path):
     made = trees.targets({"PUBLIC_URL": LONG_HOST, "TLS_EXTRA_NAMES": LONG_HOST.replace("x", "y")})
     assert nginx_says(made.nginx[0].data, certificate, tmp_path).endswith("test is successful\n")
+
+
+@pytest.mark.parametrize("name", ["usual", "plain-http"])
+def test_compose_takes_the_override_that_is_never_touched(name, written, tmp_path):
+    tree = Path(shutil.copytree(written(name), tmp_path / "tree"))
+    (tree / "compose.override.yaml").write_text("services: {api: {labels: {mine: yes indeed}}, mine: {image: mine}}\n")
+    done = engine.docker("compose", "config", "--format", "json", cwd=tree)
+    read = json.loads(done.stdout)["services"]
+    assert read["api"]["labels"]["mine"] == "yes indeed"
+    assert set(read) == {*services(name), "mine"}
+    assert done.stderr == b""

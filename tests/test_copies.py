@@ -146,6 +146,23 @@ def test_what_an_interrupted_run_left_is_no_copy_and_goes(volume: Volume, out: P
     assert sorted(path.name for path in (out / HISTORY).iterdir()) == [name]
 
 
+def test_remains_of_this_very_second_do_not_get_into_a_copy(volume: Volume, out: Path) -> None:
+    """A run that is started again at once would else use their folder."""
+    name = keep(volume, PATHS, "a change")
+    (out / HISTORY / name / "manifest.json").unlink()
+    (out / HISTORY / name / ".torn.avatar-setup-new").write_text("half")
+    later = keep(volume, PATHS, "a change")
+    assert later > name
+    assert [path.name for path in (out / HISTORY).iterdir()] == [later]
+
+
+def test_remains_go_also_when_the_newest_copy_stands_for_this_one(volume: Volume, out: Path) -> None:
+    name = keep(volume, PATHS, "a change")
+    (out / HISTORY / "20200101T000000Z").mkdir()
+    assert keep(volume, PATHS, "a change") == name
+    assert [path.name for path in (out / HISTORY).iterdir()] == [name]
+
+
 def test_what_is_not_a_copy_stays(volume: Volume, out: Path) -> None:
     (out / HISTORY).mkdir()
     (out / HISTORY / "notes.txt").write_text("mine")

@@ -16,6 +16,7 @@ from support import (
     LOCK,
     STAGED,
     STATE,
+    WRITTEN,
     command,
     deployed,
     environment,
@@ -415,25 +416,29 @@ def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
         made = [arguments for call, arguments in calls if "O_CREAT" in arguments and str(out) in arguments]
         assert len(made) > 30
         for arguments in made:
-            name = arguments.split('"')[1]
-            private = any(part in name for part in (STATE, LOCK, ".env", "deployment-config"))
+            private = any(part in arguments for part in (STATE, LOCK, ".env", "deployment-config", WRITTEN))
             assert arguments.split(", ")[3].split(" ")[0] == ("0600" if private else "0644"), arguments
-        folders = {args.split('"')[1]: args.rsplit(", ", 1)[1] for call, args in calls if call == "mkdirat"}
-        assert folders == {".secrets": "0700", "nginx": "0755", "authentik": "0755", "branding": "0755"}
+        private = {True: set(), False: set()}
+        for call, arguments in calls:
+            if call == "mkdirat":
+                private[WRITTEN in arguments].add((arguments.split('"')[1], arguments.rsplit(", ", 1)[1]))
+        assert private[False] == {(".secrets", "0700"), ("nginx", "0755"), ("authentik", "0755"), ("branding", "0755")}
+        assert private[True] == {(WRITTEN, "0700"), ("nginx", "0700"), ("authentik", "0700")}
         for call, arguments in calls:  # a mode is only ever set to what the umask took away, never taken away
             if "chmod" in call:
                 taken = {0o077: ("0644", "0755"), 0o777: ("0600", "0644", "0700", "0755")}
                 assert arguments.rsplit(", ", 1)[1] in taken.get(umask, ()), arguments
         modes = {oct(mode_of(path)) for path in paths(out) if not path.is_dir()}
         assert modes == {"0o600", "0o644"}
-        assert {path.name: oct(mode_of(path)) for path in paths(out) if path.is_dir()} == {
-            ".secrets": "0o700",
-            "nginx": "0o755",
-            "authentik": "0o755",
-            "branding": "0o755",
+        assert {str(path.relative_to(out)): oct(mode_of(path)) for path in paths(out) if path.is_dir()} == {
+            **dict.fromkeys([".secrets", WRITTEN, f"{WRITTEN}/nginx", f"{WRITTEN}/authentik"], "0o700"),
+            **dict.fromkeys(["nginx", "authentik", "authentik/branding"], "0o755"),
         }
-        private = [path.name for path in paths(out) if path.is_file() and mode_of(path) == 0o600]
-        assert private == [LOCK, STATE, LAST_GOOD, ".env", "deployment-config.yaml"]
+        closed = [str(path.relative_to(out)) for path in paths(out) if path.is_file() and mode_of(path) == 0o600]
+        assert [path for path in closed if not path.startswith(WRITTEN)] == [
+            *(LOCK, STATE, LAST_GOOD, ".env", "deployment-config.yaml")
+        ]
+        assert all(mode_of(path) == 0o600 for path in paths(out / WRITTEN) if path.is_file())
 
 
 def test_nothing_is_published_before_it_is_durable_and_announced(out: Path) -> None:
@@ -471,7 +476,7 @@ def test_nothing_is_published_before_it_is_durable_and_announced(out: Path) -> N
 
 def test_the_compose_file_is_the_last_to_appear(out: Path) -> None:
     events = traced(out, calls="renameat,renameat2,linkat")
-    names = [re.findall(r'"([^"]*)"', arguments)[1] for _, arguments in events]
+    names = [re.findall(r'"([^"]*)"', arguments)[1] for _, arguments in events if WRITTEN not in arguments]
     assert [name for name in names if STATE not in f".{name}"][-1] == "docker-compose.yml"
     assert names[-1] == STATE
 

@@ -60,6 +60,7 @@ def nginx(directory: Path, network: str, settings: Mapping[str, str], patience: 
         directory / "nginx.conf": "/etc/nginx/nginx.conf",
         certificate: "/etc/nginx/tls/server.fullchain.crt",
         key: "/etc/nginx/tls/private/server.decrypted.key",
+        directory: "/etc/nginx/avatar",  # with or without a conf.d
     }
     options = [option for source, target in mounts.items() for option in ("-v", f"{source}:{target}:ro")]
     options += ["--network", network, "-p", f"127.0.0.1::{port}", "-p", "127.0.0.1::80"]

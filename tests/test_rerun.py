@@ -21,6 +21,7 @@ from support import (
     REQUIRED,
     ROOT,
     STATE,
+    WRITTEN,
     by_meaning,
     command,
     deployed,
@@ -28,6 +29,7 @@ from support import (
     environment,
     every_secret,
     leftovers,
+    present,
     ran,
     require_strace,
     rewritten,
@@ -218,40 +220,6 @@ def test_a_defaults_file_speaks_until_another_does(out: Path, tmp_path: Path) ->
 # --- files that somebody else changed -----------------------------------------------------------
 
 
-def test_a_hand_edited_file_is_left_alone_with_a_note_while_its_rendering_is_the_same(out: Path) -> None:
-    with (out / ".env").open("a") as file:
-        file.write("MINE=1\n")
-    before = stamps(out)
-    done = ran(out)
-    assert "note: .env was edited by hand and is left as it is" in done.stderr
-    assert stamps(out) == before
-    ran(out, "--set", "TLS_EXTRA_NAMES=avatar.internal")  # concerns other files
-    assert env_file(out)["MINE"] == "1"
-    assert "avatar.internal" in (out / "nginx" / "nginx.conf").read_text()
-
-
-def test_a_hand_edited_file_whose_rendering_changes_stops_the_run_before_it_writes(out: Path) -> None:
-    (out / ".env").write_text("MINE=1\n")
-    (out / "nginx" / "nginx.conf").write_text("# mine\n")
-    before = stamps(out)
-    for flags in (("--set", "PUBLIC_URL=other.example.com"), ("--reset", "--set", "PUBLIC_URL=other.example.com")):
-        done = ran(out, *flags, code=4)
-        for path in (".env", "nginx/nginx.conf"):
-            assert f"{path} holds changes that are not from here" in done.stderr
-            assert f"mv {path} {path}.mine" in done.stderr
-        assert "Nothing was written" in done.stderr
-        assert stamps(out) == before
-
-
-def test_the_advice_for_a_hand_edited_file_works(out: Path) -> None:
-    (out / ".env").write_text("MINE=1\n")
-    ran(out, "--set", "LOG_LEVEL=DEBUG", code=4)
-    (out / ".env").rename(out / ".env.mine")
-    ran(out, "--set", "LOG_LEVEL=DEBUG")
-    assert env_file(out)["LOG_LEVEL"] == "DEBUG"
-    assert (out / ".env.mine").read_text() == "MINE=1\n"
-
-
 def test_a_file_that_was_there_before_the_first_run_is_not_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "fresh"
     out.mkdir()
@@ -268,7 +236,7 @@ def test_a_missing_output_file_is_written_again(out: Path, path: str) -> None:
     (out / path).unlink()
     done = ran(out)
     assert f"Changed: {path} is missing" in done.stdout
-    assert tree(out) == before
+    assert present(out) == before
     assert rewritten(kept, stamps(out)) == {path, STATE, LAST_GOOD}
 
 
@@ -277,7 +245,7 @@ def test_a_missing_folder_is_made_again(out: Path) -> None:
     shutil.rmtree(out / "authentik")
     shutil.rmtree(out / "nginx")
     ran(out)
-    assert tree(out) == before
+    assert present(out) == before
 
 
 # --- secrets ------------------------------------------------------------------------------------
@@ -425,36 +393,23 @@ def test_the_auth_type_can_be_switched_and_back(whole: Path) -> None:
 
 
 def copies(out: Path) -> list[Path]:
-    return sorted(out.glob(f"{DATED}*"))
+    return sorted(out.glob(f"{DATED}/2*"))
 
 
-def test_a_reset_keeps_secrets_outputs_and_a_dated_copy_of_the_state(whole: Path) -> None:
+def test_a_reset_keeps_secrets_outputs_and_a_dated_copy_of_all(whole: Path) -> None:
     ran(whole, "--set", "LOG_LEVEL=DEBUG")
-    old, kept, before = (whole / STATE).read_bytes(), secrets(whole), tree(whole)
+    before = present(whole)
     done = ran(whole, "--reset")
-    [copy] = copies(whole)
-    assert re.fullmatch(rf"{re.escape(STATE)}\.\d{{8}}T\d{{6}}.*", copy.name)
-    assert copy.read_bytes() == old
-    assert copy.stat().st_mode & 0o777 == 0o600
-    assert copy.name in done.stdout
-    assert secrets(whole) == kept
+    copy = copies(whole)[-1]
+    assert re.fullmatch(r"\d{8}T\d{6}Z(-\d+)?", copy.name)
+    assert f"--restore {copy.name}" in done.stdout
+    kept = {path: one for path, one in tree(copy).items() if path != "manifest.json" and one[1]}
+    assert kept == {path: one for path, one in before.items() if one[1] and path not in (LOCK, LAST_GOOD)}
+    assert secrets(whole) == secrets(copy)
     assert env_file(whole)["LOG_LEVEL"] == "INFO"
-    assert tree(whole).keys() == before.keys() | {copy.name}
+    assert present(whole).keys() == before.keys()
     assert "LOG_LEVEL" not in (whole / STATE).read_text()
     assert "Nothing to do" in ran(whole).stdout
-
-
-def test_the_copy_brings_everything_back(whole: Path) -> None:
-    ran(whole, "--set", "LOG_LEVEL=DEBUG")
-    kept, old = secrets(whole), tree(whole)
-    ran(whole, "--reset")
-    copies(whole)[0].rename(whole / STATE)
-    for path in (".env", "docker-compose.yml"):
-        (whole / path).unlink()  # they are of the state that has just been given up
-    ran(whole)
-    assert secrets(whole) == kept
-    assert env_file(whole)["LOG_LEVEL"] == "DEBUG"
-    assert tree(whole).keys() == old.keys()
 
 
 def test_a_second_reset_does_not_overwrite_the_first_copy(whole: Path) -> None:
@@ -462,7 +417,7 @@ def test_a_second_reset_does_not_overwrite_the_first_copy(whole: Path) -> None:
     old = (whole / STATE).read_bytes()
     for _ in range(3):
         ran(whole, "--reset")
-    assert old in [copy.read_bytes() for copy in copies(whole)]
+    assert old in [(copy / STATE).read_bytes() for copy in copies(whole)]
 
 
 @pytest.mark.parametrize(
@@ -538,7 +493,8 @@ def test_a_saved_configuration_reproduces_the_deployment(tmp_path: Path) -> None
     ran(second, "--config", str(saved), "--save-config", settings={})
     one, two = tree(first), tree(second)
     assert one.keys() == two.keys()
-    assert {path for path in one if one[path] != two[path]} <= {STATE, LAST_GOOD}  # where the answers came from
+    sources = {STATE, LAST_GOOD, f"{WRITTEN}/settings.json"}  # they say where the answers came from
+    assert {path for path in one if one[path] != two[path]} <= sources
     assert json.loads(ran(second, "--status", "--json", settings={}).stdout)["ready"] is True
 
 
@@ -569,5 +525,6 @@ def test_the_recorded_hashes_are_those_of_the_files(whole: Path) -> None:
     for path, known in recorded.items():
         assert hashlib.sha256((whole / path).read_bytes()).hexdigest() == known
     files = {path for path, (mode, _) in tree(whole).items() if mode.startswith("0o100")}
-    assert set(recorded) == {path for path in files if not path.startswith(".secrets/")} - {STATE, LAST_GOOD, LOCK}
+    others = (".secrets/", DATED, WRITTEN)
+    assert set(recorded) == {path for path in files if not path.startswith(others)} - {STATE, LAST_GOOD, LOCK}
     assert leftovers(whole) == []

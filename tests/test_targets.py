@@ -607,7 +607,7 @@ BRANDING = {
 @pytest.mark.parametrize("name", ALL)
 def test_bind_mounts(name):
     found = binds(name)
-    nginx = {"/etc/nginx/nginx.conf": "./nginx/nginx.conf"}
+    nginx = {"/etc/nginx/nginx.conf": "./nginx/nginx.conf", "/etc/nginx/avatar": "./nginx"}
     if ADDRESSES[name][0].startswith("https") and name != "behind-proxy":
         nginx |= {CERTIFICATE: "./tls/server.fullchain.crt", KEY: "./tls/private/server.decrypted.key"}
     if name == "telemetry-redirect":

@@ -79,7 +79,7 @@ class Scene(NamedTuple):
     def view(self, out: Path) -> Tree:
         """What is compared of a directory: not what differs between runs, nor what is staged."""
         found = tree(out) if self.exact else {path: _plain(path, one) for path, one in by_meaning(out).items()}
-        other = (DATED, LOCK)  # copies that a reset keeps, and the lock, which names a killed holder
+        other = (DATED, LOCK)  # the dated copies, and the lock, which names a killed holder
         return {path: one for path, one in found.items() if not path.startswith(other) and not path.endswith(STAGED)}
 
     @contextlib.contextmanager
@@ -208,8 +208,15 @@ def copies_lost(scene: Scene, out: Path) -> list[str]:
     """A reset keeps the state so far: under its own name or in a dated copy."""
     if "--reset" not in scene.case.flags:
         return []
-    states = [one for path, one in tree(out).items() if path.startswith(STATE) and STAGED not in path]
+    found = tree(out)
+    states = [one for path, one in found.items() if path in (STATE, LAST_GOOD) or _is_kept(path, found)]
     return [] if tree(scene.start)[STATE] in states else ["the state of before the reset is gone"]
+
+
+def _is_kept(path: str, found: Tree) -> bool:
+    """Whether a path is the state of a whole dated copy, one that has its manifest."""
+    folder, _, name = path.rpartition("/")
+    return name == STATE and folder.startswith(DATED) and f"{folder}/manifest.json" in found
 
 
 def completes(scene: Scene, out: Path) -> list[str]:
