@@ -174,7 +174,9 @@ class DeploymentConfigurator:
             transaction.check(session, context)  # refuses before the first write
         if session.options.reset and session.state.exists:
             transaction.keep_copy(session, "a reset")
-            self._say("Starting from scratch; secrets and files stay.")
+            self._say(
+                f"Starting from scratch; secrets and files stay. The state so far is kept: --restore {session.copy}"
+            )
         if first is None and not session.options.reset:
             return False
         for reason in () if self._dialogue else reasons:  # the review has shown them

@@ -175,7 +175,9 @@ class Session:
             raise DecisionNeeded(f"{refusal}. Nothing was written")
 
     def files(self, context: Context) -> tuple[File, ...]:
-        """Every file that this deployment should have; the compose file last."""
+        """Every file that this deployment should have, as far as that is known; the compose file last."""
+        if context.resolution.missing:  # somebody is still to be asked
+            return ()
         saved = (config_file(context.resolution),) if context.save_config else ()
         return (*saved, *context.targets.all)
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from support import (
+    DATED,
+    LAST_GOOD,
     LOCK,
     ROOT,
     STATE,
     command,
     deployed,
     env_file,
+    present,
     ran,
     secrets,
     stamps,
@@ -451,7 +454,7 @@ def test_the_review_shows_every_setting_with_value_and_source(out: Path, flags: 
     assert found["TELEMETRY_S3_BUCKET_NAME"] == ("mycompany-telemetry", "answer")
     assert found["AVATAR_API_VERSION"][1] == "default"
     assert found["organization_name"] == found["authjwt_secret_key"] == ("******", "given beforehand")
-    assert not {path.name for path in out.iterdir()} - {STATE, ".deployment-state.lock"}, "nothing is written yet"
+    assert not {path.name for path in out.iterdir()} - {STATE, LAST_GOOD, LOCK}, "nothing is written yet"
 
 
 @BOTH
@@ -847,16 +850,16 @@ def test_reset_keeps_a_dated_copy_the_secrets_and_the_outputs(out: Path, flags: 
         terminal.answer("r")
         terminal.asks("avatar.example.com): ")
         said = " ".join(terminal.fresh.split())
-        kept = re.search(r"The state so far is kept as (\S+); secrets and files stay\.", said)[1]
-        assert re.fullmatch(r"\.deployment-state\.yaml\.\d{8}T\d{6}Z", kept)
-        assert {**tree(made), LOCK: before[LOCK]} == {**before, kept: before[STATE]}
+        kept = f"{DATED}/" + re.search(r"The state so far is kept: --restore (\S+)", said)[1]
+        assert {**present(made), LOCK: before[LOCK]} == before
+        assert tree(made)[f"{kept}/{STATE}"] == before[STATE]
         finish(terminal)
     after = tree(made)
     assert env_file(made)["ENV_NAME"] == "mycompany-prod"
     for path, (_, data) in before.items():
         if path.startswith(".secrets/") and data:
             assert after[path][1] == data, path
-    assert after[kept] == before[STATE]
+    assert after[f"{kept}/{STATE}"] == before[STATE]
 
 
 @BOTH
