@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup import console, ending, sources, transaction
 from setup.concerns import program_basis
-from setup.copies import LAST
+from setup.copies import HISTORY, LAST
 from setup.errors import VolumeError
 from setup.files import Volume
 from setup.render import Renderer
@@ -175,7 +175,7 @@ class DeploymentConfigurator:
         if session.options.reset and session.state.exists:
             transaction.keep_copy(session, "a reset")
             self._say(
-                f"Starting from scratch; secrets and files stay. The state so far is kept: --restore {session.copy}"
+                f"Starting from scratch; secrets and files stay. All is kept as it was in {HISTORY}/{session.copy}"
             )
         if first is None and not session.options.reset:
             return False

@@ -82,7 +82,7 @@ def find(volume: Volume, name: str) -> Copy:
         if copy.id == name:
             return copy
     there = f"there are {', '.join(copy.id for copy in kept)}" if kept else "there is none yet"
-    raise VolumeError(f"{volume.path}/{HISTORY} has no copy of that name: {there} (--history tells more)")
+    raise VolumeError(f"{volume.path}/{HISTORY} has no copy of that name: {there}")
 
 
 def contents(volume: Volume, copy: Copy) -> list[File]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup import vault
 from setup.catalogue import SETTINGS
 from setup.container import shell_word
+from setup.copies import HISTORY
 from setup.derived import base_url, bundled_database, certificate_is_made
 from setup.model import Secret
 from setup.resolve import Resolution
@@ -175,11 +176,9 @@ def last_message(
     """What was written, what is still to be filled in, and what to type next on the host."""
     lines = ["", *heading("Configuration complete"), *_written(place, owner, written)]
     if copy:
-        lines += [
-            "",
-            "As it was before, it is kept. This takes the change back:",
-            f"  {place.command} --restore {copy}",
-        ]
+        kept, target = place.path(f"{HISTORY}/{copy}/."), place.host or "."
+        lines += ["", f"As it was before, it is kept. In {place.words}, this takes the change back:"]
+        lines.append(f"  {_sudo(owner)}cp -r {shell_word(kept)} {shell_word(target)}")
     lines += pending_lines(place, owner, pending)
     if certificate_is_made(values):
         lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]
@@ -222,7 +221,7 @@ def _written(place: Place, owner: tuple[int, int], written: list[str]) -> list[s
 def _next_commands(
     place: Place, owner: tuple[int, int], values: Values, first_database: bool, missing: tuple[str, ...]
 ) -> list[str]:
-    sudo = "sudo " if owner[0] == 0 else ""
+    sudo = _sudo(owner)
     registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
     lines = [f"Next, on the host, in {place.words}:", *(f"  # {sentence}" for sentence in missing)]
     if first_database and bundled_database(values):
@@ -233,3 +232,7 @@ def _next_commands(
         ]
     lines += [f"  {sudo}docker login {registry}", f"  {sudo}docker compose up -d"]
     return lines
+
+
+def _sudo(owner: tuple[int, int]) -> str:
+    return "sudo " if owner[0] == 0 else ""

@@ -21,8 +21,9 @@ def refusal(deployed: str, wanted: str) -> str:
     if after < before:
         return (
             f"{AUTHENTIK}={wanted} is older than {deployed}, which is deployed, and Authentik's database is migrated "
-            f"forwards only: keep the present one (--set {AUTHENTIK}={deployed}). If that was never started, --history "
-            "and --restore ID take it back; if it was, a backup of the database from before must be put back as well"
+            f"forwards only: keep the present one (--set {AUTHENTIK}={deployed}). If that was never started, "
+            "the copy in .deployment-history takes it back (docs/day-two.md); if it was, a backup of the database from "
+            "before must be put back as well"
         )
     skipped = [stop for stop in STOPS if before < stop < after]
     if not skipped:

@@ -402,7 +402,7 @@ def test_a_reset_keeps_secrets_outputs_and_a_dated_copy_of_all(whole: Path) -> N
     done = ran(whole, "--reset")
     copy = copies(whole)[-1]
     assert re.fullmatch(r"\d{8}T\d{6}Z(-\d+)?", copy.name)
-    assert f"--restore {copy.name}" in done.stdout
+    assert f"cp -r {copy}/. {whole}" in done.stdout
     kept = {path: one for path, one in tree(copy).items() if path != "manifest.json" and one[1]}
     assert kept == {path: one for path, one in before.items() if one[1] and path not in (LOCK, LAST_GOOD)}
     assert secrets(whole) == secrets(copy)
@@ -410,6 +410,19 @@ def test_a_reset_keeps_secrets_outputs_and_a_dated_copy_of_all(whole: Path) -> N
     assert present(whole).keys() == before.keys()
     assert "LOG_LEVEL" not in (whole / STATE).read_text()
     assert "Nothing to do" in ran(whole).stdout
+
+
+def test_the_command_of_the_last_message_takes_a_reset_back(whole: Path) -> None:
+    ran(whole, "--set", "LOG_LEVEL=DEBUG")
+    before = present(whole)
+    done = ran(whole, "--reset", "--set", "PUBLIC_URL=other.example.com", settings={**REQUIRED})
+    [line] = [line.strip() for line in done.stdout.splitlines() if "cp -r" in line]
+    subprocess.run(line.removeprefix("sudo "), shell=True, check=True)
+    (whole / "manifest.json").unlink()
+    assert "Nothing to do" in ran(whole, settings={}).stdout
+    after = present(whole)
+    assert {path for path in before if after.get(path) != before[path]} <= {LAST_GOOD}
+    assert after.keys() == before.keys()
 
 
 def test_a_second_reset_does_not_overwrite_the_first_copy(whole: Path) -> None:

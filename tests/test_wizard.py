@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from support import (
-    DATED,
     LAST_GOOD,
     LOCK,
     ROOT,
@@ -850,7 +849,7 @@ def test_reset_keeps_a_dated_copy_the_secrets_and_the_outputs(out: Path, flags: 
         terminal.answer("r")
         terminal.asks("avatar.example.com): ")
         said = " ".join(terminal.fresh.split())
-        kept = f"{DATED}/" + re.search(r"The state so far is kept: --restore (\S+)", said)[1]
+        kept = re.search(r"All is kept as it was in (\S+)", said)[1]
         assert {**present(made), LOCK: before[LOCK]} == before
         assert tree(made)[f"{kept}/{STATE}"] == before[STATE]
         finish(terminal)
