@@ -250,18 +250,15 @@ MUTANTS = (
         by_sweep("kills", "a reset, KILL at renameat"),
         (
             "configure",
-            "        if session.options.reset and (kept",
-            (
-                "        if session.options.reset:\n"
-                '            session.volume.remove(".secrets/db_password")\n'
-                "        if session.options.reset and (kept"
-            ),
+            "        if session.options.reset and session.state.exists:\n",
+            "        if session.options.reset and session.state.exists:\n"
+            '            session.volume.remove(".secrets/db_password")\n',
         ),
     ),
     broken(
         "a reset keeps no copy of the state",
         by_sweep("kills", "a reset, KILL at renameat"),
-        ("configure", "(kept := keep_copy(session.volume))", '(kept := "")'),
+        ("configure", '            transaction.keep_copy(session, "a reset")\n', '            session.copy = ""\n'),
     ),
     broken(
         "no last good state",
@@ -275,8 +272,8 @@ MUTANTS = (
     ),
     broken(
         "overwrite what was edited by hand",
-        by_test("rerun", "whose_rendering_changes_stops_the_run"),
-        ("transaction", "            edited.append(file.path)\n", "            wanted.append(file)\n"),
+        by_test("edits", "fail_writes_nothing_and_names_every_file"),
+        ("edits", "FAIL: REFUSED", "FAIL: REPLACED"),
     ),
     broken(
         "quote nothing in .env",

@@ -15,7 +15,7 @@ OWN = {**GIVEN, "TLS_MODE": "self-signed"}
 CHANGED = {**GIVEN, "PUBLIC_URL": "other.example.com", "ORGANIZATION_NAME": "Other", "AUTH_TYPE": "username"}
 
 # Where the runs end that others resume or mend: in the middle of publishing a step's files, and between steps.
-CRASHES = (("linkat", 3), ("renameat", 2), ("linkat", 15), ("renameat", 6))
+CRASHES = (("linkat", 3), ("linkat", 15), ("renameat", 6))
 
 _given = partial(deployed, settings=GIVEN)
 
@@ -34,7 +34,7 @@ def filled_by_hand(out: Path) -> None:
     for name, text in OPERATORS.items():
         (out / ".secrets" / name.lower()).write_text(text)
     (out / "tls").mkdir()
-    (out / "tls" / "server.fullchain.crt").write_text("a certificate")
+    (out / "tls" / "theirs.pem").write_text("a certificate of another program")
     (out / "notes.txt").write_text("mine")
 
 

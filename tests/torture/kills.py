@@ -90,8 +90,8 @@ def swept(
 
 
 def _kills(scene: Scene, signals: Sequence[str]) -> list[Kill]:
-    decisive = [point for point in scene.points if point.writes]
-    reads = [one for one in scene.points if not one.writes and one.ours % ONE_IN.get(one.call, 20) == 0]
+    decisive = [point for point in scene.worth_trying if point.writes]
+    reads = [one for one in scene.worth_trying if not one.writes and one.ours % ONE_IN.get(one.call, 20) == 0]
     return [
         Kill(scene, signal, point)
         for signal in signals
