@@ -29,6 +29,7 @@ from support import (
     lacking,
     leftovers,
     paths,
+    present,
     ran,
     require_root,
     require_strace,
@@ -276,7 +277,7 @@ def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def torn(out: Path, before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """The files that are neither as before a run nor as after it; the state tells where it stopped."""
-    now = {path: one for path, one in tree(out).items() if not path.startswith(STATE) and not path.endswith(STAGED)}
+    now = {path: one for path, one in present(out).items() if not path.startswith(STATE) and not path.endswith(STAGED)}
     return [
         path
         for path in before.keys() | now.keys()
@@ -298,7 +299,7 @@ def test_what_is_immutable_is_named_with_the_way_out_and_the_next_run_completes(
 ) -> None:
     out = ext4 / "out"
     deployed(out, settings=GIVEN)
-    before, after = tree(out), tree(deployed(tmp_path / "after", settings=CHANGED))
+    before, after = present(out), tree(deployed(tmp_path / "after", settings=CHANGED))
     attribute(f"+{flag}", out / name)
     try:
         refused = run(out, settings=CHANGED)
@@ -312,7 +313,7 @@ def test_what_is_immutable_is_named_with_the_way_out_and_the_next_run_completes(
         assert torn(out, before, after) == []
         ran(out, settings=CHANGED)
         assert leftovers(out) == []
-        assert tree(out).keys() == after.keys()
+        assert present(out).keys() == after.keys()
     finally:
         shutil.rmtree(out)
 
@@ -333,13 +334,13 @@ def test_secrets_on_a_mount_that_is_read_only_are_named_and_the_next_run_complet
     require("mount")
     out, after = deployed(tmp_path / "out", settings=GIVEN), tree(deployed(tmp_path / "after", settings=CHANGED))
     read_only = beneath(str(out / ".secrets"), out / ".secrets", "--bind", "-o", "ro")
-    before = tree(out)
+    before = present(out)
     refused = run(out, settings=CHANGED, prefix=read_only)
     assert refused.returncode == 1, refused.stderr
     assert f"{out}/.secrets" in refused.stderr and "read-only" in refused.stderr and "without :ro" in refused.stderr
     assert torn(out, before, after) == []
     ran(out, settings=CHANGED)
-    assert tree(out).keys() == after.keys()
+    assert present(out).keys() == after.keys()
 
 
 @pytest.mark.parametrize("name", [".env", STATE, ".secrets/organization_name"])
@@ -350,7 +351,7 @@ def test_a_single_file_that_is_mounted_is_named_and_the_next_run_completes(
     require("mount")
     out, after = deployed(reachable / "out", settings=GIVEN), tree(deployed(tmp_path / "after", settings=CHANGED))
     shutil.copy2(out / name, reachable / "outside")
-    before, beside = tree(out), outside(reachable, out)
+    before, beside = present(out), outside(reachable, out)
     refused = run(out, settings=CHANGED, prefix=beneath(str(reachable / "outside"), out / name, "--bind"))
     assert refused.returncode == 1, refused.stderr
     assert f"{out}/{name} " in refused.stderr and "it is a mount point" in refused.stderr
@@ -358,7 +359,7 @@ def test_a_single_file_that_is_mounted_is_named_and_the_next_run_completes(
     assert outside(reachable, out) == beside
     assert torn(out, before, after) == []
     ran(out, settings=CHANGED)
-    assert tree(out).keys() == after.keys()
+    assert present(out).keys() == after.keys()
 
 
 # --- volumes with less --------------------------------------------------------------------------
@@ -381,7 +382,7 @@ def test_without_hard_links_all_is_as_with_them_and_a_warning_says_so(tmp_path: 
         expected = deployed(tmp_path / settings["PUBLIC_URL"], settings=GIVEN)
         if settings is CHANGED:
             ran(expected, settings=CHANGED)
-        assert tree(out) == tree(expected)
+        assert present(out) == present(expected)
         assert done.stderr.count("the volume's file system promises less") == (settings is GIVEN)
 
 
@@ -516,11 +517,11 @@ def test_a_hostile_volume_in_a_container_is_refused_by_name(
     out, canary = deployed(reachable / "out"), reachable / "canary"
     canary.write_text("mine")
     options = hostile(out, canary)
-    before, beside = tree(out), outside(reachable, out)
+    before, beside = present(out), outside(reachable, out)
     code, told = by_docker(out, *options)
     assert code == 1, told
     assert re.search(said, told), told
     assert outside(reachable, out) == beside
     assert leftovers(out) == []
-    changed = [path for path, one in tree(out).items() if not path.startswith(STATE) and one != before.get(path)]
+    changed = [path for path, one in present(out).items() if not path.startswith(STATE) and one != before.get(path)]
     assert all(path in (".env", "nginx/nginx.conf") for path in changed), "what was published before, whole"
