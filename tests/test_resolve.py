@@ -95,7 +95,8 @@ def test_every_value_keeps_its_source(place, source):
 
 
 def test_the_sources_are_ranked():
-    ranks = ["default", "defaults-file", "preset", "saved", "config-file", "environment", "caller", "answer"]
+    ranks = ["default", "defaults-file", "preset", "saved", "adopted"]
+    ranks += ["config-file", "environment", "caller", "answer"]
     assert [source.label for source in sorted(Source)] == ranks
 
 
