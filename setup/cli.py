@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return 0
     configurator = _configurator(options, environ)
     require_mount(options.output_dir, environ)
-    configurator.preload(options.config)  # while this process may still read what root may read
+    _read_early(configurator, options)
     become_owner(options.output_dir, environ)
     verb = flags.verb_of(options)
     if verb:
@@ -72,6 +72,15 @@ def _configurator(options: argparse.Namespace, environ: Mapping[str, str]) -> De
     configurator.on_conflict = options.on_conflict
     configurator.keep = flags.copies_to_keep(options, LAST)
     return configurator
+
+
+def _read_early(configurator: DeploymentConfigurator, options: argparse.Namespace) -> None:
+    """Reads what this run is given while this process may still read what root may read."""
+    configurator.preload(options.config)
+    if options.adopt:
+        from setup.adopt import read
+
+        options.found = read(options.adopt)
 
 
 def _do(verb: str, configurator: DeploymentConfigurator, options: argparse.Namespace) -> int:

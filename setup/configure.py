@@ -109,7 +109,7 @@ class DeploymentConfigurator:
         Raises DecisionNeeded, when all is done, for edited files that only have their new text beside them.
         """
         looked.volume.check_writable()
-        with looked.volume.locked(FOLDERS):
+        with looked.volume.locked((*FOLDERS, *map(os.path.dirname, looked.volume.coming))):
             self._live = self.session(looked.volume, looked.inputs, looked.options, looked)
             try:
                 if prepare:
@@ -140,7 +140,7 @@ class DeploymentConfigurator:
         """One look at the deployment on a volume; VolumeError for a state that cannot be read."""
         state = DeploymentState()
         if self.use_state:
-            state = DeploymentState.load(volume)
+            state = DeploymentState.load(volume, options.adopts)
         elif volume.read(STATE) is not None:
             raise VolumeError(f"{volume.path} holds a state file ({STATE}): run with state, or use another directory")
         state = state.forget() if options.reset else state

@@ -13,6 +13,7 @@ from setup.errors import DecisionNeeded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from setup.files import Volume
     from setup.model import Secret
     from setup.session import Session
 
@@ -40,11 +41,15 @@ def _notes(session: Session) -> list[str]:
     return told
 
 
+def place_of(volume: Volume, environ: Mapping[str, str]) -> report.Place:
+    """Where the deployment lies, for people on the host."""
+    host = host_path(volume.path, environ)
+    return report.Place(volume.path, host, command_again(volume.path, host, environ))
+
+
 def last_words(session: Session, status: str, environ: Mapping[str, str]) -> list[str]:
     """The last message of a run."""
-    path, owner = session.volume.path, (os.geteuid(), os.getegid())
-    host = host_path(path, environ)
-    place = report.Place(path, host, command_again(path, host, environ))
+    place, owner = place_of(session.volume, environ), (os.geteuid(), os.getegid())
     if status == "unchanged":
         return [report.NOTHING_TO_DO, *report.pending_lines(place, owner, _pending(session))]
     context = session.context_now()

@@ -32,6 +32,7 @@ class Volume:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.warnings: list[str] = []
+        self.coming: dict[str, bytes] = {}  # files that are about to stand here, for looks that come before
         self._settled: set[str] = set()  # folders whose own entries this run has made durable
         try:
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -47,7 +48,7 @@ class Volume:
     def read(self, path: str) -> bytes | None:
         """The bytes of a regular file, None where there is none; VolumeError for anything else."""
         found = self.file(path)
-        return None if found is None else found.data
+        return self.coming.get(path) if found is None else found.data
 
     def file(self, path: str) -> File | None:
         """A regular file with its mode, None where there is none; VolumeError for anything else."""
@@ -68,6 +69,16 @@ class Volume:
             raise self._error(path, "read", error) from None
         finally:
             folders.close(descriptor)
+
+    def modified(self, path: str) -> float | None:
+        """When a file got its contents, in seconds since 1970; None where there is none."""
+        try:
+            with folders.parent(self._root, path) as (folder, name):
+                return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._error(path, "read", error) from None
 
     def names(self, folder: str) -> list[str]:
         """What a folder holds, sorted; nothing where there is none."""

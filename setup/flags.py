@@ -34,9 +34,15 @@ Configure, or change what is configured:
 
 Instead of that, one of:
   --status             say how far the configuration is; exit 3 if incomplete
+  --rotate NAME        new values for secrets, or for a group such as sessions;
+                       says what breaks, and wants it confirmed
+  --adopt DIR          take over a deployment made by hand or by another tool;
+                       says what changes, and wants it confirmed
   --export FILE        what another host needs to make the same; - writes it to
                        standard output; --with-secrets adds every secret
 
+  --yes                is the confirmation; for a key of encrypted data also
+                       --i-have-reencrypted
   --json, --quiet      answer in JSON; say only errors (--debug: where it was)
   --templates-dir DIR, --defaults-file FILE    other templates or defaults
   --version, --help
@@ -49,18 +55,18 @@ Every setting is also an environment variable; KEY_FILE names a file with it.
 """
 
 # What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
-VERBS = ("status", "export")
+VERBS = ("status", "export", "rotate", "adopt")
 SWITCHES = (
     *("--help", "--version", "--json", "--quiet", "--debug"),
     *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
-    "--renew-certificate",
+    *("--renew-certificate", "--yes", "--i-have-reencrypted"),
 )
 VALUES = (
-    *("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export"),
+    *("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export", "--adopt"),
     *("--on-conflict", "--keep"),
 )
 ON_CONFLICT = ("ask", "keep", "replace", "fail")
-REPEATED = ("--set", "--unset")
+REPEATED = ("--set", "--unset", "--rotate")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,7 +85,7 @@ def _plain_formatter(prog: str) -> argparse.HelpFormatter:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags; raises UsageError."""
     parser = _Parser(add_help=False, allow_abbrev=False, formatter_class=_plain_formatter)
-    for flag in (*SWITCHES, *(f"--{verb}" for verb in VERBS if f"--{verb}" not in VALUES)):
+    for flag in (*SWITCHES, *(f"--{verb}" for verb in VERBS if f"--{verb}" not in (*VALUES, *REPEATED))):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("-h", dest="help", action="store_true")
     for flag in VALUES:
@@ -90,9 +96,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(f"unknown: {', '.join(map(_flag_of, unknown))} (see --help)")
-    for name in ("output_dir", "config", "templates_dir", "defaults_file", "export"):
+    for name in ("output_dir", "config", "templates_dir", "defaults_file", "export", "adopt"):
         if getattr(known, name) == "":  # an unset shell variable, most likely
             raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
+    if "" in known.rotate:
+        raise UsageError("--rotate wants a name or a group, as in --rotate sessions")
     if known.with_secrets and not known.export:
         raise UsageError("--with-secrets goes with --export")
     if known.on_conflict not in (None, *ON_CONFLICT):

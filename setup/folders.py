@@ -161,21 +161,25 @@ def explained(root: int, top: str, path: str, verb: str, error: OSError) -> Volu
         return VolumeError(f"{path} is a symbolic link: replace it by the file itself and run again")
     if error.errno in _NOT_REGULAR:
         return _not_regular(path)
-    status = os.fstat(root)
+    if error.errno == errno.EACCES:
+        return VolumeError(f"{os.path.join(top, path)} cannot be {verb} ({reason(error)}){_whose(root)}")
     hint = {
         errno.ENOSPC: ": free some space on the volume (or inodes: see df -i) and run the same command again",
         errno.EDQUOT: ": raise the quota and run the same command again",
         errno.EPERM: ": it is immutable, or another user's in a directory like /tmp: look with lsattr and ls -l there, "
         "make it ordinary (chattr -i -a) or move it away, and run the same command again",
-        errno.EACCES: _whose(status),
         errno.EROFS: ": mount the volume without :ro",
         errno.EBUSY: ": it is a mount point; mount the directory as a whole, not single files in it",
     }.get(error.errno or 0, ": nothing is half-written; run the same command again")
     return VolumeError(f"{os.path.join(top, path)} cannot be {verb} ({reason(error)}){hint}")
 
 
-def _whose(status: os.stat_result) -> str:
+def _whose(root: int) -> str:
     """What to type where rights are missing: as the directory's owner, or because something in it is not theirs."""
+    try:
+        status = os.fstat(root)
+    except OSError:
+        return ": run as the directory's owner"
     owner = f"{status.st_uid}:{status.st_gid}"
     if os.geteuid() == status.st_uid:
         return (

@@ -9,9 +9,10 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import dotenv
+from setup import dotenv, state_document
 from setup.documents import Malformed, read_input
 from setup.errors import InputError
+from setup.model import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ class Tree(NamedTuple):
     """What was read: files by their path below `base`, states by theirs below `path`, and what could not be read."""
 
     path: str
+    identity: tuple[int, int]
     base: str
     files: dict[str, bytes]
     states: dict[str, bytes]
@@ -40,9 +42,12 @@ class Tree(NamedTuple):
 def read(path: str) -> Tree:
     """The deployment in a directory; raises InputError when there is none."""
     names = _names(path)
-    states = [f"{_VERSIONS}/{name}/deployment_state.yaml" for name in _versions(path) if _VERSIONS in names]
+    ours = STATE in names and state_document.is_ours(_bytes(os.path.join(path, STATE)))
+    states = [
+        f"{_VERSIONS}/{name}/deployment_state.yaml" for name in _versions(path) if _VERSIONS in names and not ours
+    ]
     base = _GENERATED if states else ""
-    tree = Tree(path, base, {}, {}, {}, tuple(sorted(set(names) - _USUAL)))
+    tree = Tree(path, identity(path), base, {}, {}, {}, tuple(sorted(set(names) - _USUAL)))
     below = _names(os.path.join(path, base)) if base in names or not base else []
     for state in states or ([STATE] if STATE in names else []):
         _take(tree, tree.states, state, state)
@@ -61,20 +66,36 @@ def read(path: str) -> Tree:
     return tree
 
 
-def also(tree: Tree, paths: Iterable[str]) -> dict[str, bytes]:
-    """Further files below the base, by their path; those that are not there are left out."""
+def identity(path: str) -> tuple[int, int]:
+    """By what a directory is known under any name; raises InputError when it cannot be looked at."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return status.st_dev, status.st_ino
+
+
+def also(tree: Tree, paths: Iterable[str]) -> list[File]:
+    """Further files below the base; those that are not there are left out."""
     found: dict[str, bytes] = {}
     for path in paths:
         _take(tree, found, path, os.path.join(tree.base, path))
-    return found
+    return [
+        File(path, data, os.stat(os.path.join(tree.path, tree.base, path)).st_mode & 0o777)
+        for path, data in found.items()
+    ]
 
 
 def _names(path: str) -> list[str]:
     try:
         return sorted(os.listdir(path))
     except OSError as error:
-        reason = (error.strerror or "error").lower()
-        raise InputError(f"{path} cannot be read ({reason}): name the directory of an existing deployment") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str, error: OSError) -> InputError:
+    reason = (error.strerror or "error").lower()
+    return InputError(f"{path} cannot be read ({reason}): name the directory of an existing deployment")
 
 
 def _versions(path: str) -> Iterator[str]:
@@ -85,6 +106,13 @@ def _versions(path: str) -> Iterator[str]:
     for number in sorted(numbers, reverse=True):
         if os.path.exists(os.path.join(folder, numbers[number], "deployment_state.yaml")):
             yield numbers[number]
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return read_input(path)
+    except Malformed:  # it is told when the file is taken
+        return b""
 
 
 def _take(tree: Tree, into: dict[str, bytes], name: str, path: str) -> None:

@@ -81,7 +81,7 @@ class Questions:
                 return "" if default or row.empty else f"a value is needed{_example(row)}"
             if clears and text == NOTHING:
                 return self.refusal(row, "")
-            return _reason(row, text) or self.refusal(row, text)
+            return reason_of(row, text) or self.refusal(row, text)
 
         words = row.kind.choices or ((default,) if default else ())
         text = self._ask_line(row, Field(_question(row, default), check, words)).text
@@ -92,7 +92,7 @@ class Questions:
     def _ask_secret(self, row: Secret, default: str) -> str | None:
         field = Field(
             _question(row, HIDDEN if default and row.masked else default),
-            lambda text: _reason(row, text) if text.strip() else "",
+            lambda text: reason_of(row, text) if text.strip() else "",
             masked=row.masked,
         )
         while True:
@@ -144,7 +144,7 @@ def _example(row: Setting | Secret) -> str:
     return f" (e.g., {row.example})" if row.example else ""
 
 
-def _reason(row: Setting | Secret, text: str) -> str:
+def reason_of(row: Setting | Secret, text: str) -> str:
     """Why a text will not do, or ""; never the text of a secret."""
     try:
         row.kind.parse(text)

@@ -76,14 +76,15 @@ def _secret_lines() -> list[str]:
         "",
         "A secret's file is `.secrets/NAME` in the deployment; it never stands in the state. Each may",
         "be given beforehand as an environment variable (the name in upper case), by `NAME_FILE`, or in the",
-        "configuration file, never by `--set`. A *bound* one keeps its first value on every later run.",
+        "configuration file, never by `--set`. A *bound* one keeps its first value on every later run; `--rotate`,",
+        "with its name or that of its group, gives it another (see [day-two.md](day-two.md)).",
         "",
-        "| secret | what it is | comes from | bound to | also stands in `.env` as |",
-        "|---|---|---|---|---|",
+        "| secret | what it is | comes from | bound to | group | also stands in `.env` as |",
+        "|---|---|---|---|---|---|",
     ]
     for secret in SECRETS.values():
         shown = ", ".join(f"`{key}`" for key in secret.shown)
-        lines.append(_cells(f"`{secret.name}`", secret.help, _origin(secret), secret.bound, shown))
+        lines.append(_cells(f"`{secret.name}`", secret.help, _origin(secret), secret.bound, secret.group, shown))
     return [*lines, ""]
 
 

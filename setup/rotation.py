@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from setup import vault
+from setup.container import shell_word
 from setup.derived import bundled_database
 from setup.errors import InputError, UsageError
 from setup.lookup import Values
@@ -21,6 +23,8 @@ ROLES = {
     "db_admin_password": "db_admin_user",
     "authentik_database_password": "authentik_database_user",
 }
+# Has psql take the new password from its environment, and quote it and the role's name itself.
+_SQL = r"""export new="$(cat)"; printf '%s\n' '\set new `printenv new`' "ALTER ROLE :\"role\" PASSWORD :'new';" | """
 _DATABASE = "loses its database until the role has the new password"
 _MAIL = "mail fails unless the mail server knows the new one already"
 _TELEMETRY = "telemetry fails unless Octopize's storage knows the new one already"
@@ -108,22 +112,24 @@ def breaks(secrets: Iterable[Secret]) -> list[str]:
 
 
 def before_up(names: Iterable[str], values: Values, texts: Mapping[str, str], sudo: str) -> list[str]:
-    """What to type before the services start again: new passwords for the roles of the database."""
-    lines = []
-    for name in names:
-        if name in ROLES:
-            role, new = _identifier(texts.get(ROLES[name], "")), f"$({sudo}cat {vault.path_of(name)})"
-            lines.append(f"ALTER ROLE {role} PASSWORD \\$new\\${new}\\$new\\$;")
-    if not lines:
-        return []
-    psql = "psql -qX -v ON_ERROR_STOP=1"
+    """What to type before the services start again: the roles of the database take their new passwords.
+
+    The password goes through pipes and an environment that only root can read, never into a command line.
+    """
     if bundled_database(values):
-        inside = f'exec {psql} -U "$(cat /run/secrets/db_admin_user)" -d postgres'
-        command = f"{sudo}docker compose exec -T db sh -c '{inside}'"
+        server, into = '-U "$(cat /run/secrets/db_admin_user)"', f"{sudo}docker compose exec -T db "
     else:
-        admin = f'"$({sudo}cat {vault.path_of("db_admin_user")})"'
-        command = f"{psql} -h {values['DB_HOST']} -U {admin} -d postgres"
-    return [f"{command} <<SQL", *lines, "SQL"]
+        server, into = f'-h {values["DB_HOST"]} -U "$({sudo}cat {vault.path_of("db_admin_user")})"', ""
+    script = shell_word(f'{_SQL}psql -qX -v ON_ERROR_STOP=1 -v role="$1" {server} -d postgres')
+    return [
+        f"{sudo}cat {vault.path_of(name)} | {into}sh -c {script} - {_word(texts.get(ROLES[name], ''))}"
+        for name in names
+        if name in ROLES
+    ]
+
+
+def _word(text: str) -> str:
+    return shell_word(text.removesuffix("\n"))
 
 
 def after_up(names: Iterable[str], copy: str, sudo: str) -> Iterator[str]:
@@ -139,7 +145,20 @@ def after_up(names: Iterable[str], copy: str, sudo: str) -> Iterator[str]:
     yield from (f"# {words}" for name, words in _BY_HAND.items() if name in names)
 
 
-def _identifier(role: str) -> str:
-    """A role's name for SQL, in a here-document whose `$`, backquotes and backslashes the shell reads."""
-    quoted = '"' + role.removesuffix("\n").replace('"', '""') + '"'
-    return "".join(f"\\{char}" if char in "\\$`" else char for char in quoted)
+def ages(counts: Mapping[str, int], times: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Since when each secret that can be rotated has its value, by its file's own time, and how many it has had."""
+    return {
+        name: {"since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(times[name])), "values": counts.get(name, 0)}
+        for name in BREAKS
+        if name in times
+    }
+
+
+def age_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The same for people, a line a secret."""
+    width = max(map(len, found), default=0)
+    lines = []
+    for name, one in found.items():
+        word = f"rotated, value {one['values']}," if one["values"] > 1 else "made"
+        lines.append(f"  {name:{width}}  {word} {one['since'][:10]}")
+    return ["", "Secrets:", *lines] if lines else []

@@ -42,6 +42,8 @@ class Options(NamedTuple):
     on_conflict: str | None = None
     keep: int = LAST
     settle: Callable[[Conflict], str] | None = None
+    rotated: frozenset[str] = frozenset()  # secrets that get another value
+    adopts: bool = False  # a state of another tool counts as none
 
 
 class Session:
@@ -91,17 +93,21 @@ class Session:
         """
         on_disk = self.read_secrets()
         given, problems = vault.canonical(self.inputs.secrets)
+        given |= self.inputs.exact
         resolution, accepted = self.resolve(vault.known(on_disk, given)), frozenset(self.state.accepted)
         filled = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
-        self._raise_problems(resolution, problems + vault.misfilled(filled))
+        exact = {name: said.text for name, said in self.inputs.exact.items()}
+        self._raise_problems(resolution, problems + vault.misfilled(filled | exact))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, resolution.values, {}, {})
             return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
         moved = self.state.exists and conflicts.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
         if not self.state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
             conflicts.refuse_without_secrets(resolution.values, on_disk, given)
-        conflicts.refuse(resolution.values, on_disk, given, self.state.secrets, moved)
-        planned = vault.plan(resolution.values, on_disk, given, self._minted)
+        rotated = self.options.rotated
+        others = {name: said for name, said in given.items() if name not in rotated}
+        conflicts.refuse(resolution.values, on_disk, others, self.state.secrets, moved)
+        planned = vault.plan(resolution.values, on_disk, given, self._minted, rotated)
         targets = self._targets(resolution, planned)
         save_config = self.options.save_config or CONFIG in self.state.files
         again, ask_secrets = frozenset(self.state.again), not self.options.skip_prompts

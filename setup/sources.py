@@ -32,6 +32,7 @@ class Inputs:
     def __init__(self) -> None:
         self.layers: list[dict[str, Given]] = []
         self.secrets: dict[str, Given] = {}
+        self.exact: dict[str, Given] = {}  # secrets of another deployment, to the byte
         self.presets: dict[str, dict[str, str]] = {}
         self.unset: frozenset[str] = frozenset()  # saved answers that this run takes back
         self.problems: list[str] = []

@@ -60,9 +60,14 @@ class DeploymentState:
         return state
 
     @classmethod
-    def load(cls, volume: Volume) -> DeploymentState:
-        """The state on the volume, a fresh one where there never was one; VolumeError for one it cannot read."""
+    def load(cls, volume: Volume, adopts: bool = False) -> DeploymentState:
+        """The state on the volume, a fresh one where there never was one; VolumeError for one it cannot read.
+
+        For a run that `adopts`, a state of another tool is none.
+        """
         data = volume.read(STATE)
+        if adopts and data is not None and not state_document.is_ours(data):
+            return cls()
         if data is None and volume.read(LAST_GOOD) is None:
             return cls()
         if data is None:

@@ -61,7 +61,8 @@ def understand(tree: foreign.Tree) -> Understood:
     _settings(found, told)
     _secrets(found, tree, told)
     found.unknown.extend(sorted(key for key in {*told, *found.unsure} if not _is_known(key)))
-    return found._replace(unsure={key: why for key, why in found.unsure.items() if _is_open(found, key)})
+    names = {key: _SECRET_OF.get(key, _OLDER.get(key, key)) for key in found.unsure}
+    return found._replace(unsure={names[key]: why for key, why in found.unsure.items() if _is_open(found, names[key])})
 
 
 def _kind(tree: foreign.Tree) -> str:
@@ -209,7 +210,6 @@ def _is_known(key: str) -> bool:
     return key in SETTINGS or key in _OLDER or key in _IMPLIED or key in _SECRET_OF
 
 
-def _is_open(found: Understood, key: str) -> bool:
-    """Whether a key that one place does not tell is known, and told by no other."""
-    name = _SECRET_OF.get(key, key)
-    return _is_known(key) and name not in found.secrets and _OLDER.get(key, key) not in found.settings
+def _is_open(found: Understood, name: str) -> bool:
+    """Whether a value that one place does not tell matters, and is told by no other."""
+    return (name in SETTINGS or name in SECRETS) and name not in found.secrets and name not in found.settings

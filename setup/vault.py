@@ -13,7 +13,7 @@ from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.values import TEXT, show
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 class Planned(NamedTuple):
@@ -110,14 +110,18 @@ def plan(
     on_disk: Mapping[str, str | None],
     given: Mapping[str, Given],
     minted: dict[str, str] | None = None,
+    rotated: Collection[str] = (),
 ) -> dict[str, Planned]:
-    """The plan of every secret that applies; a file that is not empty is never planned anew.
+    """The plan of every secret that applies; a file that is not empty is never planned anew, unless it is rotated.
 
     An unbound secret follows what was given. `minted` remembers what was generated, so that a second
-    plan before the first one is written has the same values.
+    plan, be it before the first one is written or after it, has the same values.
     """
     minted = {} if minted is None else minted
-    return {secret.name: _plan_one(secret, values, on_disk, given, minted) for secret in applicable(values)}
+    return {
+        secret.name: _plan_one(secret, values, on_disk, given, minted, secret.name in rotated)
+        for secret in applicable(values)
+    }
 
 
 def _plan_one(
@@ -126,11 +130,15 @@ def _plan_one(
     on_disk: Mapping[str, str | None],
     given: Mapping[str, Given],
     minted: dict[str, str],
+    rotated: bool,
 ) -> Planned:
     current, said = on_disk.get(secret.name), given.get(secret.name)
     if current:
-        if said is not None and not is_bound(secret, values) and not same(said.text, current):
-            return Planned(secret.name, said.text, "given", present=True, replaces=True)
+        new = said.text if said and (rotated or not is_bound(secret, values)) else ""
+        if rotated and said is None and secret.generate:
+            new = minted.setdefault(secret.name, GENERATORS[secret.generate]())
+        if new and not same(new, current):
+            return Planned(secret.name, new, "given" if said else "generated", present=True, replaces=True)
         return Planned(secret.name, current, "kept", present=True)
     origin, text = "pending", ""
     if said:

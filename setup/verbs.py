@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from setup import conflicts, report, sources, vault
+from setup import conflicts, report, rotation, sources, vault
+from setup.adopt import adopt
 from setup.files import Volume
 from setup.hand_over import export
 from setup.model import Answer
+from setup.rotate import rotate
 from setup.session import Options
 
 if TYPE_CHECKING:
@@ -31,8 +33,18 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         pending = [] if resolution.missing else vault.pending(resolution.values, texts)
         pending = [secret for secret in pending if secret not in lost]
         on_disk = {path: volume.read(path) for path in state.files}
-    data = report.status_data(state, resolution, pending, lost, on_disk)
-    return Answer(report.status_lines(state, pending, lost), data, 0 if state.is_complete else EXIT_NOT_COMPLETE)
+        times = {name: when for name in texts if (when := volume.modified(vault.path_of(name))) is not None}
+    ages = rotation.ages(state.secrets, times)
+    data = report.status_data(state, resolution, pending, lost, on_disk) | {"secrets": ages}
+    lines = report.status_lines(state, pending, lost)
+    if not state.is_complete:
+        return Answer(lines, data, EXIT_NOT_COMPLETE)
+    return Answer([*lines, *rotation.age_lines(ages)], data)
 
 
-DO: dict[str, Callable[[DeploymentConfigurator, argparse.Namespace], Answer]] = {"status": status, "export": export}
+DO: dict[str, Callable[[DeploymentConfigurator, argparse.Namespace], Answer]] = {
+    "status": status,
+    "export": export,
+    "rotate": rotate,
+    "adopt": adopt,
+}

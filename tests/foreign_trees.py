@@ -6,7 +6,10 @@ the texts are ours.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+
+from tests import pki
 
 BOOTSTRAP = "Zt0-bootstrap_token-of-akadmin-4f2a"
 
@@ -127,7 +130,13 @@ volumes:
   seaweedfs-blocks: {name: avatar_seaweedfs_blocks}
 """
 NGINX = "http {\n  server {\n    listen 443 ssl;\n    server_name avatar.example.com;\n  }\n}\n"
-TLS = {"tls/server.fullchain.crt": "the chain\n", "tls/private/server.decrypted.key": "the key\n"}
+
+
+@cache
+def tls() -> dict[str, str]:
+    """A certificate that signs itself, and its key."""
+    pair = pki.issue(pki.HOST, names=(pki.HOST,))
+    return {"tls/server.fullchain.crt": pair.pem.decode(), "tls/private/server.decrypted.key": pair.private().decode()}
 
 
 def by_hand(at: Path, **changed: str | None) -> Path:
@@ -135,7 +144,7 @@ def by_hand(at: Path, **changed: str | None) -> Path:
     spelled = {key: SPELLED.get(key, f"{key}={text}") for key, text in {**ENV, **SHOWN}.items()}
     files: dict[str, str | None] = {".env": "# by hand\n" + "\n".join(spelled.values()) + "\nMAX_ALLOWED_LINES=7\n"}
     files |= {f".secrets/{name}": text for name, text in SECRETS.items()}
-    files |= {"docker-compose.yml": COMPOSE, "nginx/nginx.conf": NGINX, "caddy/Caddyfile": "x", **TLS}
+    files |= {"docker-compose.yml": COMPOSE, "nginx/nginx.conf": NGINX, "caddy/Caddyfile": "x", **tls()}
     for path, text in (files | changed).items():
         if text is not None:
             (at / path).parent.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,7 @@ def test_a_compose_file_that_is_not_understood_is_mentioned(tmp_path: Path) -> N
     ("path", "old", "new", "name"),
     [
         (".env", "LOG_LEVEL = WARNING", "LOG_LEVEL=${LEVEL}", "LOG_LEVEL"),
-        (".env", "SMTP_PASSWORD='mail\\'s $password #1'", "SMTP_PASSWORD=$PASSWORD", "SMTP_PASSWORD"),
+        (".env", "SMTP_PASSWORD='mail\\'s $password #1'", "SMTP_PASSWORD=$PASSWORD", "smtp_password"),
         (".env", "\nSSO_CLIENT_SECRET=" + "9d" * 32, "\nSSO_CLIENT_SECRET=other", "sso_client_secret"),
         (".env", "ENV_NAME=", "DB_USER=other\nENV_NAME=", "db_user"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from tests import foreign_trees
 from tests.support import OPERATORS, REQUIRED, deployed, every_secret, run
 from tests.torture.injection import QUIET, Case
 
@@ -42,6 +43,16 @@ def crashed_change(out: Path) -> None:
     ended_early("renameat", 3, "KILL", _given(out), CHANGED)
 
 
+def somebody_elses(out: Path) -> None:
+    """A deployment made by hand, with one secret more than the others have: nothing is left to chance."""
+    foreign_trees.by_hand(out)
+    foreign_trees.edited(out, ".env", f"AUTHENTIK_API_TOKEN={foreign_trees.BOOTSTRAP}", "AUTHENTIK_API_TOKEN=its-own")
+
+
+def beside_somebody_elses(out: Path) -> None:
+    somebody_elses(out / "old")
+
+
 FIRST = Case("a first run", GENERATED)
 ALL_GIVEN = Case("a first run with every secret given", GIVEN, ("--save-config",))
 CHANGE = Case("a run with changed settings", CHANGED, prepared=_given)
@@ -55,6 +66,14 @@ OWN_CHANGED = Case(
 RESUME = Case("a resume", GIVEN, prepared=partial(ended_early, "linkat", 20, "TERM"))
 BY_HAND = Case("a run after secrets were filled in", {}, prepared=filled_by_hand)
 CHANGE_AGAIN = Case("the recovery of a crashed change", CHANGED, prepared=crashed_change)
+ROTATION = Case(
+    "a rotation",
+    {"DB_PASSWORD": "another one", "SSO_CLIENT_SECRET": "another too"},
+    ("--rotate", "db_password,sso_client_secret", "--yes"),
+    _given,
+)
+ADOPTION = Case("an adoption", {}, ("--adopt", "out/old", "--yes"), beside_somebody_elses, True)
+ADOPTION_IN_PLACE = Case("an adoption in place", {}, ("--adopt", "out", "--yes"), somebody_elses, True)
 RECOVERIES = tuple(
     Case(f"the recovery from {call} #{number}", GIVEN, prepared=partial(ended_early, call, number, "KILL"))
     for call, number in CRASHES

@@ -30,7 +30,10 @@ from tests.torture.injection import (
 from tests.torture.result import Result
 
 ERRNOS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOMEM", "EMFILE", "EINTR")
-SWEPT = (cases.FIRST, cases.CHANGE, cases.RESET, cases.RESUME, cases.CHANGE_AGAIN)
+SWEPT = (
+    *(cases.FIRST, cases.CHANGE, cases.RESET, cases.RESUME, cases.CHANGE_AGAIN),
+    *(cases.ROTATION, cases.ADOPTION, cases.ADOPTION_IN_PLACE),
+)
 TWICE = (cases.FIRST,)  # each of its points with two errors
 EMPTYING = ("ftruncate", "pwrite64")  # the lock file; a holder's name that stays there holds nobody up
 # There are hundreds of these in a run, and one is like the other.
@@ -98,7 +101,7 @@ def _places(scene: Scene, out: Path) -> Iterator[str]:
 
 def _told(done: subprocess.CompletedProcess[str]) -> list[str]:
     """A run that ends with an error ends with one message, and with a documented exit code."""
-    said = [line for line in done.stderr.splitlines() if not line.startswith(("warning: ", "note: "))]
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("warning: ", "note: ", "  - "))]
     messages = [line for line in said if line.startswith("avatar-setup: ")]
     if (done.returncode, len(said), len(messages)) in ((0, 0, 0), (1, 1, 1), (4, 1, 1)):
         return []

@@ -45,6 +45,9 @@ SWEPT: Sequence[tuple[Case, tuple[str, ...]]] = (
     (cases.OWN_CERTIFICATE, ("KILL",)),
     (cases.OWN_CHANGED, ("KILL", "TERM")),
     (cases.BY_HAND, ("KILL", "INT")),
+    (cases.ROTATION, ("KILL", "INT")),
+    (cases.ADOPTION, ("KILL", "TERM")),
+    (cases.ADOPTION_IN_PLACE, ("KILL", "TERM")),
     *((case, ("KILL",)) for case in (cases.CHANGE_AGAIN, *cases.RECOVERIES)),
 )
 IN_A_BOX = ((cases.FIRST, EVERY), (cases.CHANGE, EVERY))  # in a container as well, where a run takes twice the time

@@ -1,0 +1,154 @@
+"""`--adopt`: a deployment of another hand becomes one of ours, with its settings and, to the byte, its secrets."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from setup import adoption, confirm, console, copies, edits, foreign, transaction, vault
+from setup.errors import DecisionNeeded
+from setup.files import Volume
+from setup.model import Answer, File, Given, Source
+from setup.resolve import Resolution
+from setup.secret_catalogue import SECRETS
+from setup.session import Options, Session
+from setup.state_document import is_ours
+from setup.understand import Understood, understand
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from setup.configure import DeploymentConfigurator
+    from setup.lookup import Values
+
+
+_CAUSE = "--adopt "
+
+
+class Found(NamedTuple):
+    """A deployment as it was read, and the files that its settings name."""
+
+    tree: foreign.Tree
+    understood: Understood
+    beside: list[File]
+
+
+def read(path: str) -> Found:
+    """Reads a deployment while this process may still do so; raises InputError where there is none."""
+    tree = foreign.read(path)
+    understood = understand(tree)
+    paths = [one.text.removeprefix("./") for key, one in understood.settings.items() if key in adoption.PATHS]
+    return Found(tree, understood, foreign.also(tree, (one for one in paths if not one.startswith(("/", "../")))))
+
+
+def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Takes a deployment over once that is confirmed; the same command again finds nothing to do."""
+    found, place = options.found, options.adopt
+    in_place = found.tree.identity == foreign.identity(configurator.output_dir)
+    asks = confirm.asks(options)
+    with contextlib.closing(Volume(configurator.output_dir)) as volume, confirm.conversation(asks):
+        if in_place and is_ours(found.tree.states.get(foreign.STATE, b"")):
+            return _go_on(configurator, volume, options)
+        look = _look(configurator, volume, found, options, in_place)
+        if look.state.is_complete:
+            return _already(look, place)
+        report = _report(look, found, place)
+        told = adoption.told(report)
+        console.show(told if not configurator.quiet else [])
+        confirm.confirm("Type adopt to take it over: ", "adopt", options)
+        configurator.settle(look, lambda live: _carry(live, found, place, in_place))
+    data = configurator.result | {"report": told}
+    return Answer(adoption.afterwards(place, in_place) if not configurator.quiet else [], data)
+
+
+def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:
+    """The end of an adoption that was interrupted, or the word that there is nothing to do."""
+    newest = next(iter(copies.history(volume)), None)
+    if newest and newest.cause.startswith(_CAUSE):
+        configurator.on_conflict = edits.REPLACE  # what is not from here has its copy
+    configurator.run(interactive=False, config_file=options.config)
+    return Answer((), configurator.result)
+
+
+def _look(
+    configurator: DeploymentConfigurator, volume: Volume, found: Found, options: argparse.Namespace, in_place: bool
+) -> Session:
+    """The deployment as it would become; raises InputError for all that keeps it from becoming that."""
+    inputs, understood = configurator.gather(options.config), found.understood
+    replace = edits.REPLACE if in_place else configurator.on_conflict
+    look = configurator.session(volume, inputs, Options(on_conflict=replace, keep=configurator.keep, adopts=in_place))
+    given, _ = vault.canonical(inputs.secrets)
+    on_disk = look.read_secrets()
+    said = {key for layer in inputs.layers[2:] for key in layer}
+    inputs.problems += adoption.problems(understood, options.adopt, said, given, on_disk)
+    exact = {name: Given(one.text, Source.ADOPTED) for name, one in understood.secrets.items()}
+    loud = {name for name in given if not SECRETS[name].bound and name in exact}
+    inputs.exact = {
+        name: one for name, one in exact.items() if name not in loud or vault.same(given[name].text, one.text)
+    }
+    volume.coming = {file.path: file.data for file in found.beside}
+    there = {name: text for name, text in on_disk.items() if text} | vault.known({}, given | inputs.exact)
+    inputs.layers.insert(2, {})
+
+    def resolved(settings: Mapping[str, Given]) -> Values:
+        inputs.layers[2] = dict(settings)
+        return look.resolve(there).values
+
+    values = resolved(adoption.essential(adoption.adopted(understood), resolved))
+    inputs.unreadable = inputs.unreadable or bool(understood.problems)  # what else is missing may stand there
+    if not inputs.unreadable:
+        inputs.problems += adoption.missing(values, there, options.adopt)
+    look.context()  # raises with all of them at once
+    return look
+
+
+def _already(look: Session, place: str) -> Answer:
+    """Nothing to do on a volume that holds this very deployment; raises DecisionNeeded on one that holds another."""
+    step, reasons = look.concerned(look.context_now())
+    if step:
+        raise DecisionNeeded(
+            f"{look.volume.path} holds a complete deployment already, and {place} would change it "
+            f"({'; '.join(reasons)}): take an empty output directory"
+        )
+    return Answer([f"Nothing to do: {place} has been taken over, with all that it says."], {"status": "unchanged"})
+
+
+def _report(look: Session, found: Found, place: str) -> adoption.Report:
+    context = look.context_now()
+    resolution: Resolution = context.resolution
+    transaction.check(look, context)
+    return adoption.Report(
+        found.understood,
+        place,
+        resolution.values,
+        resolution.answers,
+        context.planned,
+        context.targets.env_values(),
+        [file.path for file in found.beside],
+        [*found.tree.others, *_unknown_secrets(found)],
+    )
+
+
+def _unknown_secrets(found: Found) -> list[str]:
+    """Files among the secrets that mean nothing here; they go along, as somebody may miss them."""
+    known = {vault.path_of(name) for name in SECRETS}
+    return [path for path in found.tree.files if path.startswith(f"{foreign.SECRETS}/") and path not in known]
+
+
+def _carry(live: Session, found: Found, place: str, in_place: bool) -> None:
+    """Before any other step: a copy of what is here, and everything that stands nowhere else, to the byte."""
+    if in_place:
+        transaction.keep_copy(live, _CAUSE + place)
+    files = [File(vault.path_of(name), said.text.encode(), 0o644) for name, said in live.inputs.exact.items()]
+    files += [File(path, found.tree.files[path], 0o644) for path in _unknown_secrets(found)]
+    files += found.beside
+    there = {file.path: live.volume.file(file.path) for file in files}
+    wanted = [file._replace(once=True) for file in files if not (one := there[file.path]) or not one.data]
+    wanted += [one._replace(mode=0o644) for one in there.values() if one and one.mode != 0o644 and _is_secret(one)]
+    live.volume.publish(live.volume.stage(wanted))
+
+
+def _is_secret(file: File) -> bool:
+    """Whether it is one of ours, which containers read with their own users: by a closed folder, not by its mode."""
+    return bool(file.data) and file.path.startswith(f"{foreign.SECRETS}/")

@@ -1,0 +1,176 @@
+"""`--rotate`: new values for secrets, after saying what that breaks; the old ones stay in a dated copy."""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import functools
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from setup import confirm, console, copies, ending, rotation, transaction, vault
+from setup.copies import Copy
+from setup.errors import InputError
+from setup.files import Volume
+from setup.model import Answer, Given, Secret, Source
+from setup.questions import reason_of
+from setup.session import Options, Session
+from setup.values import show
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping
+
+    from setup.configure import DeploymentConfigurator
+    from setup.lookup import Values
+
+_CAUSE = "--rotate "
+_A_REPEAT = 3600  # for so many seconds, the same command without a person counts as its repetition
+
+
+class _Rotation(NamedTuple):
+    """What is looked at: the session, its values and secrets, and the copy of a rotation that was interrupted."""
+
+    session: Session
+    values: Values
+    texts: Mapping[str, str]
+    given: Mapping[str, Given]
+    copy: Copy | None
+
+
+def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Gives secrets new values once that is confirmed; the same command again finds nothing to do."""
+    asks = confirm.asks(options)
+    inputs = configurator.gather(options.config)
+    with contextlib.closing(Volume(configurator.output_dir)) as volume, confirm.conversation(asks):
+        look = _look(configurator.session(volume, inputs, Options(keep=configurator.keep)))
+        chosen = _chosen(look, options)
+        done = dict(_done(look, chosen, asks))
+        left = [secret for secret in chosen if secret.name not in done]
+        if not left and not look.copy:
+            return Answer(["Nothing to do:", *done.values()], {"status": "unchanged", "rotated": []})
+        _require_new_values(look, left, asks)
+        if not look.copy:
+            _announce(left, done, options)
+        _ask_new_values(look, left)
+        names = [secret.name for secret in (chosen if look.copy else left)]
+        look.session.options = look.session.options._replace(rotated=frozenset(secret.name for secret in left))
+        configurator.quiet = True  # the last message is this verb's own
+        configurator.settle(look.session, lambda live: _keep(live, look.copy, names))
+        return _answer(configurator, look, names)
+
+
+def _look(session: Session) -> _Rotation:
+    """What stands there; raises InputError for a deployment that is not complete, unless a rotation left it so."""
+    texts = {name: text for name, text in session.read_secrets().items() if text}
+    given, problems = vault.canonical(session.inputs.secrets)
+    if problems:
+        raise InputError(*problems)
+    newest = next(iter(copies.history(session.volume)), None)
+    interrupted = newest if newest and newest.cause.startswith(_CAUSE) and not session.state.is_complete else None
+    if not session.state.is_complete and not interrupted:
+        raise InputError("there is no complete configuration here: finish it first, then rotate")
+    return _Rotation(session, session.resolve(texts).values, texts, given, interrupted)
+
+
+def _chosen(look: _Rotation, options: argparse.Namespace) -> list[Secret]:
+    """The secrets that the command names; raises InputError with the reasons against any of them."""
+    words = [word for said in options.rotate for word in said.split(",") if word]
+    chosen = [one for one in rotation.select(words, look.values) if one.name in look.texts or one.name in words]
+    problems = rotation.refusals(chosen, options.i_have_reencrypted, look.given)
+    problems += [f"--rotate {one.name}: it has no value yet" for one in chosen if one.name not in look.texts]
+    if look.copy and set(_named(look.copy)) != {one.name for one in chosen}:
+        problems = [
+            f"an earlier rotation was interrupted: finish it first (--rotate {look.copy.cause.removeprefix(_CAUSE)})"
+        ]
+    if problems:
+        raise InputError(*problems)
+    return chosen
+
+
+def _done(look: _Rotation, chosen: list[Secret], asks: bool) -> Iterator[tuple[str, str]]:
+    """The secrets of which there is nothing left to do, each with the reason."""
+    for secret in chosen:
+        said = look.given.get(secret.name)
+        if look.copy:
+            if not vault.same(_old(look, look.copy, secret.name), look.texts[secret.name]):
+                yield secret.name, f"  {secret.name} has its new value already"
+        elif said and vault.same(said.text, look.texts[secret.name]):
+            hint = f" (without {secret.name.upper()}, a new one is made)" if secret.generate else ""
+            yield secret.name, f"  {secret.name} has the given value already{hint}"
+        elif not asks and (minutes := _minutes_since(look, secret.name)) is not None:
+            yield (
+                secret.name,
+                f"  {secret.name} was rotated {minutes} minutes ago; at a terminal it can be rotated again",
+            )
+
+
+def _minutes_since(look: _Rotation, name: str) -> int | None:
+    """How long ago a secret was rotated, if that is so short that the command seems to be repeated."""
+    for copy in copies.history(look.session.volume):
+        if name in _named(copy):
+            age = time.time() - calendar.timegm(time.strptime(copy.id.partition("-")[0], "%Y%m%dT%H%M%SZ"))
+            repeated = 0 <= age < _A_REPEAT and not vault.same(_old(look, copy, name), look.texts[name])
+            return int(age / 60) if repeated else None
+    return None
+
+
+def _named(copy: Copy) -> list[str]:
+    """The secrets of the rotation that kept a copy."""
+    return copy.cause.removeprefix(_CAUSE).split(",") if copy.cause.startswith(_CAUSE) else []
+
+
+def _old(look: _Rotation, copy: Copy, name: str) -> str:
+    """The value of a secret in a copy."""
+    files = {file.path: file.data for file in copies.contents(look.session.volume, copy)}
+    return files.get(vault.path_of(name), b"").decode()
+
+
+def _require_new_values(look: _Rotation, left: list[Secret], asks: bool) -> None:
+    problems = [
+        f"--rotate {one.name}: only you know its new value: give it as {one.name.upper()} or {one.name.upper()}_FILE"
+        for one in left
+        if vault.is_operators(one, look.values) and one.name not in look.given and not asks
+    ]
+    if problems:
+        raise InputError(*problems)
+
+
+def _announce(left: list[Secret], done: Mapping[str, str], options: argparse.Namespace) -> None:
+    """Says what breaks, and wants the name typed or --yes."""
+    told = ["What a new value breaks:", *rotation.breaks(left), *done.values()]
+    console.show(told if not (options.json or options.quiet) else [])
+    names = ",".join(one.name for one in left)
+    confirm.confirm(f"Type {names} to rotate: ", names, options)
+
+
+def _ask_new_values(look: _Rotation, left: list[Secret]) -> None:
+    """Asks for the values that only the operator knows."""
+    for secret in left:
+        if vault.is_operators(secret, look.values) and secret.name not in look.given:
+            text = confirm.new_secret(secret.question, functools.partial(reason_of, secret))
+            look.session.inputs.secrets[secret.name] = Given(show(secret.kind.parse(text)), Source.ANSWER)
+
+
+def _keep(live: Session, interrupted: Copy | None, names: list[str]) -> None:
+    """Keeps the copy with the old values, before anything changes; an interrupted rotation has it already."""
+    if interrupted:
+        live.copy = interrupted.id
+    else:
+        transaction.keep_copy(live, _CAUSE + ",".join(names))
+
+
+def _answer(configurator: DeploymentConfigurator, look: _Rotation, names: list[str]) -> Answer:
+    """What was done, and what to type next, in order."""
+    place = ending.place_of(look.session.volume, configurator.environ)
+    sudo = "sudo " if os.geteuid() == 0 else ""
+    copy = f"{copies.HISTORY}/{configurator.result['copy']}"
+    following = [
+        *rotation.before_up(names, look.values, look.texts, sudo),
+        f"{sudo}docker compose up -d",
+        *rotation.after_up(names, copy, sudo),
+    ]
+    told = [f"Rotated: {', '.join(names)}. The old values stay in {copy}.", ""]
+    told += [f"Next, on the host, in {place.words}, in this order:", "", *following]
+    return Answer(told, {"status": "complete", "rotated": names, "copy": copy, "next": following})

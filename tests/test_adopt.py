@@ -1,0 +1,307 @@
+"""Adoption: settings and secrets of the source, key by key and to the byte, and the source as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from setup.dotenv import parse
+from setup.secret_catalogue import IRREPLACEABLE, SECRETS
+from tests import engine, foreign_trees
+from tests.foreign_trees import ENV, SHOWN, edited
+from tests.support import LAST_GOOD, LOCK, REQUIRED, STATE, deployed, env_file, leftovers, ran, stamps, tree
+from tests.support import secrets as secrets_of
+from tests.terminal import session
+
+MADE = ("by_hand", "versioned", "flat")
+TEXTS = {name: text for name, text in foreign_trees.SECRETS.items() if text}
+WHERE_FROM = {STATE, LAST_GOOD, LOCK, ".deployment-written/settings.json"}
+FRESH = {"AUTHENTIK_API_TOKEN"}  # the API gets a token of its own
+
+
+def made(name: str, at: Path) -> Path:
+    return getattr(foreign_trees, name)(at)
+
+
+def adopted(name: str, tmp_path: Path, *flags: str, settings: dict[str, str] | None = None) -> Path:
+    """An empty directory after it took over a deployment of this layout."""
+    out, source = tmp_path / "out", made(name, tmp_path / "source")
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", *flags, settings=settings or {})
+    return out
+
+
+def state(out: Path) -> dict[str, dict[str, dict[str, str]]]:
+    return yaml.safe_load((out / STATE).read_text())
+
+
+def env_of(out: Path) -> dict[str, str]:
+    """The values of `.env` as Compose reads them."""
+    return parse((out / ".env").read_bytes()).values
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_settings_and_secrets_equal_the_sources_key_by_key(name: str, tmp_path: Path) -> None:
+    out = adopted(name, tmp_path)
+    base = tmp_path / "source" / ("generated_files" if name == "versioned" else "")
+    source, values = env_of(base), env_of(out)
+    assert {key: values[key] for key in ENV} == ENV
+    known = {key: text for key, text in source.items() if key in values and key not in FRESH}
+    assert {key: values[key] for key in known} == known
+    assert set(source) - set(values) == {"MAX_ALLOWED_LINES"}
+    for path in (base / ".secrets").iterdir():
+        assert (out / ".secrets" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert {values[key] for key in FRESH}.isdisjoint(SHOWN.values())
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_source_stays_as_it_is_and_the_result_is_complete(name: str, tmp_path: Path) -> None:
+    source = made(name, tmp_path / "source")
+    (tmp_path / "out").mkdir()
+    before = stamps(source)
+    ran(tmp_path / "out", "--adopt", str(source), "--yes", settings={})
+    assert stamps(source) == before
+    status = json.loads(ran(tmp_path / "out", "--status", "--json", settings={}).stdout)
+    assert (status["complete"], status["pending_secrets"]) == (True, ["admin_emails"])
+    assert leftovers(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_only_what_differs_from_this_release_is_remembered(name: str, tmp_path: Path) -> None:
+    answers = state(adopted(name, tmp_path))["answers"]
+    assert {one["source"] for one in answers.values()} == {"adopted"}
+    assert set(answers) == {
+        *("PUBLIC_URL", "ENV_NAME", "AVATAR_API_VERSION", "AVATAR_WEB_VERSION", "AUTHENTIK_BOOTSTRAP_EMAIL"),
+        *("AVATAR_WEB_CLIENT_URL", "AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", "LOG_LEVEL", "SMTP_HOST"),
+        *("SMTP_SENDER_EMAIL", "SMTP_USERNAME"),
+    }
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_same_command_again_has_nothing_to_do(name: str, tmp_path: Path) -> None:
+    out = adopted(name, tmp_path)
+    before = stamps(out)
+    told = ran(out, "--adopt", str(tmp_path / "source"), "--yes", settings={})
+    assert "Nothing to do" in told.stdout
+    assert stamps(out) == before
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
+def test_certificates_and_unknown_secrets_go_along(tmp_path: Path) -> None:
+    source = foreign_trees.by_hand(
+        tmp_path / "source", **{".secrets/avatar_api_key": "of somebody\n", ".secrets/pepper": "p"}
+    )
+    (source / "tls/private/server.decrypted.key").chmod(0o600)
+    out = tmp_path / "out"
+    out.mkdir()
+    told = ran(out, "--adopt", str(source), "--yes", settings={}).stdout
+    assert ".secrets/avatar_api_key" in told[told.index("Not understood") :]
+    for path, mode in {
+        "tls/server.fullchain.crt": 0o644,
+        "tls/private/server.decrypted.key": 0o600,
+        ".secrets/avatar_api_key": 0o644,
+        ".secrets/pepper": 0o644,
+    }.items():
+        assert (out / path).read_bytes() == (source / path).read_bytes()
+        assert (out / path).stat().st_mode & 0o777 == mode, path
+    assert (out / ".secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_is_written_before_it_is_confirmed(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    before = stamps(tmp_path)
+    refused = ran(out, "--adopt", str(source), settings={}, code=4)
+    assert "--yes" in refused.stderr
+    assert stamps(tmp_path) == before
+    for said in (
+        "made by hand",
+        "SMTP_HOST=mail.example.com  (.env)",
+        "MAX_ALLOWED_LINES",
+        "caddy",
+        "AUTHENTIK_API_TOKEN",
+    ):
+        assert said in refused.stdout
+    shown = refused.stdout + refused.stderr
+    assert [text for text in (*TEXTS.values(), *SHOWN.values()) if len(text) > 12 and text.strip() in shown] == []
+
+
+@pytest.mark.parametrize(("typed", "code"), [("adopt", 0), ("yes", 3), ("", 3)])
+def test_a_person_types_the_word(typed: str, code: int, tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    with session(out, "--adopt", str(source)) as terminal:
+        terminal.asks("Type adopt to take it over: ")
+        terminal.answer(typed)
+        assert terminal.ends() == code
+        assert terminal.is_sane()
+    assert (out / STATE).exists() == (code == 0)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_in_place_a_dated_copy_of_what_stood_there_is_kept(name: str, tmp_path: Path) -> None:
+    out = made(name, tmp_path / "out")
+    before = tree(out)
+    told = ran(out, "--adopt", str(out), "--yes", settings={})
+    assert "--volumes" in told.stdout
+    after = tree(out)
+    changed = {path for path in before if after.get(path) != before[path] and before[path][1]}
+    (copy,) = (out / ".deployment-history").iterdir()
+    for path in changed:
+        assert (copy / path).read_bytes() == before[path][1], path
+    assert changed <= {".env", "docker-compose.yml", "nginx/nginx.conf", STATE}
+    base = out / "generated_files" if name == "versioned" else out
+    kept = {path.name: path.read_bytes() for path in (base / ".secrets").iterdir()}
+    assert {path: data for path, data in kept.items() if (out / ".secrets" / path).read_bytes() != data} == {}
+    assert env_of(out)["SMTP_PASSWORD"] == SHOWN["SMTP_PASSWORD"]
+    stood = stamps(out)
+    assert "Nothing to do" in ran(out, "--adopt", str(out), "--yes", settings={}).stdout
+    assert stamps(out) == stood
+
+
+def test_in_place_containers_can_read_the_secrets(tmp_path: Path) -> None:
+    out = foreign_trees.by_hand(tmp_path / "out")
+    for path in (out / ".secrets").iterdir():
+        path.chmod(0o600)
+    ran(out, "--adopt", str(out), "--yes", settings={})
+    assert {path.stat().st_mode & 0o777 for path in (out / ".secrets").iterdir() if path.stat().st_size} == {0o644}
+
+
+@pytest.mark.parametrize("name", sorted(IRREPLACEABLE - {"pepper", "file_encryption_key"}))
+def test_a_secret_that_data_depends_on_is_not_made_anew(name: str, tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source", **{f".secrets/{name}": None}), tmp_path / "out"
+    out.mkdir()
+    refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1)
+    assert f"{name} is nowhere in {source}" in refused.stderr
+    assert f"{name.upper()}_FILE=PATH" in refused.stderr
+    assert f"cat /run/secrets/{name}" in refused.stderr
+    assert tree(out) == {}
+    given = "0123456789abcdef" * (4 if "key" in name else 2)
+    ran(out, "--adopt", str(source), "--yes", settings={name.upper(): given})
+    assert secrets_of(out)[name] == given
+
+
+def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    edited(source, ".env", "ENV_NAME=example-prod\n", "")
+    edited(source, ".env", "export LOG_LEVEL = WARNING", "LOG_LEVEL=$LEVEL")
+    edited(source, ".env", "professional", "demo")
+    (source / ".secrets/storage_encryption_key").unlink()
+    refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    for said in (
+        "ENV_NAME is missing",
+        "LOG_LEVEL cannot be told",
+        "LICENSE='demo' (adopted)",
+        "storage_encryption_key",
+    ):
+        assert said in refused
+    assert tree(out) == {}
+
+
+def test_what_cannot_be_read_is_named_alone(tmp_path: Path) -> None:
+    """What else is missing may well stand there."""
+    source, out = foreign_trees.by_hand(tmp_path / "source", **{".env": "V='"}), tmp_path / "out"
+    out.mkdir()
+    refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    assert refused.count("\n") == 1
+    assert f"{source}/.env: line 1" in refused
+
+
+def test_what_the_operator_says_settles_what_cannot_be_told(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    edited(source, ".env", "export LOG_LEVEL = WARNING", "LOG_LEVEL=$LEVEL")
+    edited(source, ".env", "\nSSO_CLIENT_SECRET=" + "9d" * 32, "\nSSO_CLIENT_SECRET=other")
+    assert "sso_client_secret cannot be told" in ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    said = {"LOG_LEVEL": "ERROR", "SSO_CLIENT_SECRET": "9d" * 32, "SMTP_PASSWORD": "a newer one"}
+    ran(out, "--adopt", str(source), "--yes", settings=said)
+    assert {key: env_of(out)[key] for key in said} == said
+
+
+def test_a_bound_secret_that_is_given_otherwise_is_refused(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    refused = ran(out, "--adopt", str(source), "--yes", settings={"DB_PASSWORD": "hunter-number-2"}, code=1)
+    assert "DB_PASSWORD is given" in refused.stderr
+    assert "hunter" not in refused.stderr
+    assert tree(out) == {}
+    ran(out, "--adopt", str(source), "--yes", settings={"DB_PASSWORD": TEXTS["db_password"].strip()})
+    assert secrets_of(out)["db_password"] == TEXTS["db_password"]
+
+
+def test_another_deployment_is_not_overwritten(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), deployed(tmp_path / "out")
+    before = tree(out)
+    refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    assert ".secrets/db_password holds another value already" in refused
+    assert tree(out) == before
+
+
+def test_a_changed_deployment_is_not_changed_back(tmp_path: Path) -> None:
+    out = adopted("by_hand", tmp_path)
+    ran(out, "--set", "LOG_LEVEL=ERROR", settings={})
+    before = tree(out)
+    refused = ran(out, "--adopt", str(tmp_path / "source"), "--yes", settings={}, code=4)
+    assert "LOG_LEVEL" in refused.stderr
+    assert tree(out) == before
+
+
+def test_a_plain_run_says_how_such_a_deployment_is_taken_over(tmp_path: Path) -> None:
+    out = foreign_trees.flat(tmp_path / "out")
+    assert "--adopt" in ran(out, settings=REQUIRED, code=1).stderr
+
+
+def test_a_deployment_of_ours_moves_with_its_answers(tmp_path: Path) -> None:
+    settings = {**REQUIRED, "LOG_LEVEL": "DEBUG", "PRESET": "airgapped", "TLS_EXTRA_NAMES": "b.example"}
+    source, out = deployed(tmp_path / "source", settings=settings), tmp_path / "out"
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    one, two = tree(source), tree(out)
+    assert {path for path in one.keys() | two.keys() if one.get(path) != two.get(path)} <= WHERE_FROM
+    assert set(state(out)["answers"]) == set(settings)
+
+
+def test_a_private_authority_is_trusted_on(tmp_path: Path) -> None:
+    """As the public tool does with a certificate that signs itself."""
+    source, out = foreign_trees.versioned(tmp_path / "source"), tmp_path / "out"
+    latest = ".deployment_states/v10/deployment_state.yaml"
+    path = "./tls/server.fullchain.crt"
+    edited(source, latest, "items:\n", f"items:\n  SELF_SIGNED_CERT_PATH:\n    source: system\n    value: {path}\n")
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert foreign_trees.tls()["tls/server.fullchain.crt"].strip() in (out / "tls/ca-bundle.crt").read_text()
+
+
+def test_the_answer_as_data(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    told = json.loads(ran(out, "--adopt", str(source), "--yes", "--json", settings={}).stdout)
+    assert told["status"] == "complete"
+    assert any("MAX_ALLOWED_LINES" in line for line in told["report"])
+    assert json.loads(ran(out, "--adopt", str(source), "--yes", "--json", settings={}).stdout)["status"] == "unchanged"
+
+
+def test_the_directory_must_be_named(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert "without a path" in ran(tmp_path / "out", "--adopt", "", settings={}, code=2).stderr
+    refused = ran(tmp_path / "out", "--adopt", str(tmp_path / "nowhere"), settings={}, code=1).stderr
+    assert "nowhere cannot be read" in refused
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", MADE)
+def test_compose_accepts_an_adopted_tree(name: str, tmp_path: Path) -> None:
+    out = adopted(name, tmp_path)
+    done = engine.docker("compose", "config", "--format", "json", cwd=out)
+    assert done.stderr == b""
+    api = json.loads(done.stdout)["services"]["api"]["environment"]
+    assert api["SMTP_PASSWORD"].replace("$$", "$") == SHOWN["SMTP_PASSWORD"]
+    assert api["SSO_CLIENT_SECRET"] == SHOWN["SSO_CLIENT_SECRET"]
+    assert env_file(out)["AVATAR_API_VERSION"] == ENV["AVATAR_API_VERSION"]
+    assert os.path.samefile(json.loads(done.stdout)["secrets"]["db_password"]["file"], out / ".secrets/db_password")
+    assert {"db_password", "storage_encryption_key"} <= SECRETS.keys()

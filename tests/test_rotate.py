@@ -1,0 +1,325 @@
+"""Rotation: new values for the secrets that were named and for no others, and the old ones in a dated copy."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from setup.dotenv import parse
+from setup.secret_catalogue import ENCRYPTING, SECRETS
+from tests.support import (
+    OPERATORS,
+    REQUIRED,
+    STATE,
+    deployed,
+    leftovers,
+    ran,
+    require_strace,
+    secrets,
+    stamps,
+    tree,
+)
+from tests.terminal import session
+from tests.torture.injection import QUIET, Case, Scene, rehearsed
+
+SETTINGS = {**REQUIRED, **OPERATORS}
+SMTP = {**REQUIRED, "SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "avatar", "SMTP_PASSWORD": "the old one"}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return deployed(tmp_path / "out", settings=SETTINGS)
+
+
+def labels(out: Path) -> dict[str, str]:
+    """Service -> the label that grows with its secrets."""
+    services = yaml.safe_load((out / "docker-compose.yml").read_text())["services"]
+    return {name: entry.get("labels", {}).get("avatar-setup.secrets", "") for name, entry in services.items()}
+
+
+def counts(out: Path) -> dict[str, int]:
+    return yaml.safe_load((out / STATE).read_text())["secrets"]
+
+
+def copies_of(out: Path) -> list[Path]:
+    folder = out / ".deployment-history"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def changed(before: dict[str, str], out: Path) -> set[str]:
+    return {name for name, text in secrets(out).items() if before.get(name) != text}
+
+
+def differing(before: dict[str, tuple[str, bytes]], out: Path) -> set[str]:
+    """The paths, but for those of our own records, at which a tree is not as it was."""
+    after = tree(out)
+    paths = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    return {path for path in paths if not path.startswith(".deployment-")}
+
+
+def long_ago(out: Path) -> None:
+    """Makes the newest copy, and with it its rotation, two hours older."""
+    newest = copies_of(out)[-1]
+    newest.rename(newest.with_name(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - 7200))))
+
+
+def test_a_secret_gets_a_new_value_and_its_services_are_recreated(out: Path) -> None:
+    before, marks, files = secrets(out), labels(out), tree(out)
+    told = ran(out, "--rotate", "db_password", "--yes", settings={})
+    assert changed(before, out) == {"db_password"}
+    assert re.fullmatch("[0-9a-f]{64}", secrets(out)["db_password"])
+    assert {name for name, mark in labels(out).items() if mark != marks[name]} == set(SECRETS["db_password"].services)
+    assert counts(out)["db_password"] == 2
+    (copy,) = copies_of(out)
+    assert (copy / ".secrets/db_password").read_text() == before["db_password"]
+    assert copy.name in told.stdout
+    assert differing(files, out) == {".secrets/db_password", "docker-compose.yml"}
+    assert leftovers(out) == []
+
+
+def test_env_follows_a_secret_that_shows_in_it(out: Path) -> None:
+    blueprint = (out / "authentik/octopize-avatar-blueprint.yaml").read_bytes()
+    ran(out, "--rotate", "sso_client_secret", "--yes", settings={})
+    values = parse((out / ".env").read_bytes()).values
+    for key in SECRETS["sso_client_secret"].shown:
+        assert values[key] == secrets(out)["sso_client_secret"]
+    assert (out / "authentik/octopize-avatar-blueprint.yaml").read_bytes() != blueprint  # Authentik applies it again
+
+
+def test_a_group_and_several_names(out: Path) -> None:
+    before = secrets(out)
+    ran(out, "--rotate", "sessions,seaweedfs_admin_password", "--rotate", "authjwt_secret_key", "--yes", settings={})
+    assert changed(before, out) == {"authentik_secret_key", "authjwt_secret_key", "seaweedfs_admin_password"}
+
+
+def test_the_same_command_again_has_nothing_to_do(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    before = stamps(out)
+    again = ran(out, "--rotate", "db_password", "--yes", settings={})
+    assert "Nothing to do" in again.stdout
+    assert "0 minutes ago" in again.stdout
+    assert stamps(out) == before
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
+def test_what_is_new_to_a_second_command_is_done(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    before = secrets(out)
+    told = ran(out, "--rotate", "database", "--yes", settings={}).stdout
+    assert changed(before, out) == {"db_admin_password", "authentik_database_password"}
+    assert "db_password was rotated" in told
+
+
+def test_after_a_while_the_same_command_rotates_again(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    long_ago(out)
+    before = secrets(out)
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    assert changed(before, out) == {"db_password"}
+    assert counts(out)["db_password"] == 3
+
+
+def test_a_plain_run_afterwards_changes_nothing(out: Path) -> None:
+    ran(out, "--rotate", "database,sso", "--yes", settings={})
+    before = tree(out)
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    assert differing(before, out) == {".env"}
+
+
+@pytest.mark.parametrize("name", sorted(ENCRYPTING))
+def test_what_data_is_encrypted_with_is_refused(name: str, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "AVATAR_API_VERSION": "2.71.0"}
+    out = deployed(tmp_path / "out", settings=settings)
+    before = tree(out)
+    assert "--i-have-reencrypted" in ran(out, "--rotate", name, "--yes", settings={}, code=1).stderr
+    flags = ("--rotate", name, "--yes", "--i-have-reencrypted")
+    assert f"{name.upper()}_FILE" in ran(out, *flags, settings={}, code=1).stderr
+    assert tree(out) == before
+    new = "B" * 43 + "=" if name == "file_encryption_key" else "fedcba9876543210" * 4
+    ran(out, *flags, settings={name.upper(): new})
+    assert secrets(out)[name] == new
+
+
+def test_a_new_value_may_be_given(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("given by a vault\n")
+    given = {"DB_PASSWORD_FILE": str(tmp_path / "new")}
+    ran(out, "--rotate", "db_password", "--yes", settings=given)
+    assert secrets(out)["db_password"] == "given by a vault"
+    again = ran(out, "--rotate", "db_password", "--yes", settings=given).stdout
+    assert "db_password has the given value already" in again
+
+
+def test_what_only_the_operator_knows_must_be_given(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=SMTP)
+    before = tree(out)
+    refused = ran(out, "--rotate", "mail", "--yes", settings={}, code=1)
+    assert "SMTP_PASSWORD_FILE" in refused.stderr
+    assert tree(out) == before
+    ran(out, "--rotate", "mail", "--yes", settings={"SMTP_PASSWORD": "the new one"})
+    assert secrets(out)["smtp_password"] == "the new one"
+    assert parse((out / ".env").read_bytes()).values["SMTP_PASSWORD"] == "the new one"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("hunter2", 2, "no such secret or group"),
+        ("db_user", 1, "bound to the database's volume"),
+        ("organization_name", 1, "ORGANIZATION_NAME=VALUE"),
+        ("pepper", 1, "has none"),
+        ("smtp_password,db_user", 1, "2 problems"),
+        ("", 2, "wants a name"),
+    ],
+)
+def test_what_cannot_be_rotated_is_named(out: Path, words: str, code: int, said: str) -> None:
+    before = tree(out)
+    refused = ran(out, "--rotate", words, "--yes", settings={}, code=code)
+    assert said in refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert tree(out) == before
+
+
+def test_nothing_is_written_before_it_is_confirmed(out: Path) -> None:
+    before = stamps(out)
+    refused = ran(out, "--rotate", "sessions", settings={}, code=4)
+    assert "people sign in again" in refused.stdout
+    assert "--yes" in refused.stderr
+    assert stamps(out) == before
+
+
+@pytest.mark.parametrize(("typed", "code"), [("db_password", 0), ("yes", 3), ("", 3)])
+def test_a_person_types_the_name(out: Path, typed: str, code: int) -> None:
+    before = secrets(out)
+    with session(out, "--rotate", "db_password") as terminal:
+        terminal.shows("the API loses its database")
+        terminal.asks("Type db_password to rotate: ")
+        terminal.answer(typed)
+        assert terminal.ends() == code
+        assert terminal.is_sane()
+    assert bool(changed(before, out)) == (code == 0)
+
+
+def test_a_person_may_rotate_again_at_once(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    before = secrets(out)
+    with session(out, "--rotate", "db_password") as terminal:
+        terminal.asks("Type db_password to rotate: ")
+        terminal.answer("db_password")
+        assert terminal.ends() == 0
+    assert changed(before, out) == {"db_password"}
+
+
+def test_a_person_is_asked_for_what_only_they_know(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=SMTP)
+    with session(out, "--rotate", "smtp_password") as terminal:
+        terminal.asks("Type smtp_password to rotate: ")
+        terminal.answer("smtp_password")
+        for question, typed in (
+            ("SMTP password: ", "one"),
+            ("again: ", "another"),
+            ("SMTP password: ", "battery staple"),
+        ):
+            terminal.asks(question)
+            terminal.answer(typed)
+        terminal.asks("again: ")
+        terminal.answer("battery staple")
+        assert terminal.ends() == 0
+        assert "battery" not in terminal.raw
+    assert secrets(out)["smtp_password"] == "battery staple"
+
+
+def test_no_value_shows(out: Path) -> None:
+    before = secrets(out)
+    told = ran(out, "--rotate", "database,sso,storage", "--yes", settings={})
+    shown = told.stdout + told.stderr
+    values = {*before.values(), *secrets(out).values()}
+    assert [text for text in values if len(text) > 30 and text in shown] == []
+    assert [text for text in values if len(text) > 30 and text in (out / STATE).read_text()] == []
+
+
+def test_an_incomplete_deployment_is_finished_first(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert "finish it first" in ran(tmp_path / "out", "--rotate", "db_password", "--yes", settings={}, code=1).stderr
+
+
+def test_the_answer_as_data(out: Path) -> None:
+    told = json.loads(ran(out, "--rotate", "db_password", "--yes", "--json", settings={}).stdout)
+    assert (told["status"], told["rotated"]) == ("complete", ["db_password"])
+    assert (out / told["copy"]).is_dir()
+    assert any("ALTER ROLE" in line for line in told["next"])
+    again = json.loads(ran(out, "--rotate", "db_password", "--yes", "--json", settings={}).stdout)
+    assert again["status"] == "unchanged"
+
+
+def test_the_status_tells_when_each_secret_was_made_or_rotated(out: Path) -> None:
+    os.utime(out / ".secrets" / "db_password", (0, 86400 * 365))
+    shown = ran(out, "--status", settings={}).stdout
+    assert re.search(r"\n  db_password +made 1971-01-01\n", shown)
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    shown = ran(out, "--status", settings={}).stdout
+    assert re.search(rf"\n  db_password +rotated, value 2, {today}\n", shown)
+    told = json.loads(ran(out, "--status", "--json", settings={}).stdout)["secrets"]
+    assert told["db_password"]["values"] == 2
+    assert told["db_password"]["since"].startswith(today)
+    assert set(told) == {name for name in secrets(out) if SECRETS[name].masked}
+
+
+# --- interrupted ------------------------------------------------------------------------------------
+
+NAMES = "db_password,sso_client_secret"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """A rotation of NAMES, and the calls that it makes on the volume."""
+    require_strace()
+    case = Case("a rotation", {}, ("--rotate", NAMES, "--yes"), functools.partial(deployed, settings=SETTINGS))
+    return rehearsed(case, tmp_path_factory.mktemp("rotation"))
+
+
+def after_the_copy(scene: Scene) -> list[int]:
+    """The renames of a rotation that are not those of its dated copy."""
+    return [point.number for point in scene.points if point.call == "renameat"][-18:]
+
+
+def killed(scene: Scene, out: Path, number: int) -> None:
+    """The rotation, killed as it renames for the n-th time."""
+    inject = ("-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={number}")
+    assert scene.disturbed(out, *QUIET, *inject).returncode == -9
+
+
+def test_the_same_command_finishes_an_interrupted_rotation_and_rotates_nothing_twice(scene: Scene) -> None:
+    original, between, names = secrets(scene.start), 0, NAMES.split(",")
+    for number in after_the_copy(scene):
+        with scene.copy() as out:
+            killed(scene, out, number)
+            halfway, values = changed(original, out), secrets(out)
+            between += len(halfway) == 1
+            ran(out, "--rotate", NAMES, "--yes", settings={})
+            assert changed(original, out) == set(names)
+            assert {name for name in halfway if secrets(out)[name] != values[name]} == set(), number
+            assert {name: counts(out)[name] for name in names} == dict.fromkeys(names, 2)
+            (copy,) = copies_of(out)
+            assert {name: (copy / ".secrets" / name).read_text() for name in names} == {n: original[n] for n in names}
+            assert parse((out / ".env").read_bytes()).values["SSO_CLIENT_SECRET"] == secrets(out)["sso_client_secret"]
+            assert leftovers(out) == []
+    assert between > 2
+
+
+def test_another_rotation_waits_for_an_interrupted_one(scene: Scene) -> None:
+    with scene.copy() as out:
+        killed(scene, out, after_the_copy(scene)[9])
+        refused = ran(out, "--rotate", "sessions", "--yes", settings={}, code=1)
+        assert f"--rotate {NAMES}" in refused.stderr
+        ran(out, settings={})  # a plain run makes the deployment whole with whatever is new by then
+        before = secrets(out)
+        ran(out, "--rotate", "seaweedfs_admin_password", "--yes", settings={})
+        assert changed(before, out) == {"seaweedfs_admin_password"}
