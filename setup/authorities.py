@@ -20,13 +20,16 @@ def ca_bundle(volume: Volume, values: Values, ours: bytes = b"") -> bytes:
 
 
 def trusted(volume: Volume, values: Values) -> bytes:
-    """The public roots followed by the private authority.
+    """The public roots followed by the private authority."""
+    private = private_authority(volume, values)
+    return _public_roots() + (private + b"\n" if private else b"")
 
-    Raises InputError when TLS_CA_PATH is not a readable PEM certificate.
-    """
+
+def private_authority(volume: Volume, values: Values) -> bytes:
+    """The private authority of TLS_CA_PATH, b"" for none; InputError when that is no readable PEM certificate."""
     path = str(values["TLS_CA_PATH"])
     if not path:
-        return _public_roots()
+        return b""
     try:
         private = _read(volume, path)
         if _BEGIN not in private or _PRIVATE in private:
@@ -36,7 +39,7 @@ def trusted(volume: Volume, values: Values) -> bytes:
             f"TLS_CA_PATH={path}: {error}. Put the certificate below the deployment's directory, "
             "as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
         ) from None
-    return _public_roots() + private.strip() + b"\n"
+    return private.strip()
 
 
 def _read(volume: Volume, path: str) -> bytes:

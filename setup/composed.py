@@ -55,18 +55,18 @@ def read(data: bytes, env: Mapping[str, str]) -> Composed:
 def _nginx(services: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     """Its certificate and its ports; with a certificate it serves TLS."""
     certificate, key = (_mount(services, "nginx", f"{_IN_NGINX}/{name}", env) for name in (_CERTIFICATE, _KEY))
-    ports = list(_ports(services, env))
+    published = list(ports(services, env))
     if not certificate:
-        return {"NGINX_TLS_ENABLED": "false"} | ({"NGINX_HTTP_PORT": ports[0]} if ports else {})
+        return {"NGINX_TLS_ENABLED": "false"} | ({"NGINX_HTTP_PORT": published[0]} if published else {})
     found = {"NGINX_TLS_ENABLED": "true", "NGINX_SSL_CERTIFICATE_PATH": certificate}
     found |= {"NGINX_SSL_CERTIFICATE_KEY_PATH": key} if key else {}
-    return found | ({"NGINX_HTTP_REDIRECT_PORT": "80"} if "80" in ports else {})
+    return found | ({"NGINX_HTTP_REDIRECT_PORT": "80"} if "80" in published else {})
 
 
 def _images(services: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for service, pattern in _IMAGES:
-        image = _text(_get(services.get(service), "image"), env)
+        image = _text(value(services.get(service), "image"), env)
         parts = re.fullmatch(pattern, image) if image else None
         if parts:
             found = parts.groupdict() | found
@@ -98,10 +98,10 @@ def _volume_name(document: Mapping[str, Any], key: str, env: Mapping[str, str]) 
     """The name that Docker knows a volume by; "" where only the running project could tell."""
     volumes = document.get("volumes")
     spec = volumes.get(key) if isinstance(volumes, dict) else None
-    name = _text(_get(spec, "name"), env)
+    name = _text(value(spec, "name"), env)
     if name:
         return name
-    if _get(spec, "external") == "true":
+    if value(spec, "external") == "true":
         return key
     project = env.get("COMPOSE_PROJECT_NAME") or _text(document.get("name"), env)
     return f"{project}_{key}" if project else ""
@@ -109,7 +109,7 @@ def _volume_name(document: Mapping[str, Any], key: str, env: Mapping[str, str]) 
 
 def _mount(services: Mapping[str, Any], service: str, target: str, env: Mapping[str, str]) -> str | None:
     """What a service mounts at a place, or above it; None when nothing."""
-    volumes = _get(services.get(service), "volumes")
+    volumes = value(services.get(service), "volumes")
     for entry in volumes if isinstance(volumes, list) else ():
         if isinstance(entry, dict):
             source, place = _text(entry.get("source"), env), _text(entry.get("target"), env)
@@ -122,17 +122,17 @@ def _mount(services: Mapping[str, Any], service: str, target: str, env: Mapping[
     return None
 
 
-def _ports(services: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
+def ports(services: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
     """The ports of the host on which nginx is reached."""
-    ports = _get(services.get("nginx"), "ports")
-    for entry in ports if isinstance(ports, list) else ():
+    entries = value(services.get("nginx"), "ports")
+    for entry in entries if isinstance(entries, list) else ():
         text = _text(entry.get("published") if isinstance(entry, dict) else entry, env)
         published = text.removesuffix("/tcp").split(":")[-2:][0] if ":" in text or isinstance(entry, dict) else ""
         if published.isdigit():
             yield published
 
 
-def _get(mapping: Any, key: str) -> Any:
+def value(mapping: Any, key: str) -> Any:
     """A key of a mapping, or of those that it merges."""
     if not isinstance(mapping, dict):
         return None

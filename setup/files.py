@@ -70,15 +70,20 @@ class Volume:
         finally:
             folders.close(descriptor)
 
-    def modified(self, path: str) -> float | None:
-        """When a file got its contents, in seconds since 1970; None where there is none."""
+    def status(self, path: str) -> os.stat_result | None:
+        """Mode, owner and times of what stands at a path, no link followed; None for nothing."""
         try:
             with folders.parent(self._root, path) as (folder, name):
-                return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
+                return staging.status(name, folder)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._error(path, "read", error) from None
+            raise self._error(path, "looked at", error) from None
+
+    def free(self) -> tuple[int, int]:
+        """Bytes and inodes that are free for somebody without privileges; inodes are -1 where they are not counted."""
+        status = os.fstatvfs(self._root)
+        return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else -1
 
     def names(self, folder: str) -> list[str]:
         """What a folder holds, sorted; nothing where there is none."""

@@ -34,6 +34,8 @@ Configure, or change what is configured:
 
 Instead of that, one of:
   --status             say how far the configuration is; exit 3 if incomplete
+  --check              say whether this would boot, changing nothing; exit 3 if
+                       not; --online asks the network too
   --rotate NAME        new values for secrets, or for a group such as sessions;
                        says what breaks, and wants it confirmed
   --adopt DIR          take over a deployment made by hand or by another tool;
@@ -55,11 +57,11 @@ Every setting is also an environment variable; KEY_FILE names a file with it.
 """
 
 # What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
-VERBS = ("status", "export", "rotate", "adopt")
+VERBS = ("status", "check", "export", "rotate", "adopt")
 SWITCHES = (
     *("--help", "--version", "--json", "--quiet", "--debug"),
     *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
-    *("--renew-certificate", "--yes", "--i-have-reencrypted"),
+    *("--renew-certificate", "--yes", "--i-have-reencrypted", "--online"),
 )
 VALUES = (
     *("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export", "--adopt"),
@@ -105,6 +107,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError("--with-secrets goes with --export")
     if known.on_conflict not in (None, *ON_CONFLICT):
         raise UsageError(f"--on-conflict wants one of {', '.join(ON_CONFLICT)}")
+    if known.online and not known.check:
+        raise UsageError("--online goes with --check")
     asked = [verb for verb in VERBS if getattr(known, verb)]
     if len(asked) > 1:
         raise UsageError(f"one at a time: --{' or --'.join(asked)}")

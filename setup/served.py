@@ -36,13 +36,17 @@ def look(volume: Volume, values: Values) -> tuple[Seen, Seen]:
 
 
 def judge(
-    volume: Volume, values: Values, chain: Seen, key: Seen, now: datetime
+    volume: Volume, values: Values, chain: Seen, key: Seen, now: datetime, authority: bytes = b""
 ) -> tuple[list[Finding], datetime | None]:
-    """What there is to say about a certificate that was seen, and when the first of its chain ends."""
+    """What there is to say about a certificate that was seen, and when the first of its chain ends.
+
+    `authority` is the one that its clients trust, if that is not a public one or that of TLS_CA_PATH.
+    """
     from setup.certificates import Judged  # and with it the library
 
     read = (key.path, key.data) if key.data is not None else None
-    judged = Judged((chain.path, chain.data or b""), read, certificate_names(values), trusted(volume, values), now)
+    roots = authority or trusted(volume, values)
+    judged = Judged((chain.path, chain.data or b""), read, certificate_names(values), roots, now)
     return judged.findings, judged.end
 
 

@@ -33,7 +33,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         pending = [] if resolution.missing else vault.pending(resolution.values, texts)
         pending = [secret for secret in pending if secret not in lost]
         on_disk = {path: volume.read(path) for path in state.files}
-        times = {name: when for name in texts if (when := volume.modified(vault.path_of(name))) is not None}
+        times = {name: at.st_mtime for name in texts if (at := volume.status(vault.path_of(name)))}
     ages = rotation.ages(state.secrets, times)
     data = report.status_data(state, resolution, pending, lost, on_disk) | {"secrets": ages}
     lines = report.status_lines(state, pending, lost)
@@ -42,8 +42,18 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
     return Answer([*lines, *rotation.age_lines(ages)], data)
 
 
+def check(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Whether the stack would boot; reads only, and takes no lock."""
+    from setup.check import check
+
+    inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
+    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+        return check(configurator.session(volume, inputs, Options()), online=options.online)
+
+
 DO: dict[str, Callable[[DeploymentConfigurator, argparse.Namespace], Answer]] = {
     "status": status,
+    "check": check,
     "export": export,
     "rotate": rotate,
     "adopt": adopt,
