@@ -52,7 +52,7 @@ def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
             return Answer(["Nothing to do:", *done.values()], {"status": "unchanged", "rotated": []})
         _require_new_values(look, left, asks)
         if not look.copy:
-            _announce(left, done, options)
+            _announce(look, left, done, options)
         _ask_new_values(look, left)
         names = [secret.name for secret in (chosen if look.copy else left)]
         look.session.options = look.session.options._replace(rotated=frozenset(secret.name for secret in left))
@@ -137,9 +137,11 @@ def _require_new_values(look: _Rotation, left: list[Secret], asks: bool) -> None
         raise InputError(*problems)
 
 
-def _announce(left: list[Secret], done: Mapping[str, str], options: argparse.Namespace) -> None:
+def _announce(look: _Rotation, left: list[Secret], done: Mapping[str, str], options: argparse.Namespace) -> None:
     """Says what breaks, and wants the name typed or --yes."""
     told = ["What a new value breaks:", *rotation.breaks(left), *done.values()]
+    ages = {one.name: _minutes_since(look, one.name) for one in left}
+    told += [f"  {name} was rotated {age} minutes ago" for name, age in ages.items() if age is not None]
     console.show(told if not (options.json or options.quiet) else [])
     names = ",".join(one.name for one in left)
     confirm.confirm(f"Type {names} to rotate: ", names, options)

@@ -210,6 +210,7 @@ def test_a_person_may_rotate_again_at_once(out: Path) -> None:
     ran(out, "--rotate", "db_password", "--yes", settings={})
     before = secrets(out)
     with session(out, "--rotate", "db_password") as terminal:
+        terminal.shows("db_password was rotated 0 minutes ago")
         terminal.asks("Type db_password to rotate: ")
         terminal.answer("db_password")
         assert terminal.ends() == 0
