@@ -140,6 +140,9 @@ _ROWS = (
     S("AVATAR_AUTHENTIK_REPOSITORY", IMAGES, "Authentik registry", "Registry and path of Authentik's image.", kinds.REPOSITORY),
     S("POSTGRES_IMAGE", IMAGES, "PostgreSQL image", "The whole image name, with its tag.", kinds.IMAGE),
     S("NGINX_IMAGE", IMAGES, "nginx image", "The whole image name, with its tag.", kinds.IMAGE),
+    S("PREFLIGHT_IMAGE", IMAGES, "Preflight image",
+      "The name of this tool's own image: the stack then starts only when its --check passes; empty: without such a service.",
+      kinds.IMAGE, "", example="avatar-setup", empty=True, in_env=False),
 
     S("AVATAR_DOMAIN", DERIVED, "Public host[:port]", "The public address without its scheme.",
       kinds.NETLOC, derived.public_netloc),

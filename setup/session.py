@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import concerns, conflicts, edits, material, upgrades, vault, written
@@ -157,7 +158,8 @@ class Session:
         mark = self.state.basis.get(material.MARK, "")
         tls = material.plan(self.volume, resolution.values, mark, self.options.renew, self._issued)
         if not (self._made and self._made.same(resolution.values, texts, generations, tls)):
-            self._made = Targets(self.renderer, resolution.values, texts, generations, tls)
+            owner = os.geteuid(), os.getegid()
+            self._made = Targets(self.renderer, resolution.values, texts, generations, tls, owner)
         return self._made
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:

@@ -47,7 +47,10 @@ _NOT_FOR_API_PREFIXES = ("AUTHENTIK_BOOTSTRAP_", _BLUEPRINT_PREFIX)
 
 
 class Targets:
-    """Renders the files of one deployment; `secrets` holds every secret's text, "" while pending."""
+    """Renders the files of one deployment, whose owner is this user and group.
+
+    `secrets` holds every secret's text, "" while pending.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class Targets:
         secrets: Mapping[str, str],
         generations: Mapping[str, int],
         material: Material = Material(),  # noqa: B008 - a named tuple, which nobody can change
+        owner: tuple[int, int] = (0, 0),
     ) -> None:
         self._renderer = renderer
         self._values = values
         self._secrets = secrets
         self._generations = generations
         self.material = material
+        self._owner = owner
 
     def same(
         self, values: Values, secrets: Mapping[str, str], generations: Mapping[str, int], material: Material
@@ -118,6 +123,7 @@ class Targets:
             "generations": {service: self._generation(names) for service, names in self._mounted().items()},
             "file_mounts": self._file_mounts(),
             "digests": self._digests(),
+            "owner": ":".join(map(str, self._owner)),
         }
         return File(COMPOSE, self._renderer.text("docker-compose.yml.j2", context), 0o644)
 

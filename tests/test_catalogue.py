@@ -163,6 +163,7 @@ def test_the_versions_and_images():
         "AVATAR_AUTHENTIK_REPOSITORY": "ghcr.io/goauthentik",
         "POSTGRES_IMAGE": "postgres:14-alpine",
         "NGINX_IMAGE": "nginx:1.31.0",
+        "PREFLIGHT_IMAGE": "",
     }
     assert {key: v[key] for key in expected} == expected
     assert {key for key, row in SETTINGS.items() if row.group == catalogue.IMAGES} == {*expected}

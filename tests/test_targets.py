@@ -32,6 +32,16 @@ def services(name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def stack(name: str) -> dict[str, dict[str, Any]]:
+    """The services as they are without the preflight, whose own tests say how they are with it."""
+    found = {}
+    for service, entry in services(name).items():
+        waits = {other: row for other, row in entry.get("depends_on", {}).items() if other != "preflight"}
+        if service != "preflight":
+            found[service] = entry | {"depends_on": waits}
+    return found
+
+
 def interpolated(text: str, env: dict[str, str]) -> str:
     """What Compose makes of a scalar; the engine's tests show that it does."""
     return VARIABLE.sub(lambda match: env[match[1]] if match[1] else "$", text)
@@ -40,7 +50,7 @@ def interpolated(text: str, env: dict[str, str]) -> str:
 def environment(name: str, service: str) -> dict[str, str]:
     """What a service's processes find in their environment."""
     env = named_targets(name).env_values()
-    return {key: interpolated(text, env) for key, text in services(name)[service]["environment"].items()}
+    return {key: interpolated(text, env) for key, text in stack(name)[service]["environment"].items()}
 
 
 # --- The table "Services" -----------------------------------------------------------------------------
@@ -97,7 +107,7 @@ IMAGES = {
 }
 ONE_SHOTS = {"init-db", "init-storage", "authentik_init_db"}
 AMD64_ONLY = {"api", "init-db", "dask-scheduler", "dask-worker", "web"}
-EXTERNAL = {"external-database"}
+EXTERNAL = {"external-database", "preflight"}
 
 
 def of(name: str, table: dict[str, Any]) -> dict[str, Any]:
@@ -113,9 +123,9 @@ def test_there_are_enough_configurations():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_project_is_named_and_has_all_services(name):
+def test_the_project_is_named_and_has_all_stack(name):
     assert compose(name)["name"] == "octopize-avatar"
-    assert set(services(name)) == set(of(name, NETWORKS))
+    assert set(stack(name)) == set(of(name, NETWORKS))
     assert len(NETWORKS) == 17
 
 
@@ -124,7 +134,7 @@ def test_networks(name):
     declared = compose(name)["networks"]
     assert set(declared) == {"proxy", "dask", "storage", "seaweedfs", "database"}
     assert all(row == {"driver": "bridge"} for row in declared.values())
-    assert {service: set(entry["networks"]) for service, entry in services(name).items()} == {
+    assert {service: set(entry["networks"]) for service, entry in stack(name).items()} == {
         service: set(row.split()) for service, row in of(name, NETWORKS).items()
     }
 
@@ -133,34 +143,70 @@ def test_networks(name):
 def test_waiting(name):
     waiting = {
         service: {other: row["condition"] for other, row in entry.get("depends_on", {}).items()}
-        for service, entry in services(name).items()
+        for service, entry in stack(name).items()
     }
     assert waiting == of(name, WAITS_FOR)
     assert all(
-        set(row) == {"condition"} for entry in services(name).values() for row in entry.get("depends_on", {}).values()
+        set(row) == {"condition"} for entry in stack(name).values() for row in entry.get("depends_on", {}).values()
     )
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_everything_waits_for_the_preflight_where_there_is_one(name):
+    preflight = services(name).get("preflight")
+    waiting = {service for service, entry in services(name).items() if "preflight" in entry.get("depends_on", {})}
+    assert waiting == (set(services(name)) - {"preflight"} if name == "preflight" else set())
+    if preflight:
+        conditions = [services(name)[service]["depends_on"]["preflight"] for service in waiting]
+        assert all(one == {"condition": COMPLETED} for one in conditions)
+
+
+def test_the_preflight_is_the_owner_and_can_do_nothing_but_look():
+    preflight = dict(services("preflight")["preflight"])
+    assert preflight.pop("logging") == {"driver": "json-file", "options": {"max-size": "12m", "max-file": "5"}}
+    assert preflight == {
+        "image": "mirror.example:5000/avatar-setup:0.1.0",
+        "command": ["--check"],
+        "user": "0:0",
+        "network_mode": "none",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "restart": "no",
+        "volumes": [
+            {
+                "type": "bind",
+                "source": ".",
+                "target": "/out",
+                "read_only": True,
+                "bind": {"create_host_path": False},
+            }
+        ],
+    }
+    made = trees.targets({"PREFLIGHT_IMAGE": "avatar-setup"}, owner=(1234, 5678))
+    assert b'user: "1234:5678"' in made.compose.data
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_health_that_is_waited_for_is_checked(name):
     wanted = {other for row in of(name, WAITS_FOR).values() for other, why in row.items() if why == HEALTHY}
-    assert wanted <= {service for service, entry in services(name).items() if "healthcheck" in entry}
+    assert wanted <= {service for service, entry in stack(name).items() if "healthcheck" in entry}
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_one_shot_is_waited_for(name):
-    once = {service for service, entry in services(name).items() if entry["restart"] != "unless-stopped"}
+    once = {service for service, entry in stack(name).items() if entry["restart"] != "unless-stopped"}
     assert once == ONE_SHOTS
     for service in once:
-        assert services(name)[service]["restart"] == "on-failure:10"
-        waits = [entry.get("depends_on", {}).get(service) for entry in services(name).values()]
+        assert stack(name)[service]["restart"] == "on-failure:10"
+        waits = [entry.get("depends_on", {}).get(service) for entry in stack(name).values()]
         assert {"condition": COMPLETED} in waits
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"airgapped", "api-2"}))
 def test_images(name):
     env = named_targets(name).env_values()
-    images = {service: interpolated(entry["image"], env) for service, entry in services(name).items()}
+    images = {service: interpolated(entry["image"], env) for service, entry in stack(name).items()}
     assert images == of(name, IMAGES)
 
 
@@ -172,7 +218,7 @@ def test_a_mirror_serves_every_image():
 
 @pytest.mark.parametrize("name", ALL)
 def test_platform_and_logging(name):
-    for service, entry in services(name).items():
+    for service, entry in stack(name).items():
         assert entry.get("platform") == ("linux/amd64" if service in AMD64_ONLY else None), service
         assert entry["logging"] == {"driver": "json-file", "options": {"max-size": "12m", "max-file": "5"}}, service
 
@@ -249,7 +295,7 @@ def test_what_runs_as_its_image_says(service):
 
 @pytest.mark.parametrize("name", ALL)
 def test_health_checks(name):
-    checks = {service: entry["healthcheck"] for service, entry in services(name).items() if "healthcheck" in entry}
+    checks = {service: entry["healthcheck"] for service, entry in stack(name).items() if "healthcheck" in entry}
     tests = {service: check["test"] for service, check in checks.items() if service != "db"}
     assert tests == {service: ["CMD", *line.split()] for service, line in HEALTH.items()}
     if "db" in checks:
@@ -305,6 +351,7 @@ ADDRESSES = {
     "behind-proxy": ("https://avatar.example.com:8443", [8081], None),
     "plain-http": ("http://avatar.test:8088", [8088], "avatar.test"),
     "external-database": ("https://avatar.example.com", [443], "avatar.example.com"),
+    "preflight": ("https://avatar.example.com", [443], "avatar.example.com"),
     "self-signed": ("https://avatar.example.com", [443], "avatar.example.com"),
     "private-ca": ("https://avatar.corp:9443", [9443], "avatar.corp"),
     "ipv6-on": ("https://avatar.example.com", [443, 80], "avatar.example.com"),
@@ -321,10 +368,10 @@ def test_addresses(name):
     env = named_targets(name).env_values()
     expected = {key: text.format(base=base, netloc=base.partition("://")[2]) for key, text in DERIVED.items()}
     assert {key: env[key] for key in expected} == expected
-    nginx = services(name)["nginx"]
+    nginx = stack(name)["nginx"]
     assert nginx["ports"] == [f"{port}:{port}" for port in ports]
     assert nginx["networks"]["proxy"] == ({"aliases": [alias]} if alias else None)
-    assert {service for service, entry in services(name).items() if "ports" in entry} == {"nginx"}
+    assert {service for service, entry in stack(name).items() if "ports" in entry} == {"nginx"}
 
 
 USUAL_ENV = {
@@ -440,7 +487,7 @@ def test_environment_of_the_api_services(name, service):
     found = environment(name, service)
     certificate_file = found.pop("SSL_CERT_FILE", None)
     assert found == expected
-    bundle = [mount["target"] for mount in services(name)[service].get("volumes", ())]
+    bundle = [mount["target"] for mount in stack(name)[service].get("volumes", ())]
     assert bundle == ([certificate_file] if name in PRIVATE_AUTHORITY else [])
 
 
@@ -553,7 +600,7 @@ def test_secrets_of_each_service(name):
     auth = "username" if name == "username-smtp" else "email"
     mail = "smtp" if name in ("username-smtp", "airgapped") else "aws"
     expected = secrets_of(auth, mail, *(["api-2"] if name == "api-2" else []), bundled=name not in EXTERNAL)
-    found = {service: entry["secrets"] for service, entry in services(name).items() if "secrets" in entry}
+    found = {service: entry["secrets"] for service, entry in stack(name).items() if "secrets" in entry}
     assert {service: set(names) for service, names in found.items()} == expected
     assert all(len(names) == len(set(names)) for names in found.values())
 
@@ -562,7 +609,7 @@ def test_secrets_of_each_service(name):
 def test_every_secret_that_is_named_has_its_file(name):
     declared = compose(name)["secrets"]
     assert declared == {secret: {"file": f"./.secrets/{secret}"} for secret in declared}
-    mounted = {secret for entry in services(name).values() for secret in entry.get("secrets", ())}
+    mounted = {secret for entry in stack(name).values() for secret in entry.get("secrets", ())}
     assert set(declared) == mounted
     configuration = CONFIGURATIONS[name]
     assert mounted <= set(trees.secret_texts(configuration.settings, configuration.secrets))
@@ -584,7 +631,7 @@ def test_no_secret_of_a_file_stands_in_the_compose_file_or_in_nginx(name):
 def binds(name: str) -> dict[str, dict[str, str]]:
     """Service -> container path -> host path, of every bind mount; each must be in the long syntax."""
     found: dict[str, dict[str, str]] = {}
-    for service, entry in services(name).items():
+    for service, entry in stack(name).items():
         for mount in entry.get("volumes", ()):
             if isinstance(mount, str):
                 assert mount.partition(":")[0] in compose(name)["volumes"], f"{service}: {mount} is no named volume"
@@ -651,7 +698,7 @@ def test_volumes(name):
     assert names == expected
     named = {
         service: [mount for mount in entry.get("volumes", ()) if isinstance(mount, str)]
-        for service, entry in services(name).items()
+        for service, entry in stack(name).items()
     }
     assert {service: row for service, row in named.items() if row} == {service: [row] for service, row in used.items()}
 

@@ -96,6 +96,11 @@ CONFIGURATIONS = {
         "a certificate of our own, for further names and addresses",
         {"TLS_MODE": "self-signed", "TLS_EXTRA_NAMES": "avatar.internal,192.0.2.7,2001:db8::7", "PRESET": "airgapped"},
     ),
+    "preflight": Configuration(
+        "the stack waits for a check, and has no database of its own",
+        {"PREFLIGHT_IMAGE": "mirror.example:5000/avatar-setup:0.1.0", "DB_HOST": "pg.example.com"},
+        {"db_admin_user": "admin", "db_admin_password": "given by the provider"},
+    ),
     "private-ca": Configuration(
         "a private CA, and a port in the public URL",
         {"PUBLIC_URL": "avatar.corp:9443", "TLS_CA_PATH": "./tls/ca.crt", "LOG_LEVEL": "DEBUG"},
@@ -179,14 +184,17 @@ def _not_real(name: str, generate: str | None) -> str:
 
 
 def targets(
-    settings: Mapping[str, str], secrets: Mapping[str, str] | None = None, generations: Mapping[str, int] | None = None
+    settings: Mapping[str, str],
+    secrets: Mapping[str, str] | None = None,
+    generations: Mapping[str, int] | None = None,
+    owner: tuple[int, int] = (0, 0),
 ) -> Targets:
     """The files of a deployment of which an operator says this much."""
     values = resolution(settings, secrets).values
     own = values["TLS_MODE"] == "self-signed"
     material = Material(MADE if own else (), CA_BUNDLE if own or values["TLS_CA_PATH"] else b"")
     made = generations or dict.fromkeys(SECRETS, 1)
-    return Targets(Renderer(TEMPLATES), values, secret_texts(settings, secrets), made, material)
+    return Targets(Renderer(TEMPLATES), values, secret_texts(settings, secrets), made, material, owner)
 
 
 @cache
