@@ -101,7 +101,10 @@ class Volume:
 
     def owner(self) -> tuple[int, int]:
         """User and group id of the output directory."""
-        status = os.fstat(self._root)
+        try:
+            status = os.fstat(self._root)
+        except OSError as error:
+            raise self._error("", "read", error) from None
         return status.st_uid, status.st_gid
 
     @contextlib.contextmanager

@@ -18,8 +18,10 @@ def take(root: int, top: str) -> int:
     try:
         _require_ours(os.fstat(descriptor))
         _lock(descriptor)
-    except BaseException:
+    except BaseException as error:
         folders.close(descriptor)
+        if isinstance(error, OSError):
+            raise folders.explained(root, top, LOCK, "locked", error) from None
         raise
     return descriptor
 

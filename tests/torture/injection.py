@@ -145,10 +145,16 @@ def used(trace: str, out: Path) -> list[Point]:
 
 
 def in_parallel(check: Callable[[Job], Iterable[str]], jobs: Sequence[Job]) -> list[str]:
-    """What is wrong after each job, tried on all processors."""
+    """What is wrong after each job, tried on all processors; a check that breaks off is wrong too."""
+
+    def one(job: Job) -> list[str]:
+        try:
+            return [f"{job}: {problem}" for problem in check(job)]
+        except Exception as error:
+            return [f"{job}: it broke off: {error!r}"]
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = zip(jobs, pool.map(lambda job: list(check(job)), jobs), strict=True)
-        return [f"{job}: {problem}" for job, problems in found for problem in problems]
+        return [problem for problems in pool.map(one, jobs) for problem in problems]
 
 
 def repeated(jobs: Sequence[Job], check: Callable[[Job], Iterable[str]], name: str) -> int:
