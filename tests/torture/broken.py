@@ -232,7 +232,7 @@ MUTANTS = (
     broken(
         "generate secrets anew",
         by_sweep("kills", "a first run, KILL at renameat"),
-        ("vault", "    if current:\n        if said", "    if current and not secret.generate:\n        if said"),
+        ("vault", "    if current:\n        new", "    if current and not secret.generate:\n        new"),
         ("vault", "present=current is not None)", "present=current is not None, replaces=bool(current))"),
     ),
     broken(

@@ -34,7 +34,7 @@ SWEPT = (
     *(cases.FIRST, cases.CHANGE, cases.RESET, cases.RESUME, cases.CHANGE_AGAIN),
     *(cases.ROTATION, cases.ADOPTION, cases.ADOPTION_IN_PLACE),
 )
-TWICE = (cases.FIRST,)  # each of its points with two errors
+OFTEN = {cases.FIRST.name: 3}  # how many errors each of its points gets
 EMPTYING = ("ftruncate", "pwrite64")  # the lock file; a holder's name that stays there holds nobody up
 # There are hundreds of these in a run, and one is like the other.
 ONE_IN = {"newfstatat": 25, "fcntl": 40, "close": 40, "openat": 8, "read": 12, "fadvise64": 8}
@@ -60,13 +60,12 @@ def run(sample: bool) -> Result:
 
 
 def _failures(scene: Scene) -> list[Failure]:
-    """Every point with the next error of the nine, so that each meets all kinds of call."""
+    """Every point with the next error of the nine, once and sticky in turn, so that each meets all kinds of call."""
     failures = []
     for call in dict.fromkeys(point.call for point in scene.points):
         points = [point for point in scene.worth_trying if point.call == call][:: ONE_IN.get(call, 1)]
-        for number, point in enumerate([*points, *points] if scene.case in TWICE else points):
-            failures.append(Failure(scene, point, ERRNOS[number % 9], sticky=False))
-            failures.append(Failure(scene, point, ERRNOS[(number + 4) % 9], sticky=True))
+        for number, point in enumerate(points * OFTEN.get(scene.case.name, 1)):
+            failures.append(Failure(scene, point, ERRNOS[number % 9], sticky=number % 2 == 1))
     return failures
 
 
