@@ -50,7 +50,11 @@ SWEPT: Sequence[tuple[Case, tuple[str, ...]]] = (
     (cases.ADOPTION_IN_PLACE, ("KILL", "TERM")),
     *((case, ("KILL",)) for case in (cases.CHANGE_AGAIN, *cases.RECOVERIES)),
 )
-IN_A_BOX = ((cases.FIRST, EVERY), (cases.CHANGE, EVERY))  # in a container as well, where a run takes twice the time
+# In a container as well, where a run takes twice the time.
+IN_A_BOX = (
+    *((cases.FIRST, EVERY), (cases.CHANGE, EVERY)),
+    *((case, ("KILL",)) for case in (cases.ROTATION, cases.ADOPTION, cases.ADOPTION_IN_PLACE)),
+)
 # Of calls that only look, so few, and with signals that unwind: for SIGKILL they are like the next one that writes.
 ONE_IN = {"close": 30, "newfstatat": 120, "openat": 120, "read": 120, "fcntl": 120}
 PAIRS = 300  # killed, and killed once more in the recovery
