@@ -29,7 +29,8 @@ RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run ro
  && printf 'root:x:0:\nnogroup:x:65534:\n' > etc/group \
  && printf 'passwd: files\ngroup: files\nhosts: files dns\n' > etc/nsswitch.conf \
  && cp /etc/os-release etc/os-release
-# The interpreter and its standard library, without tests, GUIs, installers and the bindings to
+# The interpreter and its standard library, without tests, GUIs, installers, the helpers of an interactive
+# prompt, other processes, and the bindings to
 # libraries that nothing here needs. Without _hashlib too: hashlib then uses the interpreter's own,
 # verified implementations, and `import hashlib` does not load libcrypto, which costs a third of the
 # interpreter's whole start.
@@ -38,7 +39,7 @@ RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
  && cp -R /usr/lib/python3.13 usr/lib/ \
  && find usr/lib/python3.13 -name __pycache__ -prune -exec rm -rf {} + \
  && rm -rf usr/lib/python3.13/{curses,dbm,ensurepip,idlelib,lib2to3,pydoc_data,sqlite3,test,tkinter,turtle.py,turtledemo} \
-        usr/lib/python3.13/{unittest,doctest.py,venv,wsgiref,xmlrpc} \
+        usr/lib/python3.13/{unittest,doctest.py,venv,wsgiref,xmlrpc,multiprocessing,_pyrepl,pydoc.py} \
         usr/lib/python3.13/{config-3.13*,dist-packages,EXTERNALLY-MANAGED,sitecustomize.py,LICENSE.txt} \
         usr/lib/python3.13/lib-dynload/{_test,_ctypes_test,_xxtestfuzz,xx,_codecs_,_multibytecodec}*.so \
         usr/lib/python3.13/lib-dynload/{_curses,_dbm,_hashlib,_sqlite3,_tkinter,readline}*.so
