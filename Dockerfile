@@ -29,11 +29,10 @@ RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run ro
  && printf 'root:x:0:\nnogroup:x:65534:\n' > etc/group \
  && printf 'passwd: files\ngroup: files\nhosts: files dns\n' > etc/nsswitch.conf \
  && cp /etc/os-release etc/os-release
-# The interpreter and its standard library, without tests, GUIs, installers, the helpers of an interactive
-# prompt, other processes, and the bindings to
-# libraries that nothing here needs. Without _hashlib too: hashlib then uses the interpreter's own,
-# verified implementations, and `import hashlib` does not load libcrypto, which costs a third of the
-# interpreter's whole start.
+# The interpreter and its standard library, without tests, GUIs, installers, worker processes, the comforts of
+# an interactive prompt, and the bindings to libraries that nothing here needs. Without _hashlib too: hashlib
+# then uses the interpreter's own, verified implementations, and `import hashlib` does not load libcrypto,
+# which costs a third of the interpreter's whole start.
 RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
  && cp /usr/bin/dash usr/bin/ && ln -s dash usr/bin/sh \
  && cp -R /usr/lib/python3.13 usr/lib/ \

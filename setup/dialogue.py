@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from setup import console, lines, report, terminal, transaction, vault
 from setup.catalogue import SETTINGS
+from setup.derived import certificate_is_made
 from setup.edits import BESIDE, KEEP, REPLACE, Conflict
 from setup.errors import NotComplete
 from setup.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
@@ -42,6 +43,7 @@ class Dialogue:
         self._questions.progress = self._progress
         self._questions.refusal = self._refusal
         self._session: Session | None = None
+        self._offered = False  # a renewal
         if sys.stdin.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968"):
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
 
@@ -77,6 +79,7 @@ class Dialogue:
 
     def review(self, session: Session) -> bool:
         """Shows every setting and lets any be changed; True when one was, so that the questions start over."""
+        self._offer_renewal(session)
         while True:
             context = session.context()
             step, reasons = session.concerned(context)
@@ -90,6 +93,17 @@ class Dialogue:
                 self._change_secret(session, name)  # no question depends on it: back to the page
             elif self._change(session, name):
                 return True
+
+    def _offer_renewal(self, session: Session) -> None:
+        """Asks, once, whether a certificate of ours that ends soon is to be renewed."""
+        context = session.context()
+        notes = context.targets.material.notes
+        if self._offered or session.options.renew or not (notes and certificate_is_made(context.resolution.values)):
+            return
+        self._offered = True
+        console.show(["", *map(console.wrapped, notes)])
+        if self._questions.choose("Renew it now? [y/n]: ", ("y", "n")) == "y":
+            session.options = session.options._replace(renew=True)
 
     def _choose_entry(self, listed: tuple[str, ...], otherwise: str) -> str:
         def check(text: str) -> str:

@@ -17,6 +17,7 @@ from support import deployed, leftovers, ran, require_strace, run, tree
 
 from setup.targets import digest_of
 from tests.deployments import values
+from tests.terminal import REVIEW, session, walk
 
 CA, CA_KEY = "tls/avatar-ca.crt", "tls/private/avatar-ca.key"
 LEAF, KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
@@ -339,6 +340,28 @@ def test_a_certificate_near_its_end_is_told_on_every_run_and_renewed_on_request(
         assert re.search(rf"note: the certificate {LEAF} .*{words}.*: run again with --renew-certificate", done.stderr)
     ran(out, "--renew-certificate", settings=MORE)
     assert "note" not in ran(out, settings=MORE).stderr
+    are_right(out)
+
+
+@pytest.mark.parametrize("flags", [(), ("--plain",)], ids=["keys", "plain"])
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_session_asks_whether_to_renew_it(answer: str, flags: tuple[str, ...], out: Path) -> None:
+    before = made(out)
+    state = out / ".deployment-state.yaml"
+    soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=10)).isoformat()
+    state.write_text(re.sub(r"(?m)^(  certificate: )\S+", rf"\g<1>{soon}", state.read_text()))
+    with session(out, *flags, settings=MORE) as terminal:
+        terminal.asks("[c/r/q]: ")
+        terminal.answer("c")
+        terminal.asks("Renew it now? [y/n]: ")
+        terminal.answer(answer)
+        walk(terminal, REVIEW)
+        assert (f"Changed: {LEAF} is renewed" in terminal.fresh) == (answer == "y")
+        terminal.answer()
+        walk(terminal)
+        assert terminal.ends() == 0
+    changed = [path for path in MADE if made(out)[path] != before[path]]
+    assert changed == ([LEAF, KEY] if answer == "y" else [])
     are_right(out)
 
 
