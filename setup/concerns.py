@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.catalogue import SETTINGS
 from setup.config_file import CONFIG
+from setup.model import Source
 from setup.render import quote_env
 from setup.resolve import canonical, changes
 from setup.state_document import STEP_NAMES
 from setup.state_manager import DeploymentState, digest
 from setup.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.targets import CA_BUNDLE, ENV, split
+from setup.values import show
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from setup.files import Volume
     from setup.model import Given
+    from setup.resolve import Resolution
 
 
 BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image
@@ -91,6 +95,20 @@ def _files(
     if material.reason:
         found.append((STEP_NAMES[3], material.reason))
     return found, edited
+
+
+def moved(before: Mapping[str, Given], resolution: Resolution) -> Iterator[str]:
+    """A line for every default of ours that has another value than the one in force, such as a version."""
+    for key, one in resolution.applying().items():
+        old, fixed = before.get(key), not callable(SETTINGS[key].default)
+        if (
+            old
+            and fixed
+            and one.source <= Source.PRESET
+            and old.source <= Source.PRESET
+            and old.text != show(one.value)
+        ):
+            yield f"{key}: {old.text} -> {show(one.value)} ({one.source.label})"
 
 
 def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:

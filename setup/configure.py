@@ -89,11 +89,7 @@ class DeploymentConfigurator:
         with contextlib.closing(Volume(self.output_dir)) as volume, self._conversation(interactive) as dialogue:
             if dialogue:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
-            ask, settle = (dialogue.ask, dialogue.settle) if dialogue else (None, None)
-            options = Options(
-                *(ask, save_config, not prompt_secrets, reset, self.renew_certificate),
-                *(self.on_conflict, self.keep, settle),
-            )
+            options = self.options(dialogue, save_config, prompt_secrets, reset)
             seen = volume.read(STATE)
             session = self.session(volume, inputs, options)
             if not session.state.is_complete:
@@ -133,6 +129,14 @@ class DeploymentConfigurator:
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
         path = os.fspath(config_file) if config_file else None
         return sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded, self.unset)
+
+    def options(
+        self, dialogue: Dialogue | None, save_config: bool = False, prompt_secrets: bool = True, reset: bool = False
+    ) -> Options:
+        """What a run is asked to do, with somebody to ask or without."""
+        ask, settle = (dialogue.ask, dialogue.settle) if dialogue else (None, None)
+        given = (self.renew_certificate, self.on_conflict, self.keep)
+        return Options(ask, save_config, not prompt_secrets, reset, *given, settle)
 
     def session(
         self, volume: Volume, inputs: sources.Inputs, options: Options, earlier: Session | None = None
@@ -225,7 +229,7 @@ class DeploymentConfigurator:
         inputs = self.gather(None, auth_type)
         asked = self._conversation(console.is_terminal())
         with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked(FOLDERS), asked as dialogue:
-            session = self.session(volume, inputs, Options(dialogue.ask if dialogue else None, False, skip_prompts))
+            session = self.session(volume, inputs, self.options(dialogue, prompt_secrets=not skip_prompts))
             transaction.recover(session)
             if dialogue:
                 dialogue.attach(session)

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
-from setup.errors import VolumeError
+from setup.errors import DecisionNeeded, VolumeError
 from setup.files import Volume
 from setup.model import File
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HISTORY = ".deployment-history"
 MANIFEST = "manifest.json"
+MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # so many are kept unless somebody says otherwise
 
@@ -83,6 +84,21 @@ def find(volume: Volume, name: str) -> Copy:
             return copy
     there = f"there are {', '.join(copy.id for copy in kept)}" if kept else "there is none yet"
     raise VolumeError(f"{volume.path}/{HISTORY} has no copy of that name: {there}")
+
+
+def interrupted(volume: Volume) -> str:
+    """The id of the copy that a run was bringing back when it was killed, or ""."""
+    return (volume.read(MARK) or b"").decode(errors="replace").strip()
+
+
+def require_whole(volume: Volume) -> None:
+    """Raises DecisionNeeded while a restore is half done."""
+    half = interrupted(volume)
+    if half:
+        raise DecisionNeeded(
+            f"{volume.path} is halfway between two deployments: bringing back {half} was interrupted. Finish it "
+            f"(--restore {half}), or bring another copy back (--history lists them)"
+        )
 
 
 def contents(volume: Volume, copy: Copy) -> list[File]:

@@ -31,6 +31,8 @@ Configure, or change what is configured:
                        it, fail
   --keep N             how many dated copies to keep (10)
   --reset              forget progress and answers; secrets and files stay
+  --diff, --dry-run    only say what would change, secrets as fingerprints; exit
+                       3 if something would; also with --restore
 
 Instead of that, one of:
   --status             say how far the configuration is; exit 3 if incomplete
@@ -42,6 +44,8 @@ Instead of that, one of:
                        says what changes, and wants it confirmed
   --export FILE        what another host needs to make the same; - writes it to
                        standard output; --with-secrets adds every secret
+  --history            the dated copies, and what changed after each
+  --restore ID         bring one back; --yes also secrets that data is bound to
 
   --yes                is the confirmation; for a key of encrypted data also
                        --i-have-reencrypted
@@ -57,15 +61,15 @@ Every setting is also an environment variable; KEY_FILE names a file with it.
 """
 
 # What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
-VERBS = ("status", "check", "export", "rotate", "adopt")
+VERBS = ("status", "check", "export", "rotate", "adopt", "history", "restore")
 SWITCHES = (
     *("--help", "--version", "--json", "--quiet", "--debug"),
     *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
-    *("--renew-certificate", "--yes", "--i-have-reencrypted", "--online"),
+    *("--renew-certificate", "--yes", "--i-have-reencrypted", "--online", "--diff", "--dry-run"),
 )
 VALUES = (
     *("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export", "--adopt"),
-    *("--on-conflict", "--keep"),
+    *("--on-conflict", "--keep", "--restore"),
 )
 ON_CONFLICT = ("ask", "keep", "replace", "fail")
 REPEATED = ("--set", "--unset", "--rotate")
@@ -98,7 +102,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(f"unknown: {', '.join(map(_flag_of, unknown))} (see --help)")
-    for name in ("output_dir", "config", "templates_dir", "defaults_file", "export", "adopt"):
+    for name in ("output_dir", "config", "templates_dir", "defaults_file", "export", "adopt", "restore"):
         if getattr(known, name) == "":  # an unset shell variable, most likely
             raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
     if "" in known.rotate:
@@ -109,15 +113,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"--on-conflict wants one of {', '.join(ON_CONFLICT)}")
     if known.online and not known.check:
         raise UsageError("--online goes with --check")
+    known.dry_run = known.dry_run or known.diff
     asked = [verb for verb in VERBS if getattr(known, verb)]
     if len(asked) > 1:
         raise UsageError(f"one at a time: --{' or --'.join(asked)}")
+    if known.dry_run and asked not in ([], ["restore"]):
+        raise UsageError(f"--dry-run goes with a run that configures, and with --restore; not with --{asked[0]}")
     return known
 
 
 def verb_of(options: argparse.Namespace) -> str | None:
-    """What is to be done instead of configuring, None for a run."""
-    return next((verb for verb in VERBS if getattr(options, verb)), None)
+    """What is to be done instead of configuring, None for a run; a run that is only looked at is one of them."""
+    return next((verb for verb in VERBS if getattr(options, verb)), "look" if options.dry_run else None)
 
 
 def _flag_of(word: str) -> str:

@@ -115,9 +115,10 @@ def names(root: int, folder: str) -> list[str]:
 
 
 def remove(root: int, path: str) -> None:
-    """Removes a file, or a folder with all that is in it; a link is removed, not followed."""
+    """Removes a file, or a folder with all that is in it, durably; a link is removed, not followed."""
     with contextlib.suppress(FileNotFoundError), parent(root, path) as (folder, name):
         _remove(folder, name)
+        sync(folder)
 
 
 def _remove(above: int, name: str) -> None:

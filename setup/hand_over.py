@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from setup import console, sources, vault
 from setup.config_file import config_file, is_ours
 from setup.container import require_mount
+from setup.copies import require_whole
 from setup.errors import InputError, UsageError, VolumeError
 from setup.files import Volume
 from setup.model import Answer, File
@@ -27,6 +28,7 @@ def export(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
             "--with-secrets: a terminal is no place for secrets: name a file, as in --export /out/export.yaml"
         )
     with contextlib.closing(Volume(configurator.output_dir)) as volume:
+        require_whole(volume)
         session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
         texts = {name: text or "" for name, text in session.read_secrets().items()}
         resolution = session.resolve(texts)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, conflicts, edits, material, upgrades, vault, written
+from setup import concerns, conflicts, copies, edits, material, upgrades, vault, written
 from setup.config_file import CONFIG, config_file
-from setup.copies import LAST
 from setup.edits import Conflict, Fate
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.files import Volume
@@ -41,7 +40,7 @@ class Options(NamedTuple):
     reset: bool = False
     renew: bool = False
     on_conflict: str | None = None
-    keep: int = LAST
+    keep: int = copies.LAST
     settle: Callable[[Conflict], str] | None = None
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
@@ -79,7 +78,7 @@ class Session:
         self.kept: list[str] = []  # edited files whose new text stands beside them
         self.copy = ""  # the dated copy that this run has made
         self._settled: dict[str, str] = earlier._settled if earlier else {}
-        self._deployed: dict[str, Given] | None = earlier._deployed if earlier else None
+        self._deployed: dict[str, Given] | None = None
         self.last: Context | None = None  # the last look, as long as nothing was written or answered since
         # A session before the lock was taken looked at the same things: what it rendered and minted holds.
         self._made: Targets | None = earlier._made if earlier else None
@@ -90,8 +89,9 @@ class Session:
         """The deployment as it should be, from what was said and what stands on the volume.
 
         Raises one InputError with all problems of all sources, VolumeError for a lost secret and
-        DecisionNeeded for a bound one that would change.
+        DecisionNeeded for a bound one that would change, or while a restore is half done.
         """
+        copies.require_whole(self.volume)
         on_disk = self.read_secrets()
         given, problems = vault.canonical(self.inputs.secrets)
         given |= self.inputs.exact
@@ -167,7 +167,9 @@ class Session:
         save_config = self.options.save_config
         look = concerns.look(self.volume, self.state, self.answers_before, self.basis, context, save_config)
         self.edited, self.notes = look.edited, look.notes
-        return look.first, look.reasons if self.was_complete else []
+        if not self.was_complete:
+            return look.first, []
+        return look.first, [*look.reasons, *(concerns.moved(self.deployed(), context.resolution) if look.first else ())]
 
     def deployed(self) -> dict[str, Given]:
         """The settings in force before this run, as far as they are known."""

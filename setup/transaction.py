@@ -83,12 +83,10 @@ def keep_copy(session: Session, cause: str) -> None:
     """Keeps a dated copy of the deployment as it is, once in a run and before its first change."""
     if session.copy or not session.use_state:
         return
-    state, volume = session.state, session.volume
+    state = session.state
     files = {*state.files, *state.announced, *(file.path for file in session.files(session.context_now()))}
-    texts = {path for path in map(written.place, files) if volume.read(path) is not None}
-    secrets = {vault.path_of(name) for name, text in session.read_secrets().items() if text is not None}
-    paths = {STATE, written.SETTINGS_FILE, *files, *texts, *secrets}
-    session.copy = copies.keep(volume, paths, cause, session.options.keep)
+    paths = written.everything(session.volume, files)
+    session.copy = copies.keep(session.volume, paths, cause, session.options.keep)
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:

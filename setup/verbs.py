@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from setup import conflicts, report, rotation, sources, vault
-from setup.adopt import adopt
+from setup import conflicts, copies, report, rotation, sources, vault
 from setup.files import Volume
-from setup.hand_over import export
 from setup.model import Answer
-from setup.rotate import rotate
 from setup.session import Options
 
 if TYPE_CHECKING:
@@ -25,8 +22,9 @@ EXIT_NOT_COMPLETE = 3
 def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
     """How far the configuration is; reads only, and takes no lock."""
     with contextlib.closing(Volume(configurator.output_dir)) as volume:
-        session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
-        state = session.state
+        inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
+        session = configurator.session(volume, inputs, Options())
+        state, half = session.state, copies.interrupted(volume)
         texts = {name: text for name, text in session.read_secrets().items() if text}
         resolution = session.resolve(texts)
         lost = [] if resolution.missing else conflicts.lost(resolution.values, texts, state.secrets)
@@ -35,9 +33,11 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         on_disk = {path: volume.read(path) for path in state.files}
         times = {name: at.st_mtime for name in texts if (at := volume.status(vault.path_of(name)))}
     ages = rotation.ages(state.secrets, times)
-    data = report.status_data(state, resolution, pending, lost, on_disk) | {"secrets": ages}
+    data = report.status_data(state, resolution, pending, lost, on_disk) | {"secrets": ages, "restoring": half}
     lines = report.status_lines(state, pending, lost)
-    if not state.is_complete:
+    if half:
+        lines += ["", f"✗ Bringing back {half} was interrupted: finish it with --restore {half}"]
+    if half or not state.is_complete:
         return Answer(lines, data, EXIT_NOT_COMPLETE)
     return Answer([*lines, *rotation.age_lines(ages)], data)
 
@@ -51,10 +51,58 @@ def check(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
         return check(configurator.session(volume, inputs, Options()), online=options.online)
 
 
+# The others bring rooms along that the status need not wait for.
+
+
+def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """What a run would change."""
+    from setup.looking import look as verb
+
+    return verb(configurator, options)
+
+
+def history(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """The dated copies."""
+    from setup.past import history as verb
+
+    return verb(configurator, options)
+
+
+def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Brings a dated copy back."""
+    from setup.undo import restore as verb
+
+    return verb(configurator, options)
+
+
+def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Gives secrets new values."""
+    from setup.rotate import rotate as verb
+
+    return verb(configurator, options)
+
+
+def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Takes a deployment of another hand over."""
+    from setup.adopt import adopt as verb
+
+    return verb(configurator, options)
+
+
+def export(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Hands a deployment over."""
+    from setup.hand_over import export as verb
+
+    return verb(configurator, options)
+
+
 DO: dict[str, Callable[[DeploymentConfigurator, argparse.Namespace], Answer]] = {
     "status": status,
     "check": check,
     "export": export,
     "rotate": rotate,
     "adopt": adopt,
+    "history": history,
+    "restore": restore,
+    "look": look,
 }

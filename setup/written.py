@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from setup.catalogue import IMAGES, SETTINGS
 from setup.files import Volume
 from setup.model import File, Given, Source
-from setup.state_manager import DeploymentState
+from setup.secret_catalogue import DIRECTORY, SECRETS
+from setup.state_manager import STATE, DeploymentState
 from setup.targets import ENV, split
 from setup.values import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from setup.resolve import Resolution
 
@@ -35,6 +36,12 @@ def texts(volume: Volume, files: Iterable[File]) -> list[File]:
     """What is to be kept of these files, as far as it does not stand there already: no pictures, keys, certificates."""
     kept = [File(place(file.path), file.data, 0o600) for file in files if _is_text(file)]
     return [file for file in kept if volume.read(file.path) != file.data]
+
+
+def everything(volume: Volume, files: Collection[str]) -> set[str]:
+    """The paths of a whole deployment: these files of it, their texts, the state, and every secret that is there."""
+    secrets = [f"{DIRECTORY}/{name}" for name in volume.names(DIRECTORY) if name in SECRETS]
+    return {STATE, SETTINGS_FILE, *files, *map(place, files), *secrets}
 
 
 def _is_text(file: File) -> bool:
@@ -61,7 +68,7 @@ def deployed(volume: Volume) -> dict[str, Given]:
     from setup import dotenv
     from setup.documents import Malformed
 
-    found = _recorded(volume.read(SETTINGS_FILE) or b"{}")
+    found = recorded(volume.read(SETTINGS_FILE) or b"{}")
     try:
         values = dotenv.parse(split(ENV, volume.read(ENV) or b"")[0]).values
     except Malformed:
@@ -70,7 +77,7 @@ def deployed(volume: Volume) -> dict[str, Given]:
     return found | {key: found.get(key, _UNKNOWN)._replace(text=values[key]) for key in images}
 
 
-def _recorded(data: bytes) -> dict[str, Given]:
+def recorded(data: bytes) -> dict[str, Given]:
     """The record as it was written; nothing where it is damaged, as it serves comparisons only."""
     import json
 

@@ -1,0 +1,41 @@
+"""A look at what a run would change: settings, secrets and files; nothing is written, not even a lock."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from setup import console, preview, transaction
+from setup.files import Volume
+from setup.masks import Masks
+from setup.model import Answer, Given
+from setup.values import show
+
+if TYPE_CHECKING:
+    import argparse
+
+    from setup.configure import DeploymentConfigurator
+
+
+def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """What a run with these inputs would change."""
+    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+        inputs = configurator.gather(options.config)
+        console.warn(f"warning: {warning}" for warning in inputs.warnings)
+        wanted = configurator.options(None, options.save_config, not options.no_prompt_secrets, options.reset)
+        session = configurator.session(volume, inputs, wanted)
+        transaction.recover(session)
+        context = session.context()
+        first, reasons = session.concerned(context)
+        if first is None and not options.reset:
+            return preview.nothing()
+        session.refuse_jump(context)
+        fates = session.fates(session.files(context))
+        there, planned = session.read_secrets(), context.planned
+        minted = [name for name, one in planned.items() if one.origin == "generated"]
+        masks = Masks(there, {name: one.text for name, one in planned.items()}, minted)
+        secrets = preview.secrets(there, {name: one.text for name, one in planned.items() if one.file}, masks)
+        after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}
+        changed = preview.settings(session.deployed() or session.answers_before, after)
+    reasons = [*(["progress and answers would be forgotten"] if options.reset else []), *reasons]
+    return preview.answer(reasons, changed, secrets=secrets, files=preview.files(fates, masks))

@@ -1,0 +1,184 @@
+"""A deployment brought back to a dated copy.
+
+A restore is announced by a mark beside the copies before its first change, and the state comes last. While the mark is
+there, no other run begins: what stands on the volume may be half of one deployment and half of another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from setup import __version__, copies, preview, rotation, sources, vault, written
+from setup.container import command_again, host_path
+from setup.documents import Malformed
+from setup.errors import DecisionNeeded, VolumeError
+from setup.files import Volume
+from setup.masks import Masks
+from setup.model import Answer, File
+from setup.past import is_known, is_secret, now, ours, settings_of
+from setup.secret_catalogue import SECRETS
+from setup.session import Options
+from setup.state_document import parse
+from setup.state_manager import LAST_GOOD, STATE
+from setup.steps import FOLDERS
+from setup.targets import COMPOSE
+
+if TYPE_CHECKING:
+    import argparse
+
+    from setup.configure import DeploymentConfigurator
+    from setup.copies import Copy
+    from setup.past import Tree
+
+
+class Way(NamedTuple):
+    """What leads back to a copy; nothing of either when all is as it was."""
+
+    write: tuple[File, ...]
+    remove: tuple[str, ...]
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of the secrets that get another value."""
+        return [file.path.rpartition("/")[2] for file in self.write if is_secret(file.path)]
+
+    @property
+    def written(self) -> list[str]:
+        """The files that get their earlier text."""
+        return [file.path for file in self.write if is_known(file.path)]
+
+    @property
+    def removed(self) -> list[str]:
+        """The files that were not there then."""
+        return [path for path in self.remove if is_known(path)]
+
+
+# --- bringing one back --------------------------------------------------------------------------
+
+
+def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+    """Brings a copy back, of which the same command finishes what was interrupted; a copy of the present is kept."""
+    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+        copy = copies.find(volume, options.restore)
+        way = _way(volume, copy)
+        if not (way.write or way.remove or copies.interrupted(volume)):
+            told = f"Nothing to do: the deployment is as it was in {copy.id}."
+            return Answer([told], {"restored": copy.id, "written": [], "removed": [], "secrets": [], "copy": ""})
+        if options.dry_run:
+            return _preview(volume, copy, way)
+        _require_consent(way, options.yes)
+        volume.check_writable()
+        with volume.locked({*FOLDERS, *(os.path.dirname(path) for path in copy.paths)}):
+            way = _way(volume, copy)  # another run may have worked since
+            _require_consent(way, options.yes)
+            kept = "" if copies.interrupted(volume) else _keep(volume, copy, configurator.keep)
+            _go(volume, copy, way)
+        return _told(configurator, volume, copy, way, kept)
+
+
+def _way(volume: Volume, copy: Copy) -> Way:
+    """What differs from a copy; a secret that was filled in since is not emptied, and none is removed."""
+    write = []
+    for file in copies.contents(volume, copy):
+        there = volume.file(file.path)
+        filled = is_secret(file.path) and not file.data and there is not None
+        if there != file and not filled:
+            write.append(file)
+        if file.path == STATE:
+            _require_readable(copy, file.data)
+    later = [path for path in {*copy.absent, *ours(volume)} - {*copy.paths} if not is_secret(path)]
+    later += [LAST_GOOD] if STATE in later else []
+    gone = [path for path in sorted(later) if volume.read(path) is not None]
+    return Way(tuple(write), tuple(sorted(gone, key=lambda path: path == STATE)))
+
+
+def _require_readable(copy: Copy, state: bytes) -> None:
+    try:
+        parse(state)
+    except Malformed as error:
+        raise VolumeError(f"the copy {copy.id} cannot be brought back by this release: its state: {error}") from None
+
+
+def _require_consent(way: Way, yes: bool) -> None:
+    """Raises DecisionNeeded for secrets that data or a server may have been given another value of since."""
+    bound = [SECRETS[name] for name in way.secrets if SECRETS[name].bound]
+    if bound and not yes:
+        raise DecisionNeeded(*(
+            f"{vault.path_of(secret.name)} would get its earlier value, and is bound to {secret.bound}. Nothing was "
+            "written: give --yes to bring it back all the same"
+            for secret in bound
+        ))  # fmt: skip
+
+
+def _keep(volume: Volume, copy: Copy, last: int) -> str:
+    """Keeps the deployment as it is now; the copy that is brought back is not forgotten for it."""
+    files = {path for path in (*copy.paths, *copy.absent, *ours(volume)) if is_known(path)}
+    return copies.keep(volume, written.everything(volume, files), f"restoring {copy.id}", last, spare=copy.id)
+
+
+def _go(volume: Volume, copy: Copy, way: Way) -> None:
+    """Announces the restore, writes secrets, files and at last the state, and withdraws the announcement."""
+    volume.replace(File(copies.MARK, f"{copy.id}\n".encode(), 0o600))
+    order = sorted(way.write, key=lambda file: (not is_secret(file.path), file.path == COMPOSE))
+    volume.publish(volume.stage(file for file in order if file.path != STATE))
+    states = [file for file in way.write if file.path == STATE]
+    volume.publish(volume.stage([*(file._replace(path=LAST_GOOD) for file in states), *states]))
+    for path in way.remove:
+        volume.remove(path)
+    volume.remove(copies.MARK)
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+def _preview(volume: Volume, copy: Copy, way: Way) -> Answer:
+    there = {name: vault.text_of(name, volume.read(vault.path_of(name))) for name in SECRETS}
+    wanted = {file.path.rpartition("/")[2]: file.data.decode() for file in way.write if is_secret(file.path)}
+    masks = Masks(there, wanted)
+    before, after = now(volume, copy), {file.path: file for file in copies.contents(volume, copy)}
+    rows = [_file_row(path, before, after, masks) for path in (*way.written, *way.removed)]
+    changed = preview.settings(settings_of(before), settings_of(after))
+    secrets = preview.secrets(there, wanted, masks)
+    return preview.answer([f"the deployment of {copy.id} would be brought back"], changed, secrets=secrets, files=rows)
+
+
+def _file_row(path: str, before: Tree, after: Tree, masks: Masks) -> dict[str, Any]:
+    old, new = before.get(path), after.get(path)
+    texts = [tree[written.place(path)].data for tree in (before, after) if written.place(path) in tree]
+    lines = {line for text in texts for line in text.decode(errors="replace").splitlines()}
+    there = None if old is None else masks.lines(path, old.data, lines)
+    wanted = [] if new is None else masks.lines(path, new.data, lines)
+    how = "removed" if new is None else "new" if old is None else "changed"
+    return {"path": path, "change": how, "diff": preview.diff(path, there, wanted)}
+
+
+def _told(configurator: DeploymentConfigurator, volume: Volume, copy: Copy, way: Way, kept: str) -> Answer:
+    host = host_path(volume.path, configurator.environ)
+    command = command_again(volume.path, host, configurator.environ)
+    lines = [
+        f"The deployment is again as it was before {copy.cause} ({copy.id}):",
+        *(f"  {path}" for path in way.written),
+    ]
+    lines += [f"  {path} (removed)" for path in way.removed]
+    lines += [f"  .secrets/ ({len(way.secrets)} files)"] if way.secrets else []
+    if kept:
+        lines += ["", "As it was until now, it is kept. This takes the restore back:", f"  {command} --restore {kept}"]
+    if copy.version != __version__:
+        lines += [
+            "",
+            f"That was avatar-setup {copy.version}: this one, {__version__}, would change it at its next run.",
+        ]
+    sudo = "sudo " if os.geteuid() == 0 else ""
+    lines += ["", f"Next, on the host, in {host or f'the directory that is mounted at {volume.path}'}:"]
+    lines += [f"  {line}" for line in _elsewhere(configurator, volume, way, sudo)]
+    data = {"restored": copy.id, "written": way.written, "removed": way.removed}
+    return Answer([*lines, f"  {sudo}docker compose up -d"], data | {"secrets": way.secrets, "copy": kept})
+
+
+def _elsewhere(configurator: DeploymentConfigurator, volume: Volume, way: Way, sudo: str) -> list[str]:
+    """What else has to know the earlier secrets."""
+    session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
+    texts = {name: text for name, text in session.read_secrets().items() if text}
+    return rotation.before_up(way.secrets, session.resolve(texts).values, texts, sudo) if session.state.exists else []
