@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, copies, edits, foreign, transaction, vault
+from setup import adoption, confirm, console, copies, edits, foreign, looking, transaction, vault
 from setup.errors import DecisionNeeded
 from setup.files import Volume
 from setup.model import Answer, File, Given, Source
@@ -46,7 +46,7 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
     """Takes a deployment over once that is confirmed; the same command again finds nothing to do."""
     found, place = options.found, options.adopt
     in_place = found.tree.identity == foreign.identity(configurator.output_dir)
-    asks = confirm.asks(options)
+    asks = confirm.asks(options) and not options.dry_run
     with contextlib.closing(Volume(configurator.output_dir)) as volume, confirm.conversation(asks):
         if in_place and is_ours(found.tree.states.get(foreign.STATE, b"")):
             return _go_on(configurator, volume, options)
@@ -55,6 +55,8 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
             return _already(look, place)
         report = _report(look, found, place)
         told = adoption.told(report)
+        if options.dry_run:
+            return looking.shown(look, look.context_now(), [], told)
         console.show(told if not configurator.quiet else [])
         confirm.confirm("Type adopt to take it over: ", "adopt", options)
         configurator.settle(look, lambda live: _carry(live, found, place, in_place))

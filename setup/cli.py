@@ -68,6 +68,7 @@ def _configurator(options: argparse.Namespace, environ: Mapping[str, str]) -> De
     configurator.quiet = options.quiet or options.json
     configurator.plain = options.plain
     configurator.renew_certificate = options.renew_certificate
+    configurator.with_secrets = options.with_secrets
     configurator.unset = tuple(options.unset)
     configurator.on_conflict = options.on_conflict
     configurator.keep = flags.copies_to_keep(options, LAST)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.catalogue import SETTINGS
-from setup.config_file import CONFIG
+from setup.config_file import CONFIG, holds_secrets
 from setup.model import Source
 from setup.render import quote_env
 from setup.resolve import canonical, changes
@@ -42,7 +42,6 @@ def look(
     before: Mapping[str, Given],
     basis: Mapping[str, str],
     context: Context,
-    save_config: bool,
 ) -> Look:
     """Compares what should be with what was recorded; `before` are the answers as this run found them."""
     found = [(state.next_step, "")] if state.next_step else []
@@ -51,7 +50,7 @@ def look(
     found += [(step_of_setting(line.partition(":")[0]), line) for line in lines]
     parts = [part for part in basis if state.basis and basis[part] != state.basis.get(part)]
     found += [(STEP_NAMES[2], f"the {part} of this release changed") for part in parts]
-    files, edited = _files(volume, state, context, save_config)
+    files, edited = _files(volume, state, context)
     found += files
     for name, one in context.planned.items():
         if one.file or (one.text and name not in {**state.secrets, **state.announced_secrets}):
@@ -74,18 +73,16 @@ def _stale(volume: Volume, state: DeploymentState, context: Context) -> list[str
     return [key for key in should.keys() & standing.keys() if should[key] != standing[key]]
 
 
-def _files(
-    volume: Volume, state: DeploymentState, context: Context, save_config: bool
-) -> tuple[list[tuple[str, str]], list[str]]:
+def _files(volume: Volume, state: DeploymentState, context: Context) -> tuple[list[tuple[str, str]], list[str]]:
     """The files of a complete deployment that are missing or out of date, and those edited by hand."""
     found, edited = [], []
     expected = [path for path in state.files if state.is_complete]
-    if save_config and CONFIG not in expected:
-        expected.append(CONFIG)
+    expected += [file.path for file in context.saved if file.path not in expected]
+    whole = any(holds_secrets(file.data) for file in context.saved)
     for path in expected:
         data = volume.read(path)
-        if data is None:
-            found.append((step_of_file(path), f"{path} is missing"))
+        if data is None or (path == CONFIG and whole and not holds_secrets(data)):
+            found.append((step_of_file(path), f"{path} is missing" if data is None else f"{path} gets the secrets"))
         elif not state.knows(path, data):
             edited.append(path)
     material = context.targets.material

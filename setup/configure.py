@@ -55,6 +55,7 @@ class DeploymentConfigurator:
         self.quiet = False
         self.plain = False
         self.renew_certificate = False
+        self.with_secrets = False
         self.unset: tuple[str, ...] = ()
         self.on_conflict: str | None = None
         self.keep = LAST
@@ -136,7 +137,7 @@ class DeploymentConfigurator:
         """What a run is asked to do, with somebody to ask or without."""
         ask, settle = (dialogue.ask, dialogue.settle) if dialogue else (None, None)
         given = (self.renew_certificate, self.on_conflict, self.keep)
-        return Options(ask, save_config, not prompt_secrets, reset, *given, settle)
+        return Options(ask, save_config, not prompt_secrets, reset, *given, settle, self.with_secrets)
 
     def session(
         self, volume: Volume, inputs: sources.Inputs, options: Options, earlier: Session | None = None

@@ -24,7 +24,8 @@ Configure, or change what is configured:
   --non-interactive    ask nothing (so it is without a terminal)
   --plain              ask line by line, without control sequences
   --no-prompt-secrets  leave secrets that only you know for later
-  --save-config        also write deployment-config.yaml, without secrets
+  --save-config        also write deployment-config.yaml; --with-secrets with
+                       every secret in it
   --renew-certificate  issue the self-signed certificate again, now
   --on-conflict WORD   when a file that was edited by hand would change: ask (in
                        a terminal), keep it with the new text beside it, replace
@@ -32,7 +33,7 @@ Configure, or change what is configured:
   --keep N             how many dated copies to keep (10)
   --reset              forget progress and answers; secrets and files stay
   --diff, --dry-run    only say what would change, secrets as fingerprints; exit
-                       3 if something would; also with --restore
+                       3 if something would; also with the verbs that change
 
 Instead of that, one of:
   --status             say how far the configuration is; exit 3 if incomplete
@@ -42,8 +43,7 @@ Instead of that, one of:
                        says what breaks, and wants it confirmed
   --adopt DIR          take over a deployment made by hand or by another tool;
                        says what changes, and wants it confirmed
-  --export FILE        what another host needs to make the same; - writes it to
-                       standard output; --with-secrets adds every secret
+  --export FILE        the same file, or - for standard output, and no change
   --history            the dated copies, and what changed after each
   --restore ID         bring one back; --yes also secrets that data is bound to
 
@@ -62,6 +62,7 @@ Every setting is also an environment variable; KEY_FILE names a file with it.
 
 # What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
 VERBS = ("status", "check", "export", "rotate", "adopt", "history", "restore")
+CHANGING = ("rotate", "adopt", "restore")  # those that change the deployment
 SWITCHES = (
     *("--help", "--version", "--json", "--quiet", "--debug"),
     *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
@@ -107,8 +108,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
     if "" in known.rotate:
         raise UsageError("--rotate wants a name or a group, as in --rotate sessions")
-    if known.with_secrets and not known.export:
-        raise UsageError("--with-secrets goes with --export")
+    if known.with_secrets and not (known.export or known.save_config):
+        raise UsageError("--with-secrets goes with --export or --save-config")
     if known.on_conflict not in (None, *ON_CONFLICT):
         raise UsageError(f"--on-conflict wants one of {', '.join(ON_CONFLICT)}")
     if known.online and not known.check:
@@ -117,8 +118,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     asked = [verb for verb in VERBS if getattr(known, verb)]
     if len(asked) > 1:
         raise UsageError(f"one at a time: --{' or --'.join(asked)}")
-    if known.dry_run and asked not in ([], ["restore"]):
-        raise UsageError(f"--dry-run goes with a run that configures, and with --restore; not with --{asked[0]}")
+    if known.dry_run and asked and asked[0] not in CHANGING:
+        raise UsageError(f"--dry-run goes with what writes; --{asked[0]} changes nothing of the deployment")
     return known
 
 

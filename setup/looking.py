@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import argparse
 
     from setup.configure import DeploymentConfigurator
+    from setup.session import Session
+    from setup.steps import Context
 
 
 def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
@@ -29,13 +31,21 @@ def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> A
         first, reasons = session.concerned(context)
         if first is None and not options.reset:
             return preview.nothing()
-        session.refuse_jump(context)
-        fates = session.fates(session.files(context))
-        there, planned = session.read_secrets(), context.planned
-        minted = [name for name, one in planned.items() if one.origin == "generated"]
-        masks = Masks(there, {name: one.text for name, one in planned.items()}, minted)
-        secrets = preview.secrets(there, {name: one.text for name, one in planned.items() if one.file}, masks)
-        after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}
-        changed = preview.settings(session.deployed() or session.answers_before, after)
-    reasons = [*(["progress and answers would be forgotten"] if options.reset else []), *reasons]
-    return preview.answer(reasons, changed, secrets=secrets, files=preview.files(fates, masks))
+        reasons = [*(["progress and answers would be forgotten"] if options.reset else []), *reasons]
+        return shown(session, context, reasons)
+
+
+def shown(session: Session, context: Context, reasons: list[str], report: list[str] | None = None) -> Answer:
+    """What becomes of settings, secrets and files when this session goes on, after the report of a verb."""
+    session.refuse_jump(context)
+    fates = session.fates(session.files(context))
+    there, planned = session.read_secrets(), context.planned
+    minted = [name for name, one in planned.items() if one.origin == "generated"]
+    masks = Masks(there, {name: one.text for name, one in planned.items()}, minted)
+    secrets = preview.secrets(there, {name: one.text for name, one in planned.items() if one.file}, masks)
+    after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}
+    changed = preview.settings(session.deployed() or session.answers_before, after)
+    answer = preview.answer(reasons, changed, secrets=secrets, files=preview.files(fates, masks))
+    if not report:
+        return answer
+    return answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})

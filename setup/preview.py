@@ -85,18 +85,12 @@ def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict
         lines += ["", "Secrets that would change, as fingerprints:"]
         lines += [f"  {row['name']}: {row['old']} -> {row['new']}" for row in rows["secrets"]]
     if rows["files"]:
-        lines += [
-            "",
-            "Files that would change:",
-            *(f"  {row['path']} ({_HOW[row['change']]})" for row in rows["files"]),
-        ]
+        lines += ["", "Files that would change:"]
+        lines += [f"  {row['path']} ({_HOW[row['change']]})" for row in rows["files"]]
     for row in rows["files"]:
         lines += ["", *row["diff"]]
-    return Answer([*lines, "Nothing was written."], data, PENDING)
-
-
-def _part(title: str, lines: list[str]) -> list[str]:
-    return [title, *(f"  {line}" for line in lines), ""] if lines else []
+    lines += ["", "Nothing was written."]
+    return Answer(lines if lines[0] else lines[1:], data, PENDING)
 
 
 def nothing() -> Answer:

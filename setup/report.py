@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup import vault
 from setup.catalogue import SETTINGS
 from setup.container import shell_word
-from setup.copies import HISTORY
 from setup.derived import base_url, bundled_database, certificate_is_made
 from setup.model import Secret
 from setup.resolve import Resolution
@@ -176,9 +175,8 @@ def last_message(
     """What was written, what is still to be filled in, and what to type next on the host."""
     lines = ["", *heading("Configuration complete"), *_written(place, owner, written)]
     if copy:
-        kept, target = place.path(f"{HISTORY}/{copy}/."), place.host or "."
-        lines += ["", f"As it was before, it is kept. In {place.words}, this takes the change back:"]
-        lines.append(f"  {_sudo(owner)}cp -r {shell_word(kept)} {shell_word(target)}")
+        lines += ["", "As it was before, it is kept. This takes the change back:"]
+        lines.append(f"  {place.command} --restore {copy}")
     lines += pending_lines(place, owner, pending)
     if certificate_is_made(values):
         lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]

@@ -9,7 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import confirm, console, copies, ending, rotation, transaction, vault
+from setup import confirm, console, copies, ending, looking, rotation, transaction, vault
 from setup.copies import Copy
 from setup.errors import InputError
 from setup.files import Volume
@@ -41,7 +41,7 @@ class _Rotation(NamedTuple):
 
 def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Gives secrets new values once that is confirmed; the same command again finds nothing to do."""
-    asks = confirm.asks(options)
+    asks = confirm.asks(options) and not options.dry_run
     inputs = configurator.gather(options.config)
     with contextlib.closing(Volume(configurator.output_dir)) as volume, confirm.conversation(asks):
         look = _look(configurator.session(volume, inputs, Options(keep=configurator.keep)))
@@ -51,11 +51,16 @@ def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
         if not left and not look.copy:
             return Answer(["Nothing to do:", *done.values()], {"status": "unchanged", "rotated": []})
         _require_new_values(look, left, asks)
+        look.session.options = look.session.options._replace(rotated=frozenset(secret.name for secret in left))
+        told = _told(look, left, done)
+        if options.dry_run:
+            return looking.shown(look.session, look.session.context(), [], told)
         if not look.copy:
-            _announce(look, left, done, options)
+            console.show(told if not (options.json or options.quiet) else [])
+            words = ",".join(one.name for one in left)
+            confirm.confirm(f"Type {words} to rotate: ", words, options)
         _ask_new_values(look, left)
         names = [secret.name for secret in (chosen if look.copy else left)]
-        look.session.options = look.session.options._replace(rotated=frozenset(secret.name for secret in left))
         configurator.quiet = True  # the last message is this verb's own
         configurator.settle(look.session, lambda live: _keep(live, look.copy, names))
         return _answer(configurator, look, names)
@@ -137,14 +142,11 @@ def _require_new_values(look: _Rotation, left: list[Secret], asks: bool) -> None
         raise InputError(*problems)
 
 
-def _announce(look: _Rotation, left: list[Secret], done: Mapping[str, str], options: argparse.Namespace) -> None:
-    """Says what breaks, and wants the name typed or --yes."""
+def _told(look: _Rotation, left: list[Secret], done: Mapping[str, str]) -> list[str]:
+    """What new values break, before anything is asked."""
     told = ["What a new value breaks:", *rotation.breaks(left), *done.values()]
     ages = {one.name: _minutes_since(look, one.name) for one in left}
-    told += [f"  {name} was rotated {age} minutes ago" for name, age in ages.items() if age is not None]
-    console.show(told if not (options.json or options.quiet) else [])
-    names = ",".join(one.name for one in left)
-    confirm.confirm(f"Type {names} to rotate: ", names, options)
+    return told + [f"  {name} was rotated {age} minutes ago" for name, age in ages.items() if age is not None]
 
 
 def _ask_new_values(look: _Rotation, left: list[Secret]) -> None:

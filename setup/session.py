@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import concerns, conflicts, copies, edits, material, upgrades, vault, written
-from setup.config_file import CONFIG, config_file
+from setup.config_file import CONFIG, config_file, holds_secrets
 from setup.edits import Conflict, Fate
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.files import Volume
@@ -42,6 +42,7 @@ class Options(NamedTuple):
     on_conflict: str | None = None
     keep: int = copies.LAST
     settle: Callable[[Conflict], str] | None = None
+    with_secrets: bool = False  # in the configuration file
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
 
@@ -110,9 +111,9 @@ class Session:
         conflicts.refuse(resolution.values, on_disk, others, self.state.secrets, moved)
         planned = vault.plan(resolution.values, on_disk, given, self._minted, rotated)
         targets = self._targets(resolution, planned)
-        save_config = self.options.save_config or CONFIG in self.state.files
+        saved = self._saved(resolution, planned)
         again, ask_secrets = frozenset(self.state.again), not self.options.skip_prompts
-        self.last = Context(resolution, targets, planned, accepted, again, self.options.ask, ask_secrets, save_config)
+        self.last = Context(resolution, targets, planned, accepted, again, self.options.ask, ask_secrets, saved)
         return self.last
 
     def context_now(self) -> Context:
@@ -162,10 +163,16 @@ class Session:
             self._made = Targets(self.renderer, resolution.values, texts, generations, tls, owner)
         return self._made
 
+    def _saved(self, resolution: Resolution, planned: dict[str, vault.Planned]) -> tuple[File, ...]:
+        """The configuration file, if it is or was asked for; with the secrets if they are or were."""
+        if not (self.options.save_config or CONFIG in self.state.files):
+            return ()
+        whole = self.options.with_secrets or holds_secrets(self.volume.read(CONFIG) or b"")
+        return (config_file(resolution, {name: one.text for name, one in planned.items()} if whole else None),)
+
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:
         """The first step that has something to do, and why; (None, []) when all is as it should be."""
-        save_config = self.options.save_config
-        look = concerns.look(self.volume, self.state, self.answers_before, self.basis, context, save_config)
+        look = concerns.look(self.volume, self.state, self.answers_before, self.basis, context)
         self.edited, self.notes = look.edited, look.notes
         if not self.was_complete:
             return look.first, []
@@ -188,8 +195,7 @@ class Session:
         """Every file that this deployment should have, as far as that is known; the compose file last."""
         if context.resolution.missing:  # somebody is still to be asked
             return ()
-        saved = (config_file(context.resolution),) if context.save_config else ()
-        return (*saved, *context.targets.all)
+        return (*context.saved, *context.targets.all)
 
     def fates(self, files: tuple[File, ...]) -> list[Fate]:
         """What becomes of each file; raises DecisionNeeded, naming all of them, for edits that nobody gave up."""

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup import vault
 from setup.catalogue import REQUIRED_KEYS, SETTINGS
-from setup.config_file import config_file
-from setup.model import BACK, Given, Outcome, Secret, SecretFile, Setting, Source
+from setup.model import BACK, File, Given, Outcome, Secret, SecretFile, Setting, Source
 from setup.resolve import Resolution, canonical
 from setup.secret_catalogue import SECRETS
 from setup.targets import AUTHENTIK, ENV, NGINX, Targets
@@ -33,7 +32,7 @@ class Context(NamedTuple):
     again: frozenset[str] = frozenset()
     ask: Ask | None = None
     ask_secrets: bool = True
-    save_config: bool = False
+    saved: tuple[File, ...] = ()  # the configuration file, where it is wanted
 
 
 def collect_required_config(context: Context) -> Outcome:
@@ -102,8 +101,7 @@ def prompt_user_secrets(context: Context) -> Outcome:
 
 def finalize(context: Context) -> Outcome:
     """Authentik's blueprint, the saved configuration if wanted, and last of all the compose file."""
-    saved = (config_file(context.resolution),) if context.save_config else ()
-    return Outcome((*context.targets.authentik, *saved, context.targets.compose))
+    return Outcome((*context.targets.authentik, *context.saved, context.targets.compose))
 
 
 def _to_publish(context: Context, mine: Callable[[Secret], bool], *, pending: bool = True) -> tuple[SecretFile, ...]:

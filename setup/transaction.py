@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import copies, vault, written
-from setup.config_file import CONFIG
 from setup.edits import KEPT, MERGED, REPLACED
 from setup.errors import SetupError
 from setup.material import MARK
@@ -139,7 +138,7 @@ def go_back(session: Session) -> None:
 def _conclude(session: Session) -> None:
     """Records what the finished deployment depends on, and forgets files it no longer has."""
     context = session.context_now()
-    paths = {file.path for file in context.targets.all} | ({CONFIG} if context.save_config else set())
+    paths = {file.path for file in context.targets.all} | {file.path for file in context.saved}
     session.state.files = {path: known for path, known in session.state.files.items() if path in paths}
     mark = context.targets.material.mark
     session.state.basis = session.basis | ({MARK: mark} if mark else {})

@@ -126,10 +126,14 @@ class Stack:
 
     # --- what runs -----------------------------------------------------------------------------------
 
-    def containers(self) -> dict[str, dict[str, Any]]:
+    def every_container(self) -> dict[str, dict[str, Any]]:
         """Service -> its container as `docker inspect` shows it."""
         found = json.loads(engine.docker("inspect", *self.compose("ps", "-aq").split()).stdout)
         return {entry["Config"]["Labels"]["com.docker.compose.service"]: entry for entry in found}
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """The same without the preflight, which is no part of the stack and has tests of its own."""
+        return {service: entry for service, entry in self.every_container().items() if service != "preflight"}
 
     def ids(self) -> dict[str, str]:
         return {service: entry["Id"] for service, entry in self.containers().items()}

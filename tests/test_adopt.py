@@ -305,3 +305,19 @@ def test_compose_accepts_an_adopted_tree(name: str, tmp_path: Path) -> None:
     assert env_file(out)["AVATAR_API_VERSION"] == ENV["AVATAR_API_VERSION"]
     assert os.path.samefile(json.loads(done.stdout)["secrets"]["db_password"]["file"], out / ".secrets/db_password")
     assert {"db_password", "storage_encryption_key"} <= SECRETS.keys()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_look_at_an_adoption_tells_all_of_it_and_writes_nothing(name: str, tmp_path: Path) -> None:
+    source, out = made(name, tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    before = stamps(source)
+    told = ran(out, "--adopt", str(source), "--dry-run", settings={}, code=3).stdout
+    assert "Understood:" in told
+    assert "+++ docker-compose.yml" in told
+    assert [secret for secret, text in TEXTS.items() if len(text) > 12 and text in told] == []
+    assert (list(out.iterdir()), stamps(source)) == ([], before)
+    data = json.loads(ran(out, "--adopt", str(source), "--dry-run", "--json", settings={}, code=3).stdout)
+    assert {row["name"] for row in data["secrets"]} >= set(TEXTS)
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert "Nothing to do" in ran(out, "--adopt", str(source), "--dry-run", settings={}).stdout

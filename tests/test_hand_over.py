@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from setup.config_file import CONFIG
 from setup.documents import load_yaml
 from tests.support import (
     LAST_GOOD,
@@ -165,3 +166,29 @@ def test_the_flag_wants_a_file(tmp_path: Path) -> None:
 def test_the_flag_for_secrets_is_none_by_itself(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out")
     assert "--export" in ran(out, "--with-secrets", settings={}, code=2).stderr
+
+
+# --- --save-config ----------------------------------------------------------------------------------
+
+
+def test_a_saved_configuration_with_secrets_makes_the_same_tree_and_follows(tmp_path: Path) -> None:
+    out, saved = deployed(tmp_path / "out", settings=SETTINGS), tmp_path / "out" / CONFIG
+    ran(out, "--save-config", settings={})
+    assert "It holds no secret" in saved.read_text()
+    told = ran(out, "--save-config", "--with-secrets", settings={}).stdout
+    assert f"{CONFIG} gets the secrets" in told
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert "Nothing to do" in ran(out, "--save-config", "--with-secrets", settings={}).stdout
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    assert load_yaml(saved.read_bytes())["DB_PASSWORD"] == secrets(out)["db_password"]
+    other = tmp_path / "other"
+    other.mkdir()
+    ran(other, "--config", str(saved), "--save-config", "--with-secrets", settings={})
+    counted = {"docker-compose.yml", f"{WRITTEN}/docker-compose.yml"}  # by a label: this secret has had two values
+    assert differing(out, other) == counted
+    assert secrets(other) == secrets(out)
+
+
+def test_an_export_is_what_save_config_writes(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", "--save-config", "--with-secrets", settings=SETTINGS)
+    assert ran(out, "--export", "-", "--with-secrets", settings={}).stdout == (out / CONFIG).read_text()

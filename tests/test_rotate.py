@@ -324,3 +324,17 @@ def test_another_rotation_waits_for_an_interrupted_one(scene: Scene) -> None:
         before = secrets(out)
         ran(out, "--rotate", "seaweedfs_admin_password", "--yes", settings={})
         assert changed(before, out) == {"seaweedfs_admin_password"}
+
+
+def test_a_look_at_a_rotation_says_what_it_breaks_and_changes_and_writes_nothing(out: Path) -> None:
+    before = stamps(out)
+    told = ran(out, "--rotate", "db_password", "--dry-run", settings={}, code=3).stdout
+    assert "the API loses its database until" in told
+    assert re.search(r"  db_password: \([0-9a-f]{12}\) -> \(to be generated\)", told)
+    assert re.search(r'^\+ +avatar-setup.secrets: "\d+"$', told, re.M)
+    assert [name for name, text in secrets(out).items() if len(text) > 7 and text in told] == []
+    data = json.loads(ran(out, "--rotate", "db_password", "--dry-run", "--json", settings={}, code=3).stdout)
+    assert [row["name"] for row in data["secrets"]] == ["db_password"]
+    assert stamps(out) == before
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    assert "Nothing to do" in ran(out, "--rotate", "db_password", "--dry-run", settings={}).stdout
