@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, copies, edits, foreign, looking, transaction, vault
+from setup import adoption, confirm, console, copies, edits, foreign, looking, material, transaction, vault
 from setup.errors import DecisionNeeded
 from setup.files import Volume
 from setup.model import Answer, File, Given, Source
@@ -39,7 +39,11 @@ def read(path: str) -> Found:
     tree = foreign.read(path)
     understood = understand(tree)
     paths = [one.text.removeprefix("./") for key, one in understood.settings.items() if key in adoption.PATHS]
-    return Found(tree, understood, foreign.also(tree, (one for one in paths if not one.startswith(("/", "../")))))
+    mode = understood.settings.get("TLS_MODE")
+    made = material.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
+    wanted = dict.fromkeys((*made, *(one for one in paths if not one.startswith(("/", "../")))))
+    beside = foreign.also(tree, wanted)
+    return Found(tree, understood, [one._replace(mode=made.get(one.path, one.mode)) for one in beside])
 
 
 def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 RENEW = "--renew-certificate"
 MARK = "certificate"  # the name of our mark in the state's basis
 SOON = 30  # days
-_OURS = (AUTHORITY_KEY, AUTHORITY, CERTIFICATE_KEY, CERTIFICATE)  # as they are published: a key before its certificate
+# What is made here and its modes, as it is published: a key before its certificate.
+OURS = {AUTHORITY_KEY: 0o600, AUTHORITY: 0o644, CERTIFICATE_KEY: 0o600, CERTIFICATE: 0o644}
 
 
 def plan(volume: Volume, values: Values, mark: str, renew: bool, made: Made) -> Material:
@@ -71,7 +72,7 @@ def _sentence(finding: Finding) -> str:
 
 
 def _own(volume: Volume, names: list[str], mark: str, renew: bool, made: Made) -> Material:
-    there = {path: data for path in _OURS if (data := volume.read(path))}
+    there = {path: data for path in OURS if (data := volume.read(path))}
     seal = _seal(names, there)
     if mark.endswith(f" {seal}") and not renew:
         return _material(there, there, mark)
@@ -87,15 +88,13 @@ def _own(volume: Volume, names: list[str], mark: str, renew: bool, made: Made) -
 
 def _seal(names: list[str], files: Mapping[str, bytes]) -> str:
     """One digest of everything that a closer look would look at."""
-    return digest_of([",".join(names).encode(), *(files.get(path, b"") for path in _OURS)])
+    return digest_of([",".join(names).encode(), *(files.get(path, b"") for path in OURS)])
 
 
 def _material(files: Mapping[str, bytes], there: Mapping[str, bytes], mark: str, reason: str = "") -> Material:
     listed = (
-        File(path, files[path], 0o600, once=path not in there)
-        if path in (AUTHORITY_KEY, CERTIFICATE_KEY)
-        else File(path, files[path], 0o644)
-        for path in _OURS
+        File(path, files[path], mode, once=mode == 0o600 and path not in there)
+        for path, mode in OURS.items()
         if path in files
     )
     return Material(

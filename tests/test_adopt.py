@@ -266,6 +266,24 @@ def test_a_deployment_of_ours_moves_with_its_answers(tmp_path: Path) -> None:
     assert set(state(out)["answers"]) == set(settings)
 
 
+@pytest.mark.parametrize("bits", [0o600, 0o644])
+def test_a_deployment_of_ours_moves_with_its_authority(bits: int, tmp_path: Path) -> None:
+    """Clients trust it, and it has issued the certificate: neither is made anew, whatever became of the key's mode."""
+    settings = {**REQUIRED, "TLS_MODE": "self-signed", "TLS_EXTRA_NAMES": "b.example"}
+    source, out = deployed(tmp_path / "source", settings=settings), tmp_path / "out"
+    one = tree(source)
+    (source / "tls/private/avatar-ca.key").chmod(bits)
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    two = tree(out)
+    assert {path for path in one.keys() | two.keys() if one.get(path) != two.get(path)} <= WHERE_FROM
+    assert {"tls/avatar-ca.crt", "tls/private/avatar-ca.key", "tls/private/server.decrypted.key"} <= two.keys()
+    before = stamps(out)
+    assert "Nothing to do" in ran(out, "--adopt", str(source), "--yes", settings={}).stdout
+    assert "Nothing to do" in ran(out, settings={}).stdout
+    assert stamps(out) == before
+
+
 def test_a_private_authority_is_trusted_on(tmp_path: Path) -> None:
     """As the public tool does with a certificate that signs itself."""
     source, out = foreign_trees.versioned(tmp_path / "source"), tmp_path / "out"
