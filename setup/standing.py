@@ -17,7 +17,7 @@ from setup.model import FAIL, OK, WARN, Finding
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import COMPLETED
 from setup.state_manager import STATE, DeploymentState
-from setup.targets import ENV
+from setup.targets import AUTHORITY_KEY, ENV
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -52,8 +52,12 @@ def files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     if odd:
         text = f"a directory or a link where a file belongs: {', '.join(odd)}"
         yield Finding("file-odd", FAIL, text, "move it away, and run avatar-setup, which writes the file again")
-    if missing:
-        yield Finding("file-missing", FAIL, f"missing: {', '.join(missing)}", "run avatar-setup, which writes it again")
+    again = [path for path in missing if path != AUTHORITY_KEY]
+    if again:
+        yield Finding("file-missing", FAIL, f"missing: {', '.join(again)}", "run avatar-setup, which writes it again")
+    if again != missing:
+        todo = "put it back from a backup: it is not made anew"
+        yield Finding("file-missing", FAIL, f"missing: {AUTHORITY_KEY}", todo)
     if edited:
         todo = "nothing, if the change is meant: a run leaves it alone, or says that it would overwrite it"
         yield Finding("file-edited", WARN, f"edited by hand: {', '.join(edited)}", todo)
