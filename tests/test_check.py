@@ -35,6 +35,7 @@ from support import (
 from setup import served
 from tests import pki
 from tests.test_given_certificate import CHAIN, KEY, full, put
+from tests.test_self_signed import issue
 
 SETTINGS = REQUIRED | OPERATORS | {"TLS_MODE": "self-signed"}
 GIVEN = REQUIRED | OPERATORS
@@ -210,6 +211,18 @@ def test_an_unfinished_deployment_is_a_failure(tmp_path: Path) -> None:
     out.mkdir()
     assert {(level, name) for level, name, _ in wrong(out)} == {("fail", "steps"), ("fail", "settings")}
     assert list(out.iterdir()) == []
+
+
+def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) -> None:
+    issue(out, 20, tmp_path)
+    todo = {name: text for _, name, text in wrong(out)}
+    assert "in 19 days: run avatar-setup --renew-certificate" in todo["certificate-dates"]
+    edit(STATE, "value: avatar.example.com", "value: other.example.com")(out)
+    todo = {name: text for _, name, text in wrong(out)}
+    assert todo["certificate-names"].endswith(": run avatar-setup, which issues another")
+    (out / CHAIN).write_bytes(pki.issue("avatar.example.com", pki.root(), lasts=(3, 90)).pem)
+    todo = {name: text for _, name, text in wrong(out)}
+    assert "is the clock right?" in todo["certificate-dates"]
 
 
 def test_settings_that_contradict_each_other_are_named(out: Path) -> None:
