@@ -154,7 +154,7 @@ def secrets(
         yield Finding("secret-lost", FAIL, text, "put it back from a backup: it is not made anew")
     for name in pending:
         path = vault.path_of(name)
-        todo = f"printf %s 'VALUE' > {path}, and run avatar-setup"
+        todo = f"cat > {path}, type the value and Ctrl-D twice, which keeps it out of the history; run avatar-setup"
         yield Finding("secret-pending", FAIL, f"{path} is empty or missing ({SECRETS[name].question})", todo)
     for problem in wrong:
         yield Finding("secret-form", FAIL, problem, "correct it, and run avatar-setup")
