@@ -9,7 +9,7 @@ from setup import composed, derived, dotenv
 from setup.catalogue import DERIVED, SETTINGS
 from setup.documents import Malformed, load_yaml
 from setup.lookup import Values
-from setup.model import FAIL, OK, Finding
+from setup.model import FAIL, OK, WARN, Finding
 from setup.secret_catalogue import SECRETS
 from setup.targets import COMPOSE, ENV, NGINX
 from setup.values import show
@@ -39,6 +39,7 @@ def look(
     try:
         env = dotenv.parse(written.env)
         findings += [*_variables(written.compose, env), *_secrets_in(env, values, texts), *_addresses(env, values)]
+        findings += _others(env, values)
     except Malformed as error:
         findings.append(Finding("env-form", FAIL, f"{ENV}: {error}", _AGAIN))
     try:
@@ -81,6 +82,16 @@ def _addresses(env: dotenv.Env, values: Values) -> Iterator[Finding]:
     ]
     if wrong:
         yield Finding("address", FAIL, f"in {ENV}, {'; '.join(wrong)}", _AGAIN)
+
+
+def _others(env: dotenv.Env, values: Values) -> Iterator[Finding]:
+    """Keys that an edit by hand, or a second line further down, gives another value than the settings do."""
+    said = {key: values.computed(key) for key, row in SETTINGS.items() if row.group != DERIVED and key in env.values}
+    differing = [key for key, one in said.items() if one is not None and show(one.value) != env.values[key]]
+    if differing:
+        text = f"{ENV} has values of its own, and Compose takes them: {', '.join(differing)}"
+        todo = "nothing, if that is meant: to have the settings say it, --set KEY=VALUE and remove the line"
+        yield Finding("env-differs", WARN, text, todo)
 
 
 def _mounts(document: Any, values: Values, stands: Callable[[str], bool]) -> Iterator[Finding]:

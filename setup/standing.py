@@ -17,7 +17,7 @@ from setup.model import FAIL, OK, WARN, Finding
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import COMPLETED
 from setup.state_manager import STATE, DeploymentState
-from setup.targets import AUTHORITY_KEY, ENV
+from setup.targets import AUTHORITY_KEY, COMPOSE, ENV
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,8 +27,12 @@ _LITTLE, _NO_ROOM = 100 << 20, 1 << 20  # bytes
 _JITTER = timedelta(minutes=5)
 
 
-def steps(state: DeploymentState) -> Iterator[Finding]:
+def steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     """How far the configuration is."""
+    if not state.exists and volume.status(COMPOSE) is not None:
+        text = f"a deployment stands here, and {STATE}, which tells about it, is gone"
+        yield Finding("steps", FAIL, text, "--history lists the dated copies, and --restore ID brings one back")
+        return
     done, total = sum(status == COMPLETED for status in state.steps.values()), len(state.steps)
     if state.is_complete:
         yield Finding("steps", OK, f"{done}/{total} steps completed")

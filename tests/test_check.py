@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support import (
+    LAST_GOOD,
     LOCK,
     OPERATORS,
     REQUIRED,
@@ -133,6 +134,10 @@ def write(path: str, data: bytes) -> Callable[[Path], object]:
     return lambda out: (out / path).write_bytes(data)
 
 
+def append(path: str, text: str) -> Callable[[Path], object]:
+    return lambda out: (out / path).write_text((out / path).read_text() + text)
+
+
 def remove(path: str) -> Callable[[Path], object]:
     return lambda out: (out / path).unlink()
 
@@ -161,7 +166,9 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "the authority's key is gone": (remove("tls/private/avatar-ca.key"), [("fail", "file-missing")], ["tls/private/avatar-ca.key", "put it back from a backup: it is not made anew"]),
     "a file is a directory": (becomes_directory("nginx/nginx.conf"), [("fail", "file-odd")], ["nginx/nginx.conf"]),
     "an edit": (edit("nginx/nginx.conf", "worker_connections 4096", "worker_connections 1024"), [EDITED], ["nginx/nginx.conf", "if the change is meant"]),
-    "another level in .env": (edit(".env", "LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"), [EDITED], [".env"]),
+    "another level in .env": (edit(".env", "LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"), [EDITED, ("warn", "env-differs")], [".env"]),
+    "a setting of ours among yours": (append(".env", "LOG_LEVEL=DEBUG\n"), [("warn", "env-differs")], ["LOG_LEVEL", "--set KEY=VALUE"]),
+    "a variable of yours": (append(".env", "MINE=1\n"), [], []),
     "an empty secret": (write(".secrets/organization_name", b""), [("fail", "secret-lost")], ["organization_name", "backup"]),
     "a secret is gone": (remove(".secrets/db_password"), [("fail", "secret-lost"), ("fail", "mount-missing")], [".secrets/db_password"]),
     "an unused secret is gone": (remove(".secrets/telemetry_s3_access_key_id"), [("fail", "mount-missing")], ["./.secrets/telemetry_s3_access_key_id"]),
@@ -211,6 +218,15 @@ def test_an_unfinished_deployment_is_a_failure(tmp_path: Path) -> None:
     out.mkdir()
     assert {(level, name) for level, name, _ in wrong(out)} == {("fail", "steps"), ("fail", "settings")}
     assert list(out.iterdir()) == []
+
+
+def test_a_lost_state_is_named_with_what_brings_it_back(out: Path) -> None:
+    (out / STATE).unlink()
+    (out / LAST_GOOD).unlink()
+    level, name, text = wrong(out)[0]
+    assert (level, name) == ("fail", "steps")
+    assert f"{STATE}, which tells about it, is gone" in text
+    assert "--restore ID" in text
 
 
 def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) -> None:
