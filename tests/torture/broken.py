@@ -326,6 +326,11 @@ MUTANTS = (
         ("__main__", 'file.write("0")', 'file.write("33")'),
     ),
     broken(
+        "restore without announcing it",
+        by_sweep("kills", "a restore, KILL at renameat"),
+        ("undo", '    volume.replace(File(copies.MARK, f"{copy.id}\\n".encode(), 0o600))\n', ""),
+    ),
+    broken(
         "configure in spite of bad input",
         by_test("bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
         ("session", "        if problems:\n            raise InputError(*problems)\n", ""),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from setup.copies import HISTORY
 from tests import foreign_trees
 from tests.support import OPERATORS, REQUIRED, deployed, every_secret, run
 from tests.torture.injection import QUIET, Case
@@ -14,6 +15,8 @@ GENERATED = {**REQUIRED, "ORGANIZATION_NAME": "Example"}
 GIVEN = {**REQUIRED, **every_secret()}
 OWN = {**GIVEN, "TLS_MODE": "self-signed"}
 CHANGED = {**GIVEN, "PUBLIC_URL": "other.example.com", "ORGANIZATION_NAME": "Other", "AUTH_TYPE": "username"}
+
+EARLIER = "20260101T000000Z"
 
 # Where the runs end that others resume or mend: in the middle of publishing a step's files, and between steps.
 CRASHES = (("linkat", 3), ("linkat", 15), ("renameat", 6))
@@ -53,6 +56,16 @@ def beside_somebody_elses(out: Path) -> None:
     somebody_elses(out / "old")
 
 
+def changed_and_rotated(out: Path) -> None:
+    """A deployment with other settings and passwords than its oldest dated copy, which gets a name that is known."""
+    _given(out)
+    for settings, flags in ((CHANGED, ()), (ROTATION.settings, ROTATION.flags)):
+        done = run(out, *flags, settings=settings)
+        assert done.returncode == 0, done.stderr
+    oldest = min((out / HISTORY).iterdir())
+    oldest.rename(out / HISTORY / EARLIER)
+
+
 FIRST = Case("a first run", GENERATED)
 ALL_GIVEN = Case("a first run with every secret given", GIVEN, ("--save-config",))
 CHANGE = Case("a run with changed settings", CHANGED, prepared=_given)
@@ -72,6 +85,7 @@ ROTATION = Case(
     ("--rotate", "db_password,sso_client_secret", "--yes"),
     _given,
 )
+RESTORE = Case("a restore", {}, ("--restore", EARLIER, "--yes"), changed_and_rotated, True)
 ADOPTION = Case("an adoption", {}, ("--adopt", "out/old", "--yes"), beside_somebody_elses, True)
 ADOPTION_IN_PLACE = Case("an adoption in place", {}, ("--adopt", "out", "--yes"), somebody_elses, True)
 RECOVERIES = tuple(

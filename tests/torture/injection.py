@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from setup import state_document
+from setup.copies import MARK
 from setup.documents import Malformed
 from setup.errors import VolumeError
 from setup.files import Volume
@@ -178,7 +179,7 @@ def unharmed(scene: Scene, out: Path) -> list[str]:
     found = scene.view(out)
     torn = [path for path, one in found.items() if one not in (scene.before.get(path), scene.after.get(path))]
     problems = [f"{path} is torn" for path in torn if path not in (STATE, LAST_GOOD)]
-    problems += [f"{path} is gone" for path in scene.before.keys() - found.keys()]
+    problems += [f"{path} is gone" for path in scene.before.keys() & scene.after.keys() - found.keys()]
     kept, now = held(scene.start), held(out)
     stay = [path for path in kept if scene.before[path] == scene.after.get(path)]
     problems += [f"{path} changed" for path in stay if now.get(path) != kept[path]]
@@ -186,7 +187,12 @@ def unharmed(scene: Scene, out: Path) -> list[str]:
 
 
 def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
-    """What the state claims that is not so; where it says complete, all is as before the run or as after it."""
+    """What the state claims that is not so; where it says complete, all is as before the run or as after it.
+
+    While the mark of a restore is there, it claims nothing: no run begins, and `--status` says so.
+    """
+    if (out / MARK).exists():
+        return []
     problems = state_problems(out)
     if not problems and _state(out).is_complete and found not in (scene.before, scene.after):
         wrong = differences(found, scene.after)
