@@ -16,7 +16,7 @@ from setup.documents import Malformed
 from setup.errors import DecisionNeeded, VolumeError
 from setup.files import Volume
 from setup.masks import Masks
-from setup.model import Answer, File
+from setup.model import Answer, File, Secret
 from setup.past import is_known, is_secret, now, ours, settings_of
 from setup.secret_catalogue import SECRETS
 from setup.session import Options
@@ -43,6 +43,11 @@ class Way(NamedTuple):
     def secrets(self) -> list[str]:
         """The names of the secrets that get another value."""
         return [file.path.rpartition("/")[2] for file in self.write if is_secret(file.path)]
+
+    @property
+    def bound(self) -> list[Secret]:
+        """Those among them that data or a server knows."""
+        return [SECRETS[name] for name in self.secrets if SECRETS[name].bound]
 
     @property
     def written(self) -> list[str]:
@@ -103,12 +108,11 @@ def _require_readable(copy: Copy, state: bytes) -> None:
 
 def _require_consent(way: Way, yes: bool) -> None:
     """Raises DecisionNeeded for secrets that data or a server may have been given another value of since."""
-    bound = [SECRETS[name] for name in way.secrets if SECRETS[name].bound]
-    if bound and not yes:
+    if way.bound and not yes:
         raise DecisionNeeded(*(
             f"{vault.path_of(secret.name)} would get its earlier value, and is bound to {secret.bound}. Nothing was "
             "written: give --yes to bring it back all the same"
-            for secret in bound
+            for secret in way.bound
         ))  # fmt: skip
 
 
@@ -164,7 +168,8 @@ def _told(configurator: DeploymentConfigurator, volume: Volume, copy: Copy, way:
     lines += [f"  {path} (removed)" for path in way.removed]
     lines += [f"  .secrets/ ({len(way.secrets)} files)"] if way.secrets else []
     if kept:
-        lines += ["", "As it was until now, it is kept. This takes the restore back:", f"  {command} --restore {kept}"]
+        lines += ["", "As it was until now, it is kept. This takes the restore back:"]
+        lines.append(f"  {command} --restore {kept}{' --yes' if way.bound else ''}")
     if copy.version != __version__:
         lines += [
             "",

@@ -236,6 +236,7 @@ def test_the_secrets_of_then_come_back_but_nothing_that_data_is_bound_to_in_pass
     assert secrets(out)["db_password"] == every_secret()["DB_PASSWORD"]
     assert secrets(out)["seaweedfs_admin_password"] == every_secret()["SEAWEEDFS_ADMIN_PASSWORD"]
     assert "ALTER ROLE" in done.stdout
+    assert f" --restore {copies(out)[-1]} --yes\n" in done.stdout, "what takes it back is complete"
     assert every_secret()["DB_PASSWORD"] not in done.stdout
 
 

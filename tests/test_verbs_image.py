@@ -1,4 +1,4 @@
-"""Adopt, rotate and hand over through the image, as an operator types them: owners, hardening, and a second time."""
+"""The verbs through the image, as an operator types them: owners, hardening, and a second time."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def run(out: Path, *words: str, options: tuple[str, ...] = (), code: int = 0) ->
     done = docker("run", "--rm", "-v", f"{out}:/out", *options, IMAGE, *words, check=False)
     assert done.returncode == code, (done.stdout + done.stderr).decode()
     return done
+
+
+def look(out: Path, *words: str, code: int = 0) -> str:
+    """What is answered where nothing can be written."""
+    done = docker("run", "--rm", "-v", f"{out}:/out:ro", *OWNED, IMAGE, *words, check=False)
+    assert done.returncode == code, (done.stdout + done.stderr).decode()
+    return done.stdout.decode()
 
 
 def configured(out: Path) -> Path:
@@ -114,3 +121,52 @@ def test_an_export_needs_a_place_that_stays(out: Path) -> None:
     assert b"Written" in run(out, "--export", "/out/export.yaml", options=OWNED).stdout
     assert b"Nothing to do" in run(out, "--export", "/out/export.yaml", options=OWNED).stdout
     assert (out / "export.yaml").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_change_is_looked_at_made_listed_and_taken_back(out: Path) -> None:
+    before = tree(configured(out))
+    stood = stamps(out)
+    told = look(out, "--set", "LOG_LEVEL=DEBUG", "--diff", code=3)
+    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in told
+    assert "+LOG_LEVEL=DEBUG" in told.splitlines()
+    assert stamps(out) == stood
+    assert "no copy yet" in look(out, "--history")
+    told = run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED).stdout.decode()
+    (copy,) = (out / ".deployment-history").iterdir()
+    assert f"--restore {copy.name}\n" in told
+    assert b"Nothing to do" in run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED).stdout
+    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in look(out, "--history")
+    assert "-LOG_LEVEL=DEBUG" in look(out, "--restore", copy.name, "--dry-run", code=3)
+    run(out, "--restore", copy.name, options=OWNED)
+    after = tree(out)
+    assert {path for path in before if after.get(path) != before[path]} <= {f"{STATE}.bak"}
+    assert owners(out) == {(1234, 5678)}
+    stood = stamps(out)
+    assert b"Nothing to do" in run(out, "--restore", copy.name, options=OWNED).stdout
+    assert b"Nothing to do" in run(out, "--unset", "LOG_LEVEL", options=OWNED).stdout
+    assert "Nothing to do" in look(out, "--diff")
+    assert stamps(out) == stood
+
+
+def test_a_setting_goes_back_to_its_default_and_an_edit_is_kept(out: Path) -> None:
+    configured(out)
+    run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED)
+    run(out, "--unset", "LOG_LEVEL", options=OWNED)
+    assert "LOG_LEVEL=INFO\n" in (out / ".env").read_text()
+    nginx = out / "nginx" / "nginx.conf"
+    nginx.write_text(f"# mine\n{nginx.read_text()}")
+    told = run(out, "--set", "PUBLIC_URL=other.example.com", options=OWNED, code=4)
+    assert b"nginx/nginx.conf.new" in told.stdout + told.stderr
+    assert nginx.read_text().startswith("# mine\n")
+    assert "other.example.com" in (out / "nginx" / "nginx.conf.new").read_text()
+    run(out, "--set", "PUBLIC_URL=third.example.com", "--on-conflict", "replace", options=OWNED)
+    assert "third.example.com" in nginx.read_text()
+
+
+def test_the_check_reads_and_changes_nothing(out: Path) -> None:
+    configured(out)
+    stood = stamps(out)
+    told = look(out, "--check", "--json", code=3)
+    failed = [one["name"] for one in json.loads(told)["findings"] if one["level"] == "fail"]
+    assert "secret-pending" in failed
+    assert stamps(out) == stood
