@@ -92,6 +92,10 @@ def modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) -> Ite
         for finding in (*_closed(of_kind, wanted), *_open(of_kind, wanted)):
             said = True
             yield finding
+    if os.stat(volume.path).st_mode & 0o022:
+        said = True
+        text = "others may replace files in the output directory"
+        yield Finding("file-open", WARN, text, "chmod go-w, on the host, the directory that is mounted here")
     uid, gid = (seen[STATE].st_uid, seen[STATE].st_gid) if STATE in seen else volume.owner()
     foreign = [path for path, status in seen.items() if status.st_uid != uid]
     if foreign:

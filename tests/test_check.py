@@ -179,6 +179,7 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "a secret that shows in .env": (write(".secrets/authentik_bootstrap_password", b"another-one"), [("fail", "env-stale")], ["AUTHENTIK_BOOTSTRAP_PASSWORD (of .secrets/authentik_bootstrap_password)"]),
     "closed secrets": (lambda out: [(out / ".secrets" / name).chmod(0o600) for name in ("db_user", "db_name")], [("fail", "file-closed")], [".secrets/db_name, .secrets/db_user", "chmod 0644 .secrets/db_name .secrets/db_user"]),
     "an open directory": (mode(".secrets", 0o755), [("warn", "file-open")], ["chmod 0700 .secrets"]),
+    "a directory where others write": (mode(".", 0o777), [("warn", "file-open")], ["chmod go-w"]),
     "an open .env": (mode(".env", 0o644), [("warn", "file-open")], ["chmod 0600 .env"]),
     "an open key": (mode("tls/private/server.decrypted.key", 0o640), [("warn", "file-open")], ["chmod 0600 tls/private/server.decrypted.key"]),
     "a line of .env is gone": (edit(".env", "ENV_NAME=example-prod\n", ""), [EDITED, ("fail", "env-unset")], []),
