@@ -13,6 +13,7 @@ from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
 from setup.session import Options, Session
 from setup.state_document import is_ours
+from setup.state_manager import DeploymentState
 from setup.understand import Understood, understand
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
 def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:
     """The end of an adoption that was interrupted, or the word that there is nothing to do."""
     newest = next(iter(copies.history(volume)), None)
-    if newest and newest.cause.startswith(_CAUSE):
+    if newest and newest.cause.startswith(_CAUSE) and not DeploymentState.load(volume).is_complete:
         configurator.on_conflict = edits.REPLACE  # what is not from here has its copy
+        configurator.cause = newest.cause  # of a copy made now as well: this may be interrupted in its turn
     configurator.run(interactive=False, config_file=options.config)
     return Answer((), configurator.result)
 

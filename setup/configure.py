@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup import console, ending, sources, transaction
 from setup.concerns import program_basis
-from setup.copies import HISTORY, LAST
+from setup.copies import A_RUN, HISTORY, LAST
 from setup.errors import VolumeError
 from setup.files import Volume
 from setup.render import Renderer
@@ -59,6 +59,7 @@ class DeploymentConfigurator:
         self.unset: tuple[str, ...] = ()
         self.on_conflict: str | None = None
         self.keep = LAST
+        self.cause = A_RUN
         self.result: dict[str, Any] = {}
         self._renderer = Renderer(self.templates_dir)
         self._preloaded: dict[str, bytes] = {}
@@ -137,7 +138,8 @@ class DeploymentConfigurator:
         """What a run is asked to do, with somebody to ask or without."""
         ask, settle = (dialogue.ask, dialogue.settle) if dialogue else (None, None)
         given = (self.renew_certificate, self.on_conflict, self.keep)
-        return Options(ask, save_config, not prompt_secrets, reset, *given, settle, self.with_secrets)
+        secret = self.with_secrets
+        return Options(ask, save_config, not prompt_secrets, reset, *given, settle, secret, cause=self.cause)
 
     def session(
         self, volume: Volume, inputs: sources.Inputs, options: Options, earlier: Session | None = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HISTORY = ".deployment-history"
 MANIFEST = "manifest.json"
+A_RUN = "a run"  # the usual cause of a copy
 MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # so many are kept unless somebody says otherwise

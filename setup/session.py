@@ -45,6 +45,7 @@ class Options(NamedTuple):
     with_secrets: bool = False  # in the configuration file
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
+    cause: str = copies.A_RUN  # what a dated copy says it was made for
 
 
 class Session:

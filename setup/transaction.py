@@ -53,7 +53,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
     fates = session.fates(outcome.files)
     if session.was_complete or any(fate.how == REPLACED for fate in fates):
-        keep_copy(session, "a run")
+        keep_copy(session, session.options.cause)
     files = [file for fate in fates for file in fate.publish]
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())

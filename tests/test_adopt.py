@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,23 @@ from setup.dotenv import parse
 from setup.secret_catalogue import IRREPLACEABLE, SECRETS
 from tests import engine, foreign_trees
 from tests.foreign_trees import ENV, SHOWN, edited
-from tests.support import LAST_GOOD, LOCK, REQUIRED, STATE, deployed, env_file, leftovers, ran, stamps, tree
+from tests.support import (
+    LAST_GOOD,
+    LOCK,
+    REQUIRED,
+    STATE,
+    deployed,
+    env_file,
+    leftovers,
+    ran,
+    require_strace,
+    stamps,
+    tree,
+)
 from tests.support import secrets as secrets_of
 from tests.terminal import session
+from tests.torture import cases
+from tests.torture.injection import QUIET, completes, rehearsed
 
 MADE = ("by_hand", "versioned", "flat")
 TEXTS = {name: text for name, text in foreign_trees.SECRETS.items() if text}
@@ -339,3 +354,24 @@ def test_a_look_at_an_adoption_tells_all_of_it_and_writes_nothing(name: str, tmp
     assert {row["name"] for row in data["secrets"]} >= set(TEXTS)
     ran(out, "--adopt", str(source), "--yes", settings={})
     assert "Nothing to do" in ran(out, "--adopt", str(source), "--dry-run", settings={}).stdout
+
+
+def test_in_place_a_second_interruption_is_mended_by_the_same_command_too(tmp_path: Path) -> None:
+    require_strace()
+    scene = rehearsed(cases.ADOPTION_IN_PLACE, tmp_path)
+    kill = "trace={0}", "inject={0}:signal=KILL:when={1}"
+
+    def killed(out: Path, call: str, number: int) -> bool:
+        words = [word for form in kill for word in ("-e", form.format(call, number))]
+        return scene.disturbed(out, *QUIET, *words).returncode == -9
+
+    mended = 0
+    with scene.copy() as once:
+        assert killed(once, "fsync", 50)
+        for number in range(1, 80, 3):
+            out = Path(shutil.copytree(once, tmp_path / str(number) / "out", symlinks=True))
+            if not killed(out, "renameat", number):
+                break
+            assert completes(scene, out) == []
+            mended += 1
+    assert mended > 5

@@ -78,6 +78,7 @@ class Scene(NamedTuple):
     before: Tree
     after: Tree
     points: Sequence[Point]
+    told: str  # what it had to say beside its last message
 
     def view(self, out: Path) -> Tree:
         """What is compared of a directory: not what differs between runs, nor what is staged."""
@@ -123,7 +124,7 @@ def rehearsed(case: Case, folder: Path, runner: Runner = run) -> Scene:
     assert done.returncode == 0, f"{case.name}, undisturbed, ended with {done.returncode}: {done.stderr}"
     given = {name.upper() for name in secrets(whole)} <= {*case.settings, *map(str.upper, secrets(start))}
     exact = case.settled or (given and case.settings.get("TLS_MODE") != "self-signed")
-    scene = Scene(case, runner, start, whole, exact, {}, {}, used(log.read_text(), whole))
+    scene = Scene(case, runner, start, whole, exact, {}, {}, used(log.read_text(), whole), done.stderr)
     return scene._replace(before=scene.view(start), after=scene.view(whole))
 
 
