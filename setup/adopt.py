@@ -70,11 +70,13 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
 
 
 def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:
-    """The end of an adoption that was interrupted, or the word that there is nothing to do."""
+    """The end of an adoption that was interrupted, or the word that there is nothing to do; or a look at that."""
     newest = next(iter(copies.history(volume)), None)
     if newest and newest.cause.startswith(_CAUSE) and not DeploymentState.load(volume).is_complete:
         configurator.on_conflict = edits.REPLACE  # what is not from here has its copy
         configurator.cause = newest.cause  # of a copy made now as well: this may be interrupted in its turn
+    if options.dry_run:
+        return looking.look(configurator, options)
     configurator.run(interactive=False, config_file=options.config)
     return Answer((), configurator.result)
 

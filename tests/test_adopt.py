@@ -30,7 +30,7 @@ from tests.support import (
 from tests.support import secrets as secrets_of
 from tests.terminal import session
 from tests.torture import cases
-from tests.torture.injection import QUIET, completes, rehearsed
+from tests.torture.injection import QUIET, Scene, completes, rehearsed
 
 MADE = ("by_hand", "versioned", "flat")
 TEXTS = {name: text for name, text in foreign_trees.SECRETS.items() if text}
@@ -356,22 +356,61 @@ def test_a_look_at_an_adoption_tells_all_of_it_and_writes_nothing(name: str, tmp
     assert "Nothing to do" in ran(out, "--adopt", str(source), "--dry-run", settings={}).stdout
 
 
-def test_in_place_a_second_interruption_is_mended_by_the_same_command_too(tmp_path: Path) -> None:
+def test_in_place_a_look_at_a_deployment_of_ours_writes_nothing(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    before, look = stamps(out), ("--adopt", str(out), "--dry-run")
+    assert "Nothing to do" in ran(out, *look).stdout
+    told = ran(out, *look, "--set", "LOG_LEVEL=DEBUG", code=3).stdout
+    assert "LOG_LEVEL: INFO (default) -> DEBUG" in told
+    assert "+++ .env" in told
+    assert stamps(out) == before
+
+
+def test_in_place_what_was_edited_since_is_not_replaced(tmp_path: Path) -> None:
+    out = foreign_trees.by_hand(tmp_path / "out")
+    again = ("--adopt", str(out), "--yes", "--set", "PUBLIC_URL=avatar.example.com:8443")
+    ran(out, *again[:3], settings={})
+    (out / "nginx/nginx.conf").write_text("# mine\n")
+    kept = ran(out, *again, settings={}, code=4).stderr
+    assert "nginx/nginx.conf" in kept
+    assert (out / "nginx/nginx.conf").read_text() == "# mine\n"
+    assert "avatar.example.com:8443" in (out / "nginx/nginx.conf.new").read_text()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """An adoption in place, and the calls that it makes on the volume."""
     require_strace()
-    scene = rehearsed(cases.ADOPTION_IN_PLACE, tmp_path)
-    kill = "trace={0}", "inject={0}:signal=KILL:when={1}"
+    return rehearsed(cases.ADOPTION_IN_PLACE, tmp_path_factory.mktemp("adoption"))
 
-    def killed(out: Path, call: str, number: int) -> bool:
-        words = [word for form in kill for word in ("-e", form.format(call, number))]
-        return scene.disturbed(out, *QUIET, *words).returncode == -9
 
-    mended = 0
+def ended_at(scene: Scene, out: Path, call: str, number: int) -> int:
+    """The exit code of that adoption, killed at the n-th of such calls where there are as many."""
+    return scene.disturbed(
+        out, *QUIET, "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"
+    ).returncode
+
+
+def test_in_place_a_look_at_an_interrupted_adoption_writes_nothing(scene: Scene) -> None:
+    for number in range(2, len([point for point in scene.points if point.call == "renameat"]), 5):
+        with scene.copy() as out:
+            assert ended_at(scene, out, "renameat", number) == -9
+            before = stamps(out)
+            told = ran(out, "--adopt", "out", "--dry-run", settings={}, code=3).stdout
+            assert "would change" in told, number
+            assert stamps(out) == before
+            assert completes(scene, out) == []
+
+
+def test_in_place_a_second_interruption_is_mended_by_the_same_command_too(scene: Scene, tmp_path: Path) -> None:
+    mended = ended = 0
     with scene.copy() as once:
-        assert killed(once, "fsync", 50)
+        assert ended_at(scene, once, "fsync", 50) == -9
         for number in range(1, 80, 3):
             out = Path(shutil.copytree(once, tmp_path / str(number) / "out", symlinks=True))
-            if not killed(out, "renameat", number):
+            ended = ended_at(scene, out, "renameat", number)
+            if ended != -9:
                 break
             assert completes(scene, out) == []
             mended += 1
-    assert mended > 5
+    assert (mended > 5, ended) == (True, 0)

@@ -326,6 +326,17 @@ def test_another_rotation_waits_for_an_interrupted_one(scene: Scene) -> None:
         assert changed(before, out) == {"seaweedfs_admin_password"}
 
 
+def test_a_look_at_an_interrupted_rotation_says_what_is_left_and_writes_nothing(scene: Scene) -> None:
+    original, names = secrets(scene.start), NAMES.split(",")
+    for number in after_the_copy(scene):
+        with scene.copy() as out:
+            killed(scene, out, number)
+            before, left = stamps(out), set(names) - changed(original, out)
+            data = json.loads(ran(out, "--rotate", NAMES, "--dry-run", "--json", settings={}, code=3).stdout)
+            assert {row["name"] for row in data["secrets"]} == left, number
+            assert stamps(out) == before
+
+
 def test_a_look_at_a_rotation_says_what_it_breaks_and_changes_and_writes_nothing(out: Path) -> None:
     before = stamps(out)
     told = ran(out, "--rotate", "db_password", "--dry-run", settings={}, code=3).stdout

@@ -347,6 +347,9 @@ def test_a_deployment_that_is_half_restored_is_only_finished(out: Path) -> None:
     done = ran(out, "--status", settings={}, code=3)
     assert f"Bringing back {oldest} was interrupted: finish it with --restore {oldest}" in done.stdout
     assert {**tree(out), LOCK: half[LOCK]} == half
+    before = stamps(out)
+    assert "would be brought back" in ran(out, "--restore", oldest, "--dry-run", settings={}, code=3).stdout
+    assert stamps(out) == before
     ran(out, "--restore", oldest, settings={})
     assert as_it_was(out) == as_it_was(out.parent / "whole")
     assert not (out / MARK).exists()
