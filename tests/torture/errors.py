@@ -32,7 +32,7 @@ from tests.torture.result import Result
 ERRNOS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOMEM", "EMFILE", "EINTR")
 SWEPT = (
     *(cases.FIRST, cases.CHANGE, cases.RESET, cases.RESUME, cases.CHANGE_AGAIN),
-    *(cases.ROTATION, cases.ADOPTION, cases.ADOPTION_IN_PLACE),
+    *(cases.ROTATION, cases.RESTORE, cases.ADOPTION, cases.ADOPTION_IN_PLACE),
 )
 OFTEN = {cases.FIRST.name: 3}  # how many errors each of its points gets
 EMPTYING = ("ftruncate", "pwrite64")  # the lock file; a holder's name that stays there holds nobody up

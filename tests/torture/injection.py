@@ -190,10 +190,10 @@ def unharmed(scene: Scene, out: Path) -> list[str]:
 def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
     """What the state claims that is not so; where it says complete, all is as before the run or as after it.
 
-    While the mark of a restore is there, it claims nothing: no run begins, and `--status` says so.
+    While the mark of a restore is there, it need only be whole: it claims nothing, no run begins, `--status` says so.
     """
     if (out / MARK).exists():
-        return []
+        return unreadable_states(out)
     problems = state_problems(out)
     if not problems and _state(out).is_complete and found not in (scene.before, scene.after):
         wrong = differences(found, scene.after)
@@ -203,12 +203,9 @@ def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
 
 def state_problems(out: Path) -> list[str]:
     """What is wrong with the state on a volume and the last good one beside it: each hash must be a file's."""
-    try:
-        state = _state(out)
-        if (out / LAST_GOOD).exists():
-            state_document.parse((out / LAST_GOOD).read_bytes())
-    except (VolumeError, Malformed) as error:
-        return [f"a state cannot be used: {error}"]
+    if unreadable := unreadable_states(out):
+        return unreadable
+    state = _state(out)
     problems = [
         f"it names the secret {name}, which is not there" for name in state.secrets.keys() - secrets(out).keys()
     ]
@@ -217,6 +214,17 @@ def state_problems(out: Path) -> list[str]:
         if digest not in (known, state.announced.get(path)):
             problems.append(f"it names {path}, where there is {digest}")
     return [f"the state: {problem}" for problem in problems]
+
+
+def unreadable_states(out: Path) -> list[str]:
+    """What keeps the state or the last good one beside it from being read."""
+    try:
+        _state(out)
+        if (out / LAST_GOOD).exists():
+            state_document.parse((out / LAST_GOOD).read_bytes())
+    except (VolumeError, Malformed) as error:
+        return [f"a state cannot be used: {error}"]
+    return []
 
 
 def _state(out: Path) -> DeploymentState:
@@ -252,6 +260,7 @@ def as_undisturbed(scene: Scene, out: Path) -> list[str]:
     """What a completed run left otherwise than the undisturbed one."""
     problems = [f"{path} differs from the undisturbed run's" for path in differences(scene.view(out), scene.after)]
     problems += [f"{path} was left staged" for path in leftovers(out)]
+    problems += ["the mark of a restore was left"] if (out / MARK).exists() else []
     return problems + copies_lost(scene, out) + unfit(out)
 
 
