@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import adoption, confirm, console, copies, edits, foreign, looking, material, transaction, vault
@@ -52,7 +51,7 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
     found, place = options.found, options.adopt
     in_place = found.tree.identity == foreign.identity(configurator.output_dir)
     asks = confirm.asks(options) and not options.dry_run
-    with contextlib.closing(Volume(configurator.output_dir)) as volume, confirm.conversation(asks):
+    with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
         if in_place and is_ours(found.tree.states.get(foreign.STATE, b"")):
             return _go_on(configurator, volume, options)
         look = _look(configurator, volume, found, options, in_place)

@@ -88,7 +88,7 @@ class DeploymentConfigurator:
         interactive = interactive and console.is_terminal()
         inputs = self.gather(config_file, auth_type)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
-        with contextlib.closing(Volume(self.output_dir)) as volume, self._conversation(interactive) as dialogue:
+        with Volume(self.output_dir) as volume, self._conversation(interactive) as dialogue:
             if dialogue:
                 reset = dialogue.greet(DeploymentState.load(volume), reset)
             options = self.options(dialogue, save_config, prompt_secrets, reset)
@@ -231,7 +231,7 @@ class DeploymentConfigurator:
             return
         inputs = self.gather(None, auth_type)
         asked = self._conversation(console.is_terminal())
-        with contextlib.closing(Volume(self.output_dir)) as volume, volume.locked(FOLDERS), asked as dialogue:
+        with Volume(self.output_dir) as volume, volume.locked(FOLDERS), asked as dialogue:
             session = self.session(volume, inputs, self.options(dialogue, prompt_secrets=not skip_prompts))
             transaction.recover(session)
             if dialogue:

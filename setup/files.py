@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import folders, lock, staging
-from setup.errors import VolumeError
+from setup.errors import DecisionNeeded, InputError, VolumeError
 from setup.model import File
 
 if TYPE_CHECKING:
@@ -27,13 +27,18 @@ class Staged(NamedTuple):
 
 
 class Volume:
-    """The output directory, opened once; `warnings` collects where its file system promises less."""
+    """The output directory, opened once; `warnings` collects where its file system promises less.
+
+    As a context it is closed at the end. What a look without the lock found wrong may be another run's work, half
+    done: where such a run is at work, Busy names it in place of that refusal.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.warnings: list[str] = []
         self.coming: dict[str, bytes] = {}  # files that are about to stand here, for looks that come before
         self._settled: set[str] = set()  # folders whose own entries this run has made durable
+        self._worked = False  # it had the lock: what it says of the volume is so
         try:
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -41,6 +46,16 @@ class Volume:
                 f"the output directory {self.path} cannot be opened ({folders.reason(error)}): "
                 f"create it first (mkdir -p) and mount it, as in 'docker run -v /app/avatar:/out avatar-setup'"
             ) from None
+
+    def __enter__(self) -> Volume:
+        return self
+
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        try:
+            if isinstance(error, (InputError, VolumeError, DecisionNeeded)) and not self._worked:
+                lock.require_free(self._root)
+        finally:
+            self.close()
 
     def close(self) -> None:
         folders.close(self._root)
@@ -115,6 +130,7 @@ class Volume:
         interrupted run left staged in `places` is removed first, and what this one leaves by an error.
         """
         descriptor = lock.take(self._root, self.path)
+        self._worked = True
         try:
             lock.sign(descriptor)
             self.sweep(places)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -27,13 +26,13 @@ def export(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
         raise UsageError(
             "--with-secrets: a terminal is no place for secrets: name a file, as in --export /out/export.yaml"
         )
-    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+    with Volume(configurator.output_dir) as volume:
         require_whole(volume)
         session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
         texts = {name: text or "" for name, text in session.read_secrets().items()}
         resolution = session.resolve(texts)
-    if not session.state.is_complete or resolution.missing:
-        raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
+        if not session.state.is_complete or resolution.missing:
+            raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
     secrets = {secret.name: texts[secret.name] for secret in vault.applicable(resolution.values)}
     file = config_file(resolution, secrets if options.with_secrets else None)
     if options.export == "-":
@@ -45,7 +44,7 @@ def _written(file: File, path: str, configurator: DeploymentConfigurator) -> Ans
     """Publishes the file, over nothing but an earlier export."""
     folder, name = os.path.split(os.path.abspath(path))
     require_mount(folder, configurator.environ)
-    with contextlib.closing(Volume(folder)) as volume:
+    with Volume(folder) as volume:
         there = volume.file(name)
         if there == file._replace(path=name):
             return Answer([f"Nothing to do: {path} holds it already."], {"status": "unchanged", "file": path})

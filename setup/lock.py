@@ -17,13 +17,23 @@ def take(root: int, top: str) -> int:
     descriptor = _open(root, top)
     try:
         _require_ours(os.fstat(descriptor))
-        _lock(descriptor)
+        _lock(descriptor, fcntl.LOCK_EX)
     except BaseException as error:
         folders.close(descriptor)
         if isinstance(error, OSError):
             raise folders.explained(root, top, LOCK, "locked", error) from None
         raise
     return descriptor
+
+
+def require_free(root: int) -> None:
+    """Raises Busy while another run has the lock; writes nothing, and a volume that cannot be asked counts as free."""
+    with contextlib.suppress(OSError, VolumeError):
+        descriptor = os.open(LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
+        try:
+            _lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            folders.close(descriptor)
 
 
 def _open(root: int, top: str) -> int:
@@ -62,9 +72,9 @@ def _require_ours(status: os.stat_result) -> None:
         raise VolumeError(f"{LOCK} has other names (hard links): remove it and run the same command again")
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, how: int) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another run"
         advice = "wait for it to end"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from setup import console, preview, transaction
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """What a run with these inputs would change."""
-    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+    with Volume(configurator.output_dir) as volume:
         inputs = configurator.gather(options.config)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
         wanted = configurator.options(None, options.save_config, not options.no_prompt_secrets, options.reset)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def history(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
     """The copies, the newest first, each with what changed after it was made."""
     rows: list[dict[str, Any]] = []
-    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+    with Volume(configurator.output_dir) as volume:
         later: Tree | None = None
         for copy in copies.history(volume):
             tree = {file.path: file for file in copies.contents(volume, copy)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import contextlib
 import functools
 import os
 import time
@@ -43,7 +42,7 @@ def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
     """Gives secrets new values once that is confirmed; the same command again finds nothing to do."""
     asks = confirm.asks(options) and not options.dry_run
     inputs = configurator.gather(options.config)
-    with contextlib.closing(Volume(configurator.output_dir)) as volume, confirm.conversation(asks):
+    with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
         look = _look(configurator.session(volume, inputs, Options(keep=configurator.keep)))
         chosen = _chosen(look, options)
         done = dict(_done(look, chosen, asks))

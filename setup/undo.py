@@ -6,7 +6,6 @@ there, no other run begins: what stands on the volume may be half of one deploym
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +64,7 @@ class Way(NamedTuple):
 
 def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Brings a copy back, of which the same command finishes what was interrupted; a copy of the present is kept."""
-    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+    with Volume(configurator.output_dir) as volume:
         copy = copies.find(volume, options.restore)
         way = _way(volume, copy)
         if not (way.write or way.remove or copies.interrupted(volume)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from setup import conflicts, copies, report, rotation, sources, vault
@@ -21,7 +20,7 @@ EXIT_NOT_COMPLETE = 3
 
 def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
     """How far the configuration is; reads only, and takes no lock."""
-    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+    with Volume(configurator.output_dir) as volume:
         inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
         session = configurator.session(volume, inputs, Options())
         state, half = session.state, copies.interrupted(volume)
@@ -36,7 +35,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
     data = report.status_data(state, resolution, pending, lost, on_disk) | {"secrets": ages, "restoring": half}
     lines = report.status_lines(state, pending, lost)
     if half:
-        lines += ["", f"✗ Bringing back {half} was interrupted: finish it with --restore {half}"]
+        lines += ["", f"✗ Bringing back {half} has not ended: unless it is under way, finish it with --restore {half}"]
     if half or not state.is_complete:
         return Answer(lines, data, EXIT_NOT_COMPLETE)
     return Answer([*lines, *rotation.age_lines(ages)], data)
@@ -47,7 +46,7 @@ def check(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
     from setup.check import check
 
     inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
-    with contextlib.closing(Volume(configurator.output_dir)) as volume:
+    with Volume(configurator.output_dir) as volume:
         return check(configurator.session(volume, inputs, Options()), online=options.online)
 
 

@@ -15,10 +15,12 @@ import yaml
 from setup.dotenv import parse
 from setup.secret_catalogue import ENCRYPTING, SECRETS
 from tests.support import (
+    LOCK,
     OPERATORS,
     REQUIRED,
     STATE,
     deployed,
+    holding,
     leftovers,
     ran,
     require_strace,
@@ -313,6 +315,15 @@ def test_the_same_command_finishes_an_interrupted_rotation_and_rotates_nothing_t
             assert parse((out / ".env").read_bytes()).values["SSO_CLIENT_SECRET"] == secrets(out)["sso_client_secret"]
             assert leftovers(out) == []
     assert between > 2
+
+
+def test_a_rotation_waits_for_a_run_that_is_at_work(scene: Scene) -> None:
+    with scene.copy() as out:
+        killed(scene, out, after_the_copy(scene)[9])
+        with holding(out / LOCK):
+            for names in ("sessions", NAMES):
+                refused = ran(out, "--rotate", names, "--yes", settings={}, code=4).stderr
+                assert "another run is working on this volume (process 4711 on elsewhere)" in refused
 
 
 def test_another_rotation_waits_for_an_interrupted_one(scene: Scene) -> None:

@@ -228,7 +228,7 @@ def unreadable_states(out: Path) -> list[str]:
 
 
 def _state(out: Path) -> DeploymentState:
-    with contextlib.closing(Volume(out)) as volume:
+    with Volume(out) as volume:
         return DeploymentState.load(volume)
 
 

@@ -56,6 +56,8 @@ FIRST_OTHER = Case("another first run", _other)
 FIRST_GENERATED = Case("another first run without secrets", {**cases.GENERATED, "PUBLIC_URL": "third.example.com"})
 CHANGE_OTHER = Case("another change", _other, prepared=_given)
 UNCHANGED = Case("an unchanged run", cases.GIVEN, prepared=_given)
+SMALL = Case("a small change", {"LOG_LEVEL": "DEBUG"}, prepared=_given)
+SMALL_LATER = Case("a small change of it", {"LOG_LEVEL": "DEBUG"}, prepared=cases.changed_and_rotated, settled=True)
 STATUS = Case("a status", {}, ("--status", "--json"), prepared=_given)
 
 MEETINGS = (
@@ -64,6 +66,13 @@ MEETINGS = (
     (cases.CHANGE, CHANGE_OTHER),
     (cases.RESET, CHANGE_OTHER),
     (UNCHANGED, cases.CHANGE),
+    (cases.ROTATION, SMALL),
+    (SMALL, cases.ROTATION),
+    (cases.RESTORE, SMALL_LATER),
+    (SMALL_LATER, cases.RESTORE),
+    (cases.RESTORE, STATUS),
+    (cases.ADOPTION, cases.ADOPTION),
+    (cases.ADOPTION_IN_PLACE, cases.ADOPTION_IN_PLACE),
     (cases.ALL_GIVEN, STATUS),
     (STATUS, cases.ALL_GIVEN),
     (cases.CHANGE, STATUS),
