@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from setup import agreement, served, standing
+from setup import agreement, conflicts, served, standing, vault
 from setup.authorities import private_authority
 from setup.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
 from setup.errors import InputError
@@ -62,7 +62,8 @@ def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding
     if None not in written:
         known = {name: text for name, text in texts.items() if text}
         there = agreement.Written(*(data or b"" for data in written))
-        yield from agreement.look(there, values, known, lambda path: volume.status(path) is not None)
+        lost = {vault.path_of(secret.name) for secret in conflicts.lost(values, texts, state.secrets)}  # told already
+        yield from agreement.look(there, values, known, lambda path: path in lost or volume.status(path) is not None)
     yield from _certificate(volume, values, now)
     yield from _elsewhere(values)
     if online:
