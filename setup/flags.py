@@ -76,6 +76,9 @@ ON_CONFLICT = ("ask", "keep", "replace", "fail")
 REPEATED = ("--set", "--unset", "--rotate")
 
 
+argparse._ = str  # type: ignore[attr-defined]  # it has no translations, and looking for them imports `locale`
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse whose messages never repeat a value: it could be a secret."""
 

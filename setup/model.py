@@ -1,18 +1,16 @@
 """The records that the rooms hand to each other: frozen, without behaviour."""
 
-from __future__ import annotations
+# Annotations are evaluated here, unlike elsewhere: a NamedTuple compiles each one that is a text, and these are many.
 
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from setup.values import TEXT, Kind
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    # Both take the `Values` of `lookup`, which stands above this room.
-    Condition = Callable[[Any], bool]
-    Default = str | Callable[[Any], Any] | None
+# Both take the `Values` of `lookup`, which stands above this room.
+Condition = Callable[[Any], bool]
+Default = str | Callable[[Any], Any] | None
 
 
 BACK = "\x00back"  # the answer that asks for the previous question; no kind of value takes it
