@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, copies, edits, foreign, looking, material, transaction, vault
+from setup import adoption, confirm, console, copies, edits, ending, foreign, looking, material, transaction, vault
 from setup.errors import DecisionNeeded
 from setup.files import Volume
 from setup.model import Answer, File, Given, Source
@@ -63,9 +63,10 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
             return looking.shown(look, look.context_now(), [], told)
         console.show(told if not configurator.quiet else [])
         confirm.confirm("Type adopt to take it over: ", "adopt", options)
-        configurator.settle(look, lambda live: _carry(live, found, place, in_place))
+        left = configurator.settle(look, lambda live: _carry(live, found, place, in_place))
     data = configurator.result | {"report": told}
-    return Answer(adoption.afterwards(place, in_place) if not configurator.quiet else [], data)
+    lines = adoption.afterwards(place, in_place) if not configurator.quiet else []
+    return ending.with_decision(Answer(lines, data), left)
 
 
 def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from setup import console, ending, sources, transaction
 from setup.concerns import program_basis
 from setup.copies import A_RUN, HISTORY, LAST
-from setup.errors import VolumeError
+from setup.errors import DecisionNeeded, VolumeError
 from setup.files import Volume
 from setup.render import Renderer
 from setup.session import Options, Session
@@ -99,13 +99,11 @@ class DeploymentConfigurator:
             if not dialogue and transaction.nothing_to_do(session, seen):
                 self._conclude(session, "unchanged")
                 return
-            self.settle(session)
+            if left := self.settle(session):
+                raise left
 
-    def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> None:
-        """Does under the lock what a look has found to do; `prepare` comes first, with the lock held.
-
-        Raises DecisionNeeded, when all is done, for edited files that only have their new text beside them.
-        """
+    def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> DecisionNeeded | None:
+        """Does under the lock what a look has found to do, after `prepare`; returns what is left to decide then."""
         looked.volume.check_writable()
         with looked.volume.locked((*FOLDERS, *map(os.path.dirname, looked.volume.coming))):
             self._live = self.session(looked.volume, looked.inputs, looked.options, looked)
@@ -113,6 +111,7 @@ class DeploymentConfigurator:
                 if prepare:
                     prepare(self._live)
                 self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
+                return ending.kept(self._live)
             finally:
                 self._live = None
 
@@ -243,7 +242,6 @@ class DeploymentConfigurator:
         self.result |= ending.result(session, status)
         console.warn(f"note: {note}" for note in self.result["notes"])
         self._say(*ending.last_words(session, status, self.environ))
-        ending.require_no_kept(session)
 
     def _say(self, *lines: str) -> None:
         if not self.quiet:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HISTORY = ".deployment-history"
 MANIFEST = "manifest.json"
 A_RUN = "a run"  # the usual cause of a copy
+A_ROTATION = "--rotate "  # the cause of a rotation's copy, before the names of its secrets
 MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # so many are kept unless somebody says otherwise
@@ -40,14 +41,14 @@ class Copy(NamedTuple):
 def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spare: str = "") -> str:
     """Keeps a durable copy of these files and returns its id; then forgets all but the `last` ones and `spare`.
 
-    When the newest copy holds the same bytes already, as it does after a crash, it stands for this one too.
+    When the newest copy was made for the same cause and holds the same bytes, as after a crash, it stands for this too.
     """
     paths = sorted(paths)
     files = [file for file in map(volume.file, paths) if file is not None]
     there = {file.path for file in files}
     absent = tuple(path for path in paths if path not in there)
     kept = history(volume)
-    if kept and _same(volume, kept[0], files, absent):
+    if kept and kept[0].cause == cause and _same(volume, kept[0], files, absent):
         newest = kept.pop(0).id
     else:
         newest = _next_id(volume)
@@ -111,6 +112,17 @@ def contents(volume: Volume, copy: Copy) -> list[File]:
             raise VolumeError(f"{volume.path}/{_place(copy, path)} is missing: this copy is no longer whole")
         files.append(file._replace(path=path))
     return files
+
+
+def to_rotate(copy: Copy) -> list[str]:
+    """The secrets of the rotation that kept this copy; none for another copy."""
+    return copy.cause.removeprefix(A_ROTATION).split(",") if copy.cause.startswith(A_ROTATION) else []
+
+
+def rotated(volume: Volume, copy: Copy) -> list[str]:
+    """Those among them that have another value by now."""
+    paths = {name: f".secrets/{name}" for name in to_rotate(copy)}
+    return [name for name, path in paths.items() if volume.read(_place(copy, path)) != volume.read(path)]
 
 
 def _names(volume: Volume) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import report, vault
+from setup import console, copies, report, vault
 from setup.container import command_again, host_path
 from setup.edits import BESIDE
 from setup.errors import DecisionNeeded
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from setup.files import Volume
-    from setup.model import Secret
+    from setup.lookup import Values
+    from setup.model import Answer, Secret
     from setup.session import Session
 
 
@@ -54,17 +55,49 @@ def last_words(session: Session, status: str, environ: Mapping[str, str]) -> lis
         return [report.NOTHING_TO_DO, *report.pending_lines(place, owner, _pending(session))]
     context = session.context_now()
     values, missing = context.resolution.values, context.targets.material.missing
-    return report.last_message(place, owner, session.written, _pending(session), values, missing, session.copy)
+    told = report.last_message(place, owner, session.written, _pending(session), values, missing, session.copy)
+    return [*told, *_finished(session, values)]
 
 
-def require_no_kept(session: Session) -> None:
-    """Raises DecisionNeeded, when all else is done, for edited files whose new text only stands beside them."""
-    if session.kept:
-        raise DecisionNeeded(*(
-            f"{path} holds changes of yours and was left as it is; its new text stands in {path}{BESIDE}: carry over "
-            f"what you need, and remove {path}{BESIDE}. All else is done"
-            for path in session.kept
-        ))  # fmt: skip
+def _finished(session: Session, values: Values) -> list[str]:
+    """What else must know the new values, when this run has finished a rotation that was interrupted."""
+    earlier = [] if session.was_complete else [one for one in copies.history(session.volume) if one.id != session.copy]
+    if not earlier or not (names := copies.rotated(session.volume, newest := earlier[0])):
+        return []
+    told = [f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:", ""]
+    return ["", *told, *(f"  {line}" for line in after_rotation(session, values, names, newest.id))]
+
+
+def after_rotation(session: Session, values: Values, names: list[str], copy: str) -> list[str]:
+    """The commands to type on the host once secrets have new values; the old ones are in the copy."""
+    from setup import rotation
+
+    sudo = "sudo " if os.geteuid() == 0 else ""
+    texts = {name: text for name, text in session.read_secrets().items() if text}
+    return [
+        *rotation.before_up(names, values, texts, sudo),
+        f"{sudo}docker compose up -d",
+        *rotation.after_up(names, f"{copies.HISTORY}/{copy}", sudo),
+    ]
+
+
+def kept(session: Session) -> DecisionNeeded | None:
+    """What is left to decide when all else is done: edited files whose new text only stands beside them."""
+    if not session.kept:
+        return None
+    return DecisionNeeded(*(
+        f"{path} holds changes of yours and was left as it is; its new text stands in {path}{BESIDE}: carry over "
+        f"what you need, and remove {path}{BESIDE}. All else is done"
+        for path in session.kept
+    ))  # fmt: skip
+
+
+def with_decision(answer: Answer, left: DecisionNeeded | None) -> Answer:
+    """The answer of a verb that has done all but what somebody must decide; that is said beside it."""
+    if left is None:
+        return answer
+    console.warn(f"avatar-setup: {problem}" for problem in left.problems)
+    return answer._replace(data={**answer.data, "problems": list(left.problems)}, exit_code=left.exit_code)
 
 
 def _pending(session: Session) -> list[Secret]:

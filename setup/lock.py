@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 
 from setup import folders
 from setup.errors import Busy, VolumeError
@@ -74,7 +75,13 @@ def _require_ours(status: os.stat_result) -> None:
 
 def _lock(descriptor: int, how: int) -> None:
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        for pause in (0.01, 0.02, 0.04, 0.08, 0.0):
+            try:
+                return fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            except BlockingIOError:  # somebody who has not signed may only be asking, as `require_free` does
+                if not pause or os.pread(descriptor, 1, 0):
+                    raise
+            time.sleep(pause)
     except BlockingIOError:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another run"
         advice = "wait for it to end"

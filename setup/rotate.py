@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import functools
-import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +15,7 @@ from setup.files import Volume
 from setup.model import Answer, Given, Secret, Source
 from setup.questions import reason_of
 from setup.session import Options, Session
+from setup.state_manager import STATE
 from setup.values import show
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from setup.configure import DeploymentConfigurator
     from setup.lookup import Values
 
-_CAUSE = "--rotate "
 _A_REPEAT = 3600  # for so many seconds, the same command without a person counts as its repetition
 
 
@@ -38,22 +38,35 @@ class _Rotation(NamedTuple):
     copy: Copy | None
 
 
+class _Moved(Exception):
+    """Another run has worked on the volume between the look and the lock."""
+
+
 def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Gives secrets new values once that is confirmed; the same command again finds nothing to do."""
+    while True:
+        with contextlib.suppress(_Moved):  # look again, and ask again
+            return _rotate(configurator, options)
+
+
+def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     asks = confirm.asks(options) and not options.dry_run
     inputs = configurator.gather(options.config)
+    wanted = Options(on_conflict=configurator.on_conflict, keep=configurator.keep)
     with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
-        look = _look(configurator.session(volume, inputs, Options(keep=configurator.keep)))
+        seen = volume.read(STATE)
+        look = _look(configurator.session(volume, inputs, wanted))
         chosen = _chosen(look, options)
         done = dict(_done(look, chosen, asks))
         left = [secret for secret in chosen if secret.name not in done]
         if not left and not look.copy:
-            return Answer(["Nothing to do:", *done.values()], {"status": "unchanged", "rotated": []})
+            return _nothing(configurator, look, chosen, done)
         _require_new_values(look, left, asks)
         look.session.options = look.session.options._replace(rotated=frozenset(secret.name for secret in left))
         told = _told(look, left, done)
         if options.dry_run:
             return looking.shown(look.session, look.session.context(), [], told)
+        transaction.check(look.session, look.session.context())
         if not look.copy:
             console.show(told if not (options.json or options.quiet) else [])
             words = ",".join(one.name for one in left)
@@ -61,8 +74,8 @@ def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
         _ask_new_values(look, left)
         names = [secret.name for secret in (chosen if look.copy else left)]
         configurator.quiet = True  # the last message is this verb's own
-        configurator.settle(look.session, lambda live: _keep(live, look.copy, names))
-        return _answer(configurator, look, names)
+        left_over = configurator.settle(look.session, lambda live: _keep(live, seen, look.copy, names))
+        return ending.with_decision(_answer(configurator, look, names), left_over)
 
 
 def _look(session: Session) -> _Rotation:
@@ -72,7 +85,7 @@ def _look(session: Session) -> _Rotation:
     if problems:
         raise InputError(*problems)
     newest = next(iter(copies.history(session.volume)), None)
-    interrupted = newest if newest and newest.cause.startswith(_CAUSE) and not session.state.is_complete else None
+    interrupted = newest if newest and copies.to_rotate(newest) and not session.state.is_complete else None
     if not session.state.is_complete and not interrupted:
         raise InputError("there is no complete configuration here: finish it first, then rotate")
     return _Rotation(session, session.resolve(texts).values, texts, given, interrupted)
@@ -84,10 +97,8 @@ def _chosen(look: _Rotation, options: argparse.Namespace) -> list[Secret]:
     chosen = [one for one in rotation.select(words, look.values) if one.name in look.texts or one.name in words]
     problems = rotation.refusals(chosen, options.i_have_reencrypted, look.given)
     problems += [f"--rotate {one.name}: it has no value yet" for one in chosen if one.name not in look.texts]
-    if look.copy and set(_named(look.copy)) != {one.name for one in chosen}:
-        problems = [
-            f"an earlier rotation was interrupted: finish it first (--rotate {look.copy.cause.removeprefix(_CAUSE)})"
-        ]
+    if look.copy and set(copies.to_rotate(look.copy)) != {one.name for one in chosen}:
+        problems = [f"an earlier rotation was interrupted: finish it first ({look.copy.cause})"]
     if problems:
         raise InputError(*problems)
     return chosen
@@ -113,16 +124,11 @@ def _done(look: _Rotation, chosen: list[Secret], asks: bool) -> Iterator[tuple[s
 def _minutes_since(look: _Rotation, name: str) -> int | None:
     """How long ago a secret was rotated, if that is so short that the command seems to be repeated."""
     for copy in copies.history(look.session.volume):
-        if name in _named(copy):
+        if name in copies.to_rotate(copy):
             age = time.time() - calendar.timegm(time.strptime(copy.id.partition("-")[0], "%Y%m%dT%H%M%SZ"))
             repeated = 0 <= age < _A_REPEAT and not vault.same(_old(look, copy, name), look.texts[name])
             return int(age / 60) if repeated else None
     return None
-
-
-def _named(copy: Copy) -> list[str]:
-    """The secrets of the rotation that kept a copy."""
-    return copy.cause.removeprefix(_CAUSE).split(",") if copy.cause.startswith(_CAUSE) else []
 
 
 def _old(look: _Rotation, copy: Copy, name: str) -> str:
@@ -156,24 +162,36 @@ def _ask_new_values(look: _Rotation, left: list[Secret]) -> None:
             look.session.inputs.secrets[secret.name] = Given(show(secret.kind.parse(text)), Source.ANSWER)
 
 
-def _keep(live: Session, interrupted: Copy | None, names: list[str]) -> None:
+def _keep(live: Session, seen: bytes | None, interrupted: Copy | None, names: list[str]) -> None:
     """Keeps the copy with the old values, before anything changes; an interrupted rotation has it already."""
+    if live.volume.read(STATE) != seen:
+        raise _Moved
     if interrupted:
         live.copy = interrupted.id
     else:
-        transaction.keep_copy(live, _CAUSE + ",".join(names))
+        transaction.keep_copy(live, copies.A_ROTATION + ",".join(names))
+
+
+def _nothing(
+    configurator: DeploymentConfigurator, look: _Rotation, chosen: list[Secret], done: Mapping[str, str]
+) -> Answer:
+    """Why nothing is left to do; and what to type all the same, as the run that did it may have had no time to say."""
+    told, following = ["Nothing to do:", *done.values()], []
+    for copy in copies.history(look.session.volume):
+        names = [one.name for one in chosen if one.name in copies.rotated(look.session.volume, copy)]
+        if names and any(_minutes_since(look, name) is not None for name in names):
+            following = ending.after_rotation(look.session, look.values, names, copy.id)
+            place = ending.place_of(look.session.volume, configurator.environ)
+            told += ["", f"If that was not done yet: on the host, in {place.words}, in this order:", "", *following]
+            break
+    return Answer(told, {"status": "unchanged", "rotated": [], "next": following})
 
 
 def _answer(configurator: DeploymentConfigurator, look: _Rotation, names: list[str]) -> Answer:
     """What was done, and what to type next, in order."""
-    place = ending.place_of(look.session.volume, configurator.environ)
-    sudo = "sudo " if os.geteuid() == 0 else ""
-    copy = f"{copies.HISTORY}/{configurator.result['copy']}"
-    following = [
-        *rotation.before_up(names, look.values, look.texts, sudo),
-        f"{sudo}docker compose up -d",
-        *rotation.after_up(names, copy, sudo),
-    ]
+    place, copy = ending.place_of(look.session.volume, configurator.environ), configurator.result["copy"]
+    following = ending.after_rotation(look.session, look.values, names, copy)
+    copy = f"{copies.HISTORY}/{copy}"
     told = [f"Rotated: {', '.join(names)}. The old values stay in {copy}.", ""]
     told += [f"Next, on the host, in {place.words}, in this order:", "", *following]
     return Answer(told, {"status": "complete", "rotated": names, "copy": copy, "next": following})

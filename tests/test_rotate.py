@@ -6,6 +6,9 @@ import functools
 import json
 import os
 import re
+import shutil
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -19,17 +22,21 @@ from tests.support import (
     OPERATORS,
     REQUIRED,
     STATE,
+    command,
     deployed,
+    environment,
     holding,
     leftovers,
     ran,
     require_strace,
+    run,
     secrets,
     stamps,
     tree,
 )
 from tests.terminal import session
 from tests.torture.injection import QUIET, Case, Scene, rehearsed
+from tests.torture.races import stopped
 
 SETTINGS = {**REQUIRED, **OPERATORS}
 SMTP = {**REQUIRED, "SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "avatar", "SMTP_PASSWORD": "the old one"}
@@ -275,6 +282,38 @@ def test_the_status_tells_when_each_secret_was_made_or_rotated(out: Path) -> Non
     assert set(told) == {name for name in secrets(out) if SECRETS[name].masked}
 
 
+# --- beside edits by hand ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def edited(out: Path) -> Path:
+    compose = out / "docker-compose.yml"
+    compose.write_text(compose.read_text().replace("services:\n", "# mine\nservices:\n", 1))
+    return out
+
+
+def test_beside_an_edited_file_it_still_says_what_to_type(edited: Path) -> None:
+    before = secrets(edited)
+    done = ran(edited, "--rotate", "db_password", "--yes", settings={}, code=4)
+    assert changed(before, edited) == {"db_password"}
+    assert "ALTER ROLE" in done.stdout
+    assert copies_of(edited)[-1].name in done.stdout
+    assert "docker-compose.yml holds changes of yours and was left as it is" in done.stderr
+    told = json.loads(ran(edited, "--rotate", "sessions", "--yes", "--json", settings={}, code=4).stdout)
+    assert told["rotated"] == ["authentik_secret_key", "authjwt_secret_key"]
+    assert any("docker-compose.yml" in problem for problem in told["problems"])
+
+
+def test_what_is_said_about_edited_files_holds_for_a_rotation(edited: Path) -> None:
+    before = tree(edited)
+    refused = ran(edited, "--rotate", "db_password", "--yes", "--on-conflict", "fail", settings={}, code=4).stderr
+    assert "docker-compose.yml" in refused
+    assert tree(edited) == before
+    ran(edited, "--rotate", "db_password", "--yes", "--on-conflict", "replace", settings={})
+    assert "# mine" not in (edited / "docker-compose.yml").read_text()
+    assert not (edited / "docker-compose.yml.new").exists()
+
+
 # --- interrupted ------------------------------------------------------------------------------------
 
 NAMES = "db_password,sso_client_secret"
@@ -335,6 +374,85 @@ def test_another_rotation_waits_for_an_interrupted_one(scene: Scene) -> None:
         before = secrets(out)
         ran(out, "--rotate", "seaweedfs_admin_password", "--yes", settings={})
         assert changed(before, out) == {"seaweedfs_admin_password"}
+
+
+def test_a_rotation_that_was_done_in_silence_says_what_to_type_when_it_is_repeated(scene: Scene) -> None:
+    whole = Path(shutil.copytree(scene.start, scene.start.parent / "told" / "out", symlinks=True))
+    following = ran(whole, "--rotate", NAMES, "--yes", settings={}).stdout.partition("Next, on the host")[2]
+    assert "ALTER ROLE" in following
+    last = [point.number for point in scene.points if point.call == "fsync"][-1]
+    inject = ("-e", "trace=fsync", "-e", f"inject=fsync:signal=KILL:when={last}")
+    with scene.copy() as out:
+        assert scene.disturbed(out, *QUIET, *inject).returncode == -9
+        again = ran(out, "--rotate", NAMES, "--yes", settings={}).stdout
+    assert "Nothing to do" in again
+    for line in following.splitlines()[1:]:
+        assert line.replace(copies_of(whole)[0].name, "") in re.sub(r"\d{8}T\d{6}Z", "", again)
+
+
+def test_a_run_that_finishes_a_rotation_says_what_to_type(scene: Scene) -> None:
+    told = 0
+    for number in after_the_copy(scene):
+        with scene.copy() as out:
+            original = secrets(out)
+            killed(scene, out, number)
+            done = changed(original, out)
+            said = ran(out, settings={}).stdout
+            assert ("ALTER ROLE" in said) == ("db_password" in done), number
+            assert ("finished a rotation" in said) == bool(done), number
+            told += "ALTER ROLE" in said
+            assert "ALTER ROLE" not in ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
+    assert told > 2
+
+
+def test_a_copy_of_another_command_does_not_stand_for_a_rotations_own(out: Path) -> None:
+    require_strace()
+    log = out.parent / "trace"
+    change = ("--set", "LOG_LEVEL=DEBUG")
+    whole = Path(shutil.copytree(out, out.parent / "whole" / "out", symlinks=True))
+    ran(whole, *change, settings={}, prefix=("strace", "-f", "-qq", "-o", str(log), "-e", "trace=renameat"))
+    made = [number for number, line in enumerate(log.read_text().splitlines(), 1) if "manifest.json" in line][-1]
+    kill = (*QUIET, "-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={made + 1}")
+    assert run(out, *change, settings={}, prefix=kill).returncode == -9
+    assert len(copies_of(out)) == 1
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    before = secrets(out)
+    assert "Nothing to do" in ran(out, "--rotate", "db_password", "--yes", settings={}).stdout
+    assert secrets(out) == before
+
+
+def test_a_run_that_was_interrupted_after_a_rotation_was_is_no_rotation(scene: Scene) -> None:
+    with scene.copy() as out:
+        killed(scene, out, after_the_copy(scene)[0])  # its copy is made, and nothing else
+        inject = ("-e", "trace=linkat", "-e", "inject=linkat:signal=KILL:when=2")
+        assert run(out, "--set", "LOG_LEVEL=DEBUG", settings={}, prefix=(*QUIET, *inject)).returncode == -9
+        before = secrets(out)
+        for words in (NAMES, "sessions"):
+            assert "finish it first" in ran(out, "--rotate", words, settings={}, code=1).stderr
+        assert secrets(out) == before
+
+
+def test_of_two_that_finish_a_rotation_at_once_one_has_nothing_left_to_do(scene: Scene) -> None:
+    before_the_lock = next(point for point in scene.points if point.call == "access")
+    with scene.copy() as out:
+        killed(scene, out, after_the_copy(scene)[9])
+        log = out.parent / "log"
+        log.touch()
+        stop = ("-e", "trace=access", "-e", f"inject=access:signal=STOP:when={before_the_lock.number}")
+        words = ["strace", "-f", "-qq", "-s", "0", "-o", str(log), *stop, *command(out, "--rotate", NAMES, "--yes")]
+        with subprocess.Popen(
+            words, env=environment({}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        ) as first:
+            held = stopped(log, first)
+            assert held
+            other = run(out, "--rotate", NAMES, "--yes", settings={})
+            values = secrets(out)
+            os.kill(held, signal.SIGCONT)
+            told, _ = first.communicate(timeout=60)
+        assert other.returncode == 0, other.stderr
+        assert "Nothing to do" in told
+        assert first.returncode == 0
+        assert secrets(out) == values
 
 
 def test_a_look_at_an_interrupted_rotation_says_what_is_left_and_writes_nothing(scene: Scene) -> None:

@@ -150,8 +150,8 @@ MUTANTS = (
         by_sweep("races", "a run with changed settings and another change, the first held at renameat"),
         (
             "lock",
-            "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-            "        fcntl.fcntl(descriptor, fcntl.F_GETFD)\n",
+            "                return fcntl.flock(descriptor, how | fcntl.LOCK_NB)\n",
+            "                return None\n",
         ),
     ),
     broken(

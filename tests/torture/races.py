@@ -189,16 +189,16 @@ def _held(race: Held) -> Iterator[str]:
             stderr=subprocess.PIPE,
             encoding="utf-8",
         ) as running:
-            stopped = _stopped(log, running)
+            held = stopped(log, running)
             done = second.again(out)
-            if stopped:
-                os.kill(stopped, signal.SIGCONT)
+            if held:
+                os.kill(held, signal.SIGCONT)
             told, said = running.communicate(timeout=PATIENCE)
         ended = subprocess.CompletedProcess(words, running.returncode, told, said)
         yield from _judged(race.meeting, out, (ended, done))
 
 
-def _stopped(log: Path, running: subprocess.Popen[str]) -> int:
+def stopped(log: Path, running: subprocess.Popen[str]) -> int:
     """The process that strace has stopped; 0 when the run went by without coming there."""
     end = time.monotonic() + PATIENCE
     while running.poll() is None:
