@@ -17,6 +17,12 @@ CONFIG = "deployment-config.yaml"
 _HEAD = "# Written by avatar-setup. Given to --config with an empty volume, it makes this deployment again."
 _WITH = "# It holds every secret: let nobody read it, and delete it once it has done its work."
 _WITHOUT = "# It holds no secret."
+_SECRETS, _UNUSED = "# --- Secrets ---", "# --- Given, and not in use at present ---"
+# The lines that say the same in every deployment, of this release.
+FIXED = frozenset({
+    _HEAD, _WITH, _WITHOUT, _SECRETS, _UNUSED, *(f"# --- {row.group} ---" for row in SETTINGS.values()),
+    *(f"# {row.question}" for row in SETTINGS.values()),
+})  # fmt: skip
 
 
 def config_file(resolution: Resolution, secrets: Mapping[str, str] | None = None) -> File:
@@ -26,8 +32,8 @@ def config_file(resolution: Resolution, secrets: Mapping[str, str] | None = None
     """
     lines = [_HEAD, _WITHOUT if secrets is None else _WITH, *_files_named(resolution), *_settings(resolution)]
     if secrets is not None:
-        lines += ["", "# --- Secrets ---"]
-        lines += [f"{'' if text else '# '}{name.upper()}: {_yaml(text)}" for name, text in secrets.items()]
+        lines += ["", _SECRETS]
+        lines += [f"{'' if text else '# '}{name.upper()}: {spelled(text)}" for name, text in secrets.items()]
     return File(CONFIG, ("\n".join(lines) + "\n").encode(), 0o600)
 
 
@@ -49,11 +55,11 @@ def _settings(resolution: Resolution) -> Iterator[str]:
             yield from ("", f"# --- {row.group} ---")
         group = row.group
         yield f"# {row.question}"
-        yield f"{'' if key in resolution.answers else '# '}{key}: {_yaml(show(resolved.value))}"
+        yield f"{'' if key in resolution.answers else '# '}{key}: {spelled(show(resolved.value))}"
     unused = [key for key in resolution.answers if not resolution.values.applies(key)]
     if unused:
-        yield from ("", "# --- Given, and not in use at present ---")
-        yield from (f"{key}: {_yaml(resolution.answers[key].text)}" for key in unused)
+        yield from ("", _UNUSED)
+        yield from (f"{key}: {spelled(resolution.answers[key].text)}" for key in unused)
 
 
 def _files_named(resolution: Resolution) -> Iterator[str]:
@@ -64,6 +70,6 @@ def _files_named(resolution: Resolution) -> Iterator[str]:
         yield f"# Files that it names and that go along by other ways: {', '.join(named)}"
 
 
-def _yaml(text: str) -> str:
-    """A double-quoted scalar; `$$` is Compose's spelling, not YAML's."""
+def spelled(text: str) -> str:
+    """A value of such a file: a double-quoted scalar; `$$` is Compose's spelling, not YAML's."""
     return quote_yaml(text).replace("$$", "$")

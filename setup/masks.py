@@ -10,7 +10,9 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from setup import config_file
 from setup.catalogue import SETTINGS
+from setup.config_file import CONFIG
 from setup.render import quote_env
 from setup.secret_catalogue import SECRETS
 from setup.targets import ENV
@@ -19,8 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 KEYED_BY = "storage_encryption_key"
-_SHOWN = {key: name for name, secret in SECRETS.items() for key in secret.shown}
 _ASSIGNMENT = re.compile(r"(\s*(?:export\s+)?([\w.-]+)\s*[=:]\s*)(.*)")
+# The files in which secrets belong: what an assignment looks like, and which key is that of which secret. In the
+# configuration file a value that may go on in the next line, or behind a comma, counts as no assignment.
+_ENV = _ASSIGNMENT, {key: name for name, secret in SECRETS.items() for key in secret.shown}
+_CONFIG = (
+    re.compile(r'((?:# )?(\w+): )("(?:[^"\\]|\\.)*"|[\w.:/@+-]*)'),
+    {name.upper(): name for name in SECRETS},
+)
+_HOLDING = {ENV: _ENV, CONFIG: _CONFIG}
 _SHORTEST = 6  # what is shorter stands in other words by chance
 
 
@@ -35,10 +44,11 @@ class Masks:
     ) -> None:
         self._key = (there.get(KEYED_BY) or "").encode()
         self._minted = {wanted[name] for name in minted}
-        self._spelled: dict[tuple[str, str], str] = {}  # as `.env` has it -> as it is
+        self._spelled: dict[tuple[str, str], str] = {}  # as these files have it -> as it is
         self._known: dict[str, str] = {}
-        for name, text in (*there.items(), *wanted.items()):
-            with contextlib.suppress(ValueError):  # what `.env` cannot carry does not stand there
+        for name, text in (*((name, "") for name in SECRETS), *there.items(), *wanted.items()):
+            with contextlib.suppress(ValueError):  # what a file cannot carry does not stand there
+                self._spelled[name, config_file.spelled(text or "")] = text or ""
                 self._spelled[name, quote_env((text or "").removesuffix("\n"))] = text or ""
             if text and SECRETS[name].masked and len(text.strip()) >= _SHORTEST:
                 self._known[text.strip()] = name
@@ -63,16 +73,17 @@ class Masks:
         if path.startswith("tls/private/") or "\0" in text:
             what = "a private key" if path.startswith("tls/") else f"{len(data)} bytes"
             return [f"({what}) {self.secret(path, data.hex())}"]
-        mask = self._env_line if path == ENV else self._line
-        return [mask(line, ours) for line in text.splitlines()]
+        if path in _HOLDING:
+            return [self._holding(*_HOLDING[path], line, ours) for line in text.splitlines()]
+        return [self._line(line, ours) for line in text.splitlines()]
 
-    def _env_line(self, line: str, ours: Collection[str]) -> str:
-        """A setting of ours shows; a secret, or what somebody else has put there, does not."""
-        found = _ASSIGNMENT.fullmatch(line)
-        if found and found[2] in _SHOWN:
-            name = _SHOWN[found[2]]
+    def _holding(self, form: re.Pattern[str], keys: Mapping[str, str], line: str, ours: Collection[str]) -> str:
+        """A setting of ours shows; a secret, which is among our own lines, or what somebody else has put there, not."""
+        found = form.fullmatch(line)
+        if found and found[2] in keys:
+            name = keys[found[2]]
             return found[1] + self.secret(name, self._spelled.get((name, found[3]), found[3]))
-        if not line or line in ours or (found and found[2] in SETTINGS):
+        if not line or line in ours or line in config_file.FIXED or (found and found[2] in SETTINGS):
             return line
         return found[1] + self.secret(found[2], found[3]) if found else f"# {self.secret('', line)}"
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from canaries import BY_MAIL, canaries, environment, seen
+from canaries import BY_MAIL, Canary, canaries, environment, seen
 from support import (
     LOCK,
     REQUIRED,
@@ -22,11 +22,14 @@ from support import (
     require_root,
     require_strace,
     run,
+    secrets,
     stamps,
     tree,
 )
 
+from setup.config_file import CONFIG
 from setup.masks import Masks
+from setup.secret_catalogue import SECRETS
 from setup.targets import MARK
 
 OTHER = {**REQUIRED, "PUBLIC_URL": "other.example.com"}
@@ -264,6 +267,57 @@ def test_no_secret_shows_and_equal_values_show_alike(tmp_path: Path, form: tuple
     assert looks[1].stdout.count("SMTP_PASSWORD=(") == 2
     assert len(set(re.findall(r"SMTP_PASSWORD=(\([0-9a-f]{12}\))", looks[1].stdout))) == 2
     assert "(given)" in looks[0].stdout
+
+
+FILED = ("--save-config", "--with-secrets")
+SMTP = "SMTP_PASSWORD"
+BY_HAND = {
+    "plain": "{}: {}\n",
+    "quoted": '{}: "{} \\"x"\n',
+    "a block": "{}: |\n  {}\n  {}\n",
+    "over two lines": '{}: "{}\n  {}"\n',
+    "a comment": "# {}: {}\n",
+    "no setting": "# {} is {}\n",
+}
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_shows_of_a_configuration_file_that_holds_them(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """Not of one that is made, changes, was edited by hand, or is brought back."""
+    out = tmp_path / "out"
+    out.mkdir()
+    first, second, theirs = canaries(), canaries(), {"smtp_password": Canary("Canary77", "canary77")}
+    settings = BY_MAIL | environment(first)
+    changed = BY_MAIL | {SMTP: environment(second)[SMTP]}
+    config = out / CONFIG
+    looks = [run(out, "--diff", *FILED, *form, settings=settings), run(out, "--diff", *FILED, *form, settings=BY_MAIL)]
+    ran(out, settings=settings)
+    looks.append(run(out, "--diff", *FILED, *form, settings=BY_MAIL))
+    ran(out, *FILED, settings=BY_MAIL)
+    looks.append(run(out, "--diff", *form, settings=changed))
+    looks.append(run(out, "--rotate", "sessions", "--dry-run", *form, settings=BY_MAIL))
+    ran(out, settings=changed)
+    made = {name: Canary(text, text) for name, text in secrets(out).items() if SECRETS[name].masked}
+    newest = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"][0]["id"]
+    looks.append(run(out, "--restore", newest, "--diff", *form, settings={}))
+    whole = config.read_text()
+    for shape in BY_HAND.values():
+        edited = shape.format(SMTP, *["Canary77"] * 2)
+        config.write_text(re.sub(rf"(?m)^{SMTP}: .*\n", lambda _: edited, whole))  # noqa: B023
+        edits = ("--on-conflict", "replace", "--set", "LOG_LEVEL=DEBUG")
+        looks.append(run(out, "--diff", *edits, *form, settings=changed))
+    for done in looks:
+        assert done.returncode == 3, done.stderr
+        assert not re.search("[0-9a-f]{20}", done.stdout), "a secret that would be generated"
+        for wanted in (first, second, theirs, made):
+            assert seen(done.stdout + done.stderr, wanted) == set(), done.stdout
+    for done in looks[:2]:
+        assert "+DB_PASSWORD: (" in done.stdout
+    assert "+DB_PASSWORD: (to be generated)" in looks[1].stdout
+    for done in (looks[3], looks[5]):
+        assert len(set(re.findall(rf"[-+]{SMTP}: (\([0-9a-f]{{12}}\))", done.stdout))) == 2
+    assert "+SMTP_HOST: " in looks[0].stdout
+    assert "mail.example.com" in looks[0].stdout.partition("+SMTP_HOST: ")[2][:30]
 
 
 def test_fingerprints_are_stable_and_tell_values_apart() -> None:
