@@ -18,18 +18,27 @@ from setup.secret_catalogue import SECRETS
 from setup.targets import ENV
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 KEYED_BY = "storage_encryption_key"
-_ASSIGNMENT = re.compile(r"(\s*(?:export\s+)?([\w.-]+)\s*[=:]\s*)(.*)")
 # The files in which secrets belong: what an assignment looks like, and which key is that of which secret. In the
 # configuration file a value that may go on in the next line, or behind a comma, counts as no assignment.
-_ENV = _ASSIGNMENT, {key: name for name, secret in SECRETS.items() for key in secret.shown}
+_ENV = (
+    re.compile(r"(\s*(?:export\s+)?([\w.-]+)\s*[=:]\s*)(.*)"),
+    {key: name for name, secret in SECRETS.items() for key in secret.shown},
+)
 _CONFIG = (
     re.compile(r'((?:# )?(\w+): )("(?:[^"\\]|\\.)*"|[\w.:/@+-]*)'),
     {name.upper(): name for name in SECRETS},
 )
 _HOLDING = {ENV: _ENV, CONFIG: _CONFIG}
+# Elsewhere: a key that is called like a secret, anywhere in a line, a value that only says where one is, and a login.
+_WORDS = r"(?i:passw(?:or)?d|passphrase|secret(?!s)|token(?!s)|credential|salt|pepper|(?:api|access)key)"
+_KEY = r"(?i:(?<![a-z])key(?![a-z]))|(?<=[a-z])Key(?![a-z])"
+_CALLED = re.compile(rf"""(?<![\w./-])([\w.-]*(?:{_WORDS}|{_KEY}|(?i:{"|".join(SECRETS)}))[\w.-]*)["']?\s*[=:]\s*""")
+_WHERE = re.compile(r"""["']?(?:\$\{\w+\}|(?:file://)?/run/secrets/\w+|\$\$\(cat /run/secrets/\w+\))["']?""")
+_LOGIN = re.compile(r"(?<=://)([^/\s:@]*:)([^\s\"']+)(?=@)")
+_ENTRY = re.compile(r"\s*[\w.-]+:(\s|$)")
 _SHORTEST = 6  # what is shorter stands in other words by chance
 
 
@@ -45,13 +54,14 @@ class Masks:
         self._key = (there.get(KEYED_BY) or "").encode()
         self._minted = {wanted[name] for name in minted}
         self._spelled: dict[tuple[str, str], str] = {}  # as these files have it -> as it is
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, str]] = {}  # as other files may have it -> its name, and as it is
         for name, text in (*((name, "") for name in SECRETS), *there.items(), *wanted.items()):
             with contextlib.suppress(ValueError):  # what a file cannot carry does not stand there
                 self._spelled[name, config_file.spelled(text or "")] = text or ""
                 self._spelled[name, quote_env((text or "").removesuffix("\n"))] = text or ""
-            if text and SECRETS[name].masked and len(text.strip()) >= _SHORTEST:
-                self._known[text.strip()] = name
+            if text and SECRETS[name].masked:
+                self._known |= dict.fromkeys(_forms(text), (name, text))
+        self._known = dict(sorted(self._known.items(), key=lambda one: -len(one[0])))  # one may hold another
 
     def secret(self, name: str, text: str | None) -> str:
         """What is shown in place of a secret's text."""
@@ -75,7 +85,7 @@ class Masks:
             return [f"({what}) {self.secret(path, data.hex())}"]
         if path in _HOLDING:
             return [self._holding(*_HOLDING[path], line, ours) for line in text.splitlines()]
-        return [self._line(line, ours) for line in text.splitlines()]
+        return list(self._elsewhere(text.splitlines(), ours))
 
     def _holding(self, form: re.Pattern[str], keys: Mapping[str, str], line: str, ours: Collection[str]) -> str:
         """A setting of ours shows; a secret, which is among our own lines, or what somebody else has put there, not."""
@@ -87,13 +97,45 @@ class Masks:
             return line
         return found[1] + self.secret(found[2], found[3]) if found else f"# {self.secret('', line)}"
 
-    def _line(self, line: str, ours: Collection[str]) -> str:
-        """What is not ours shows, but for a known secret and for what is called like one."""
-        found = _ASSIGNMENT.fullmatch(line)
-        if line in ours or not line:
-            return line
-        if found and found[3] and found[2].lower() in SECRETS:
-            return found[1] + self.secret(found[2].lower(), found[3])
-        for text, name in self._known.items():
-            line = line.replace(text, self.secret(name, text))
-        return line
+    def _elsewhere(self, lines: Iterable[str], ours: Collection[str]) -> Iterator[str]:
+        """What is not ours shows, but for a known secret, and for what is called like one, down to its last line."""
+        depth, opened = -1, False  # of the key whose value may go on here; nothing stood behind it
+        for line in lines:
+            deep = len(line) - len(line.lstrip(" -"))
+            if line.strip() and (deep <= depth or (opened and _ENTRY.match(line))):
+                depth = -1
+            if line in ours or not line.strip():
+                yield line
+            elif depth >= 0:
+                opened = False
+                yield f"{line[: len(line) - len(line.lstrip())]}{self.secret('', line.strip())}"
+            elif found := _CALLED.search(line):
+                text = line[found.end() :].strip()
+                depth, opened = deep, not text
+                shown = not text or _WHERE.fullmatch(text)
+                yield self._hidden(line[: found.end()]) + (text if shown else self._value(found[1], text))
+            else:
+                yield self._hidden(line)
+
+    def _value(self, key: str, text: str) -> str:
+        bare = text.strip("\"'")
+        return self.secret(*self._known.get(bare, (key.lower(), bare)))
+
+    def _hidden(self, line: str) -> str:
+        """A line without the secrets that are known, and without the password of a login."""
+        for form, secret in self._known.items():
+            line = line.replace(form, self.secret(*secret))
+        return _LOGIN.sub(lambda found: found[1] + self.secret("", found[2]), line)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """A text as files spell it, in any quotes, and with Compose's `$$`; each of its lines likewise."""
+    for part in {text.strip(), *map(str.strip, text.splitlines())}:
+        spelled = {part}
+        for quote in (config_file.spelled, quote_env):
+            with contextlib.suppress(ValueError):  # it cannot be spelled so
+                form = quote(part)
+                spelled.add(form[1:-1] if form[:1] in ("'", '"') else form)
+        spelled |= {form.replace("'", "''") for form in spelled}
+        spelled |= {form.replace("$", "$$") for form in spelled}
+        yield from (form for form in spelled if len(form) >= _SHORTEST)

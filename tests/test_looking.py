@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import foreign_trees
 import pytest
 from canaries import BY_MAIL, Canary, canaries, environment, seen
 from support import (
@@ -29,6 +30,7 @@ from support import (
 
 from setup.config_file import CONFIG
 from setup.masks import Masks
+from setup.render import quote_yaml
 from setup.secret_catalogue import SECRETS
 from setup.targets import MARK
 
@@ -318,6 +320,73 @@ def test_no_secret_shows_of_a_configuration_file_that_holds_them(tmp_path: Path,
         assert len(set(re.findall(rf"[-+]{SMTP}: (\([0-9a-f]{{12}}\))", done.stdout))) == 2
     assert "+SMTP_HOST: " in looks[0].stdout
     assert "mail.example.com" in looks[0].stdout.partition("+SMTP_HOST: ")[2][:30]
+
+
+# What somebody else may have put into a compose file; `shown` stands beside it and is no secret.
+THEIRS = """\
+  mine:
+    image: shown/image:1
+    command: ["--password=canary77", "--port=80"]
+    environment:
+      - POSTGRES_PASSWORD=canary77
+      - "SMTP_PASSWORD=canary77"
+      - MINE=shown
+    volumes: ["./tls/shown.key:/shown"]
+      - API_TOKEN_FILE=/run/secrets/shown
+  other:
+    environment:
+      "MY_SECRET": canary77
+      DATABASE_URL: postgres://shown:canary77@shown/
+      REFERRED_PASSWORD: ${SHOWN}
+      PRIVATE_KEY: |
+        canary77
+
+        canary77
+      FOLDED_TOKEN:
+        canary77
+      LICENCE_KEY: "begun
+        canary77"
+      LATER: shown
+    labels: {mine.token: canary77}
+    secrets: [shown]
+  # OLD_PASSWORD=canary77
+  third: {environment: {PASSWORD: canary77}}
+  fourth: {environment: ['accessKey=canary77']}
+secrets:
+  shown_password:
+    file: ./shown
+"""
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_shows_of_a_compose_file_of_another_hand(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """None that this program knows the name of, and none that is only called like one."""
+    wanted = {"theirs": Canary("canary77", "canary77")}
+    out, edited = foreign_trees.by_hand(tmp_path / "adopted"), deployed(tmp_path / "edited")
+    top, services = foreign_trees.COMPOSE.split("services:\n")
+    own, volumes = services.split("volumes:\n  postgres")
+    theirs, last = THEIRS.split("secrets:\n  shown")
+    whole = f"{top}services:\n{own}{theirs}volumes:\n  postgres{volumes}secrets:\n  shown{last}"
+    (out / "docker-compose.yml").write_text(whole)
+    with (edited / "docker-compose.yml").open("a") as file:
+        file.write(THEIRS)
+    for done in (
+        run(out, "--adopt", str(out), "--dry-run", *form, settings={}),
+        run(edited, "--diff", "--on-conflict", "replace", "--set", "TLS_EXTRA_NAMES=b.example.com", *form),
+    ):
+        assert done.returncode == 3, done.stderr
+        assert seen(done.stdout + done.stderr, wanted) == set(), done.stdout
+        assert done.stdout.lower().count("shown") >= THEIRS.lower().count("shown")
+
+
+@pytest.mark.parametrize("spelled", ["{}", "'{}'", '"{}"', "$${}"])
+def test_a_secret_that_is_known_shows_nowhere_in_what_is_not_ours(spelled: str) -> None:
+    """However the file spells it, and of several lines none."""
+    text = "can'ary77 $\"x\\\nline of canary77"
+    masks = Masks({"pepper": text, "storage_encryption_key": "0123456789abcdef" * 4}, {})
+    for form in (text, text.replace("'", "''"), quote_yaml(text)[1:-1], quote_yaml(text)[1:-1].replace("$$", "$")):
+        told = masks.lines("nginx/nginx.conf", f"add_header X {spelled.format(form)};".encode(), ())
+        assert "ary77" not in "".join(told), told
 
 
 def test_fingerprints_are_stable_and_tell_values_apart() -> None:
