@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from setup import console, sources, vault
+from setup import conflicts, console, sources, vault
 from setup.config_file import config_file, is_ours
 from setup.container import require_mount
 from setup.copies import require_whole
@@ -33,6 +33,9 @@ def export(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
         resolution = session.resolve(texts)
         if not session.state.is_complete or resolution.missing:
             raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
+        lost = conflicts.lost(resolution.values, texts, session.state.secrets) if options.with_secrets else ()
+        if lost:  # the other host would take it for one that never was, and make a new one
+            raise VolumeError(*(conflicts.lost_text(secret, resolution.values) for secret in lost))
     secrets = {secret.name: texts[secret.name] for secret in vault.applicable(resolution.values)}
     file = config_file(resolution, secrets if options.with_secrets else None)
     if options.export == "-":

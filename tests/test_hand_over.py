@@ -85,6 +85,26 @@ def test_without_the_flag_no_secret_goes_over(tmp_path: Path) -> None:
     assert not [name for name, value in secrets(out).items() if len(value) > 7 and value in text]
 
 
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_a_lost_secret_is_not_handed_over_as_one_that_never_was(tmp_path: Path, how: str) -> None:
+    """The other host would make a new one, from a file that says it holds every secret."""
+    out, lost = deployed(tmp_path / "out"), tmp_path / "out" / ".secrets" / "db_password"
+    lost.unlink()
+    if how == "empty":
+        lost.touch()
+    for target in ("-", str(tmp_path / "export.yaml")):
+        done = ran(out, "--export", target, "--with-secrets", settings={}, code=1)
+        assert ".secrets/db_password was made earlier and is now missing or empty: put the file back" in done.stderr
+        assert "PASSWORD" not in done.stdout
+    assert not (tmp_path / "export.yaml").exists()
+    assert "It holds no secret" in ran(out, "--export", "-", settings={}).stdout
+
+
+def test_a_secret_that_is_still_to_be_filled_in_goes_over_as_such(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    assert '# ORGANIZATION_NAME: ""\n' in ran(out, "--export", "-", "--with-secrets", settings={}).stdout
+
+
 def test_an_export_is_closed_to_others_and_commented(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_EXTRA_NAMES": "b.example"})
     exported = tmp_path / "export.yaml"
