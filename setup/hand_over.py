@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from setup import conflicts, console, sources, vault
-from setup.config_file import config_file, is_ours
+from setup import conflicts, console, lock, sources, staging, vault
+from setup.config_file import CONFIG, config_file, is_ours
 from setup.container import require_mount
 from setup.copies import require_whole
 from setup.errors import InputError, UsageError, VolumeError
@@ -16,6 +17,7 @@ from setup.session import Options
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Container, Iterator
 
     from setup.configure import DeploymentConfigurator
 
@@ -40,21 +42,52 @@ def export(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
     file = config_file(resolution, secrets if options.with_secrets else None)
     if options.export == "-":
         return Answer(file.data.decode().splitlines(), {"config": file.data.decode()})
-    return _written(file, options.export, configurator)
+    return _written(file, options.export, configurator, {**session.state.files, **session.state.announced})
 
 
-def _written(file: File, path: str, configurator: DeploymentConfigurator) -> Answer:
+def _written(file: File, path: str, configurator: DeploymentConfigurator, own: Container[str]) -> Answer:
     """Publishes the file, over nothing but an earlier export."""
     folder, name = os.path.split(os.path.abspath(path))
     require_mount(folder, configurator.environ)
+    place = os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(configurator.output_dir))
+    if place in own:
+        raise VolumeError(
+            f"{path} is one of the deployment's own files: name another one. --save-config writes {CONFIG} there and "
+            "keeps it up to date"
+        )
+    file = file._replace(path=name)
     with Volume(folder) as volume:
-        there = volume.file(name)
-        if there == file._replace(path=name):
+        if volume.file(name) == file:
             return Answer([f"Nothing to do: {path} holds it already."], {"status": "unchanged", "file": path})
-        if there is not None and not is_ours(there.data):
-            raise VolumeError(f"{path} is there and is something else: name another file, or move it away")
         volume.check_writable()
-        volume.replace(file._replace(path=name))
+        with _alone(volume, "" if place.startswith("../") else configurator.output_dir):
+            there = volume.read(name)
+            if there is not None and not is_ours(there):
+                raise VolumeError(f"{path} is there and is something else: name another file, or move it away")
+            _replace(volume, file)
     told = [f"Written: {path}. On the other host, with an empty volume and this file mounted:"]
     told.append(f"  docker run --rm -v /app/avatar:/out -v ./{name}:/{name}:ro avatar-setup --config /{name}")
     return Answer(told, {"status": "complete", "file": path})
+
+
+@contextlib.contextmanager
+def _alone(volume: Volume, deployment: str) -> Iterator[None]:
+    """Keeps away who would take what is staged here for their own: another export, and a deployment's runs."""
+    with contextlib.ExitStack() as held:
+        if deployment:
+            held.enter_context(held.enter_context(Volume(deployment)).locked(()))
+        elif volume.status(lock.LOCK):  # another deployment
+            held.enter_context(volume.locked(()))
+        else:
+            held.enter_context(lock.alone(volume.path))
+        yield
+
+
+def _replace(volume: Volume, file: File) -> None:
+    """Publishes a file, and leaves nothing of it when that ends early: no run removes it from a foreign folder."""
+    try:
+        volume.replace(file)
+    except BaseException:
+        with contextlib.suppress(VolumeError):
+            volume.remove(staging.name_of(file.path))
+        raise

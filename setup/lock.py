@@ -6,9 +6,13 @@ import contextlib
 import fcntl
 import os
 import time
+from typing import TYPE_CHECKING
 
 from setup import folders
 from setup.errors import Busy, VolumeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOCK = ".deployment-state.lock"
 
@@ -35,6 +39,21 @@ def require_free(root: int) -> None:
             _lock(descriptor, fcntl.LOCK_SH)
         finally:
             folders.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """Keeps others who ask for it out of a folder that is no volume; no file is left in it, as the folder is locked."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a share that cannot lock: there nobody else is kept out
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy(f"another export is at work in {folder}: run the same command again") from None
+        yield
+    finally:
+        folders.close(descriptor)
 
 
 def _open(root: int, top: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +24,14 @@ from tests.support import (
     deployed,
     environment,
     every_secret,
+    holding,
+    leftovers,
     present,
     ran,
+    require_strace,
     secrets,
     stamps,
+    tree,
 )
 
 SETTINGS = {
@@ -186,6 +192,88 @@ def test_the_flag_wants_a_file(tmp_path: Path) -> None:
 def test_the_flag_for_secrets_is_none_by_itself(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out")
     assert "--export" in ran(out, "--with-secrets", settings={}, code=2).stderr
+
+
+# --- beside others, and interrupted -----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def held(out: Path, exported: Path) -> Iterator[subprocess.Popen[str]]:
+    """An export that has staged its file and waits before it renames it."""
+    require_strace()
+    slow = ("strace", "-f", "-qq", "-o", os.devnull, "-e", "inject=renameat:delay_enter=4s")
+    words = [*slow, *command(out, "--export", str(exported), "--with-secrets")]
+    with subprocess.Popen(
+        words, env=environment({}), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as it:
+        while it.poll() is None and not [path for path in leftovers(exported.parent) if Path(path).stat().st_size]:
+            pass
+        yield it
+        _, told = it.communicate()
+        assert it.returncode == 0, told
+
+
+def test_of_two_exports_to_one_file_the_second_is_to_try_again(tmp_path: Path) -> None:
+    out, exported = deployed(tmp_path / "out"), tmp_path / "to" / "export.yaml"
+    exported.parent.mkdir()
+    wanted = ran(out, "--export", "-", "--with-secrets", settings={}).stdout
+    with held(out, exported):
+        done = ran(out, "--export", str(exported), "--with-secrets", settings={}, code=4)
+        assert "run the same command again" in done.stderr
+    assert exported.read_text() == wanted
+    assert "Nothing to do" in ran(out, "--export", str(exported), "--with-secrets", settings={}).stdout
+    assert os.listdir(exported.parent) == [exported.name]
+
+
+@pytest.mark.parametrize("below", ["export.yaml", "nginx/export.yaml"])
+def test_an_export_into_the_deployment_and_a_run_keep_off_each_other(tmp_path: Path, below: str) -> None:
+    out = deployed(tmp_path / "out")
+    other = {**REQUIRED, "LOG_LEVEL": "DEBUG"}
+    with held(out, out / below):
+        assert "another run is working on this volume (process" in ran(out, settings=other, code=4).stderr
+    assert "It holds every secret" in (out / below).read_text()
+    (out / below).unlink()
+    with holding(out / LOCK):
+        done = ran(out, "--export", str(out / below), settings={}, code=4)
+        assert "process 4711 on elsewhere" in done.stderr
+    assert not (out / below).exists()
+    ran(out, settings=other)
+
+
+def test_an_export_into_another_deployment_keeps_off_its_runs(tmp_path: Path) -> None:
+    out, other = deployed(tmp_path / "out"), deployed(tmp_path / "other")
+    with holding(other / LOCK):
+        ran(out, "--export", str(other / "export.yaml"), settings={}, code=4)
+    ran(out, "--export", str(other / "export.yaml"), settings={})
+
+
+@pytest.mark.parametrize(("fault", "code"), [("signal=TERM", 143), ("error=EIO", 1)])
+@pytest.mark.parametrize("folder", ["out", "to"])
+def test_an_export_that_is_ended_leaves_nothing(tmp_path: Path, fault: str, code: int, folder: str) -> None:
+    require_strace()
+    out = deployed(tmp_path / "out")
+    (tmp_path / "to").mkdir()
+    before = tree(tmp_path)
+    prefix = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject=fsync:{fault}:when=1")
+    exported = str(tmp_path / folder / "export.yaml")
+    ran(out, "--export", exported, "--with-secrets", settings={}, prefix=prefix, code=code)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("below", [CONFIG, ".env", "docker-compose.yml", "nginx/../nginx/nginx.conf"])
+@pytest.mark.parametrize("there", [True, False])
+def test_no_file_of_the_deployment_itself_is_written(tmp_path: Path, below: str, there: bool) -> None:
+    """A later run would take it for an edit, and the secrets in the configuration file would be gone."""
+    out = deployed(tmp_path / "out", "--save-config", "--with-secrets")
+    if not there:
+        (out / below).unlink()
+    (tmp_path / "link").symlink_to(out)
+    before = stamps(out)
+    for folder in ("out", "link"):
+        done = ran(out, "--export", f"{tmp_path / folder}/{below}", settings={}, code=1)
+        assert "is one of the deployment's own files" in done.stderr
+        assert "--save-config" in done.stderr
+    assert stamps(out) == before
 
 
 # --- --save-config ----------------------------------------------------------------------------------
