@@ -122,14 +122,17 @@ def _keep(volume: Volume, copy: Copy, last: int) -> str:
 
 
 def _go(volume: Volume, copy: Copy, way: Way) -> None:
-    """Announces the restore, writes secrets, files and at last the state, and withdraws the announcement."""
+    """Announces the restore, writes secrets and files, removes what came later, and withdraws the announcement.
+
+    The state of then comes at last: until all is done, the present one tells which files are to go.
+    """
     volume.replace(File(copies.MARK, f"{copy.id}\n".encode(), 0o600))
     order = sorted(way.write, key=lambda file: (not is_secret(file.path), file.path == COMPOSE))
     volume.publish(volume.stage(file for file in order if file.path != STATE))
-    states = [file for file in way.write if file.path == STATE]
-    volume.publish(volume.stage([*(file._replace(path=LAST_GOOD) for file in states), *states]))
     for path in way.remove:
         volume.remove(path)
+    states = [file for file in way.write if file.path == STATE]
+    volume.publish(volume.stage([*(file._replace(path=LAST_GOOD) for file in states), *states]))
     volume.remove(copies.MARK)
 
 

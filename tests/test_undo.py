@@ -395,3 +395,39 @@ def test_a_signal_in_a_restore_leaves_nothing_staged(out: Path) -> None:
         ran(there, "--restore", oldest, settings={})
         assert env_file(there)["LOG_LEVEL"] == "INFO"
     assert ended > 3
+
+
+def killed(out: Path, rule: str, *flags: str) -> int:
+    """The exit code of a run that is killed at a call, if it comes to that one."""
+    require_strace()
+    call, _, number = rule.partition(" ")
+    kill = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject={call}:signal=KILL:when={number}")
+    return run(out, *flags, settings={}, prefix=kill).returncode
+
+
+def calls(out: Path, name: str, *flags: str) -> list[str]:
+    """Where an undisturbed run makes a call that does something: rules for `killed`."""
+    require_strace()
+    log = out.parent / "trace"
+    ran(out, *flags, settings={}, prefix=("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={name}"))
+    lines = log.read_text().splitlines()
+    return [f"{name} {number}" for number, line in enumerate(lines, 1) if line.endswith(" = 0")]
+
+
+def test_files_that_came_later_go_however_often_the_restore_is_killed(out: Path) -> None:
+    """Among them is one with every secret, so that none may stay for want of a state that tells of it."""
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    ran(out, "--set", "TLS_MODE=self-signed", "--save-config", "--with-secrets", settings={})
+    back = ("--restore", copies(out)[0])
+    whole, other = (shutil.copytree(out, out.parent / name, symlinks=True) for name in ("whole", "other"))
+    removals = calls(whole, "unlinkat", *back)
+    assert not (whole / "deployment-config.yaml").exists()
+    rules = [*calls(other, "renameat", *back)[-2:], *removals]
+    assert len(rules) > 6
+    for rule in rules:
+        there = shutil.copytree(out, out.parent / rule, symlinks=True)
+        assert killed(there, rule, *back) == -9
+        killed(there, "unlinkat 2", *back)  # and once more, where it comes to that
+        ran(there, *back, settings={})
+        assert as_it_was(there) == as_it_was(whole), rule
+        assert not (there / MARK).exists()
