@@ -23,7 +23,7 @@ HISTORY = ".deployment-history"
 MANIFEST = "manifest.json"
 A_RUN = "a run"  # the usual cause of a copy
 A_ROTATION = "--rotate "  # the cause of a rotation's copy, before the names of its secrets
-MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back
+MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back, a line an id
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # so many are kept unless somebody says otherwise
 
@@ -90,7 +90,14 @@ def find(volume: Volume, name: str) -> Copy:
 
 def interrupted(volume: Volume) -> str:
     """The id of the copy that a run was bringing back when it was killed, or ""."""
-    return (volume.read(MARK) or b"").decode(errors="replace").strip()
+    return marked(volume)[0]
+
+
+def marked(volume: Volume) -> tuple[str, str, list[str]]:
+    """What the mark of a restore names: the copy brought back, that of how it was before, others begun in between."""
+    text = (volume.read(MARK) or b"").decode(errors="replace").strip()
+    half, kept, *others = f"{text}\n".split("\n")
+    return half, kept, [name for name in others if name]
 
 
 def require_whole(volume: Volume) -> None:

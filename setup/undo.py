@@ -16,7 +16,7 @@ from setup.errors import DecisionNeeded, VolumeError
 from setup.files import Volume
 from setup.masks import Masks
 from setup.model import Answer, File, Secret
-from setup.past import is_known, is_secret, now, ours, settings_of
+from setup.past import is_known, is_secret, ours, settings_of
 from setup.secret_catalogue import SECRETS
 from setup.session import Options
 from setup.state_document import parse
@@ -66,36 +66,60 @@ def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -
     """Brings a copy back, of which the same command finishes what was interrupted; a copy of the present is kept."""
     with Volume(configurator.output_dir) as volume:
         copy = copies.find(volume, options.restore)
-        way = _way(volume, copy)
+        there = _there(volume, copy)
+        way = _way(volume, copy, there)
         if not (way.write or way.remove or copies.interrupted(volume)):
             told = f"Nothing to do: the deployment is as it was in {copy.id}."
             return Answer([told], {"restored": copy.id, "written": [], "removed": [], "secrets": [], "copy": ""})
         if options.dry_run:
-            return _preview(volume, copy, way)
+            return _preview(volume, copy, way, there)
         _require_consent(way, options.yes)
         volume.check_writable()
         with volume.locked({*FOLDERS, *(os.path.dirname(path) for path in copy.paths)}):
-            way = _way(volume, copy)  # another run may have worked since
+            way = _way(volume, copy, _there(volume, copy))  # another run may have worked since
             _require_consent(way, options.yes)
-            kept = "" if copies.interrupted(volume) else _keep(volume, copy, configurator.keep)
-            _go(volume, copy, way)
-        return _told(configurator, volume, copy, way, kept)
+            half, kept, others = copies.marked(volume)
+            kept = kept if half else _keep(volume, copy, configurator.keep)
+            whole = _whole(volume, copy, way, kept)
+            _go(volume, way, [copy.id, kept, *sorted({half, *others} - {copy.id, kept, ""})])
+        return _told(configurator, volume, copy, whole, kept)
 
 
-def _way(volume: Volume, copy: Copy) -> Way:
+def _there(volume: Volume, copy: Copy) -> Tree:
+    """What stands there of all that a copy, the state, or a restore that was interrupted tells of."""
+    paths = {path for one in _begun(volume) for path in one.paths} | {*copy.paths, *copy.absent, *ours(volume)}
+    found = map(volume.file, paths | {LAST_GOOD})
+    return {file.path: file for file in found if file is not None}
+
+
+def _begun(volume: Volume) -> list[Copy]:
+    """The copies of which files may stand there, as restores were interrupted; the one of before among them."""
+    half, kept, others = copies.marked(volume)
+    return [copy for copy in copies.history(volume) if copy.id in (half, kept, *others)]
+
+
+def _way(volume: Volume, copy: Copy, there: Tree) -> Way:
     """What differs from a copy; a secret that was filled in since is not emptied, and none is removed."""
     write = []
     for file in copies.contents(volume, copy):
-        there = volume.file(file.path)
-        filled = is_secret(file.path) and not file.data and there is not None
-        if there != file and not filled:
+        filled = is_secret(file.path) and not file.data and file.path in there
+        if there.get(file.path) != file and not filled:
             write.append(file)
         if file.path == STATE:
             _require_readable(copy, file.data)
-    later = [path for path in {*copy.absent, *ours(volume)} - {*copy.paths} if not is_secret(path)]
-    later += [LAST_GOOD] if STATE in later else []
-    gone = [path for path in sorted(later) if volume.read(path) is not None]
+    stays = {*copy.paths, *([LAST_GOOD] if STATE in copy.paths else [])}
+    gone = [path for path in sorted(there.keys() - stays) if not is_secret(path)]
     return Way(tuple(write), tuple(sorted(gone, key=lambda path: path == STATE)))
+
+
+def _whole(volume: Volume, copy: Copy, way: Way, kept: str) -> Way:
+    """The way from how it was before, of which interrupted runs may have gone a part."""
+    before = [one for one in copies.history(volume) if one.id == kept]
+    if not before:
+        return way
+    whole = _way(volume, copy, {file.path: file for file in copies.contents(volume, before[0])})
+    write = {file.path: file for file in (*whole.write, *way.write)}
+    return Way(tuple(write.values()), tuple(sorted({*whole.remove, *way.remove})))
 
 
 def _require_readable(copy: Copy, state: bytes) -> None:
@@ -121,12 +145,12 @@ def _keep(volume: Volume, copy: Copy, last: int) -> str:
     return copies.keep(volume, written.everything(volume, files), f"restoring {copy.id}", last, spare=copy.id)
 
 
-def _go(volume: Volume, copy: Copy, way: Way) -> None:
+def _go(volume: Volume, way: Way, mark: list[str]) -> None:
     """Announces the restore, writes secrets and files, removes what came later, and withdraws the announcement.
 
     The state of then comes at last: until all is done, the present one tells which files are to go.
     """
-    volume.replace(File(copies.MARK, f"{copy.id}\n".encode(), 0o600))
+    volume.replace(File(copies.MARK, "\n".join([*mark, ""]).encode(), 0o600))
     order = sorted(way.write, key=lambda file: (not is_secret(file.path), file.path == COMPOSE))
     volume.publish(volume.stage(file for file in order if file.path != STATE))
     for path in way.remove:
@@ -139,11 +163,11 @@ def _go(volume: Volume, copy: Copy, way: Way) -> None:
 # --- what is told -------------------------------------------------------------------------------
 
 
-def _preview(volume: Volume, copy: Copy, way: Way) -> Answer:
+def _preview(volume: Volume, copy: Copy, way: Way, before: Tree) -> Answer:
     there = {name: vault.text_of(name, volume.read(vault.path_of(name))) for name in SECRETS}
     wanted = {file.path.rpartition("/")[2]: file.data.decode() for file in way.write if is_secret(file.path)}
     masks = Masks(there, wanted)
-    before, after = now(volume, copy), {file.path: file for file in copies.contents(volume, copy)}
+    after = {file.path: file for file in copies.contents(volume, copy)}
     rows = [_file_row(path, before, after, masks) for path in (*way.written, *way.removed)]
     changed = preview.settings(settings_of(before), settings_of(after))
     secrets = preview.secrets(there, wanted, masks)

@@ -333,7 +333,7 @@ def half_restored(out: Path) -> str:
     marked = [number for number, line in enumerate(log.read_text().splitlines(), 1) if '"restoring"' in line]
     kill = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject=renameat:signal=KILL:when={marked[0] + 4}")
     assert run(out, "--restore", oldest, settings={}, prefix=kill).returncode == -9
-    assert (out / MARK).read_text() == f"{oldest}\n"
+    assert (out / MARK).read_text() == f"{oldest}\n{copies(out)[-1]}\n"
     return oldest
 
 
@@ -431,3 +431,45 @@ def test_files_that_came_later_go_however_often_the_restore_is_killed(out: Path)
         ran(there, *back, settings={})
         assert as_it_was(there) == as_it_was(whole), rule
         assert not (there / MARK).exists()
+
+
+def test_a_restore_that_is_finished_tells_what_it_did_in_all(out: Path) -> None:
+    """The database has to know the earlier password, whichever of the runs wrote it."""
+    ran(out, "--rotate", "db_password,authjwt_secret_key", "--yes", settings={})
+    back = ("--restore", copies(out)[0], "--yes")
+    whole, half = (shutil.copytree(out, out.parent / name, symlinks=True) for name in ("whole", "half"))
+    renames = calls(whole, "renameat", *back)
+    told = ran(out, *back, settings={}).stdout
+    assert ".secrets/ (2 files)" in told
+    assert "ALTER ROLE" in told
+    assert killed(half, renames[-2], *back) == -9
+    assert "would be brought back" in ran(half, *back, "--dry-run", settings={}, code=3).stdout
+    assert killed(half, "renameat 2", *back) == -9
+    again = ran(half, *back, settings={}).stdout
+    assert re.sub(r"\d{8}T\d{6}Z(-\d+)?", "ID", again.replace(str(half), str(out))) == re.sub(
+        r"\d{8}T\d{6}Z(-\d+)?", "ID", told
+    )
+    assert f"--restore {copies(half)[-1]} --yes\n" in again
+    assert as_it_was(half) == as_it_was(whole)
+
+
+def test_another_copy_that_is_brought_back_instead_leaves_nothing_of_the_first(out: Path) -> None:
+    ran(out, "--save-config", settings={})
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    first, second = copies(out)
+    ran(out, "--restore", first, settings={})
+    before = as_it_was(out)
+    renames = calls(shutil.copytree(out, out.parent / "other", symlinks=True), "renameat", "--restore", second)
+    assert killed(out, renames[-2], "--restore", second) == -9
+    assert (out / "deployment-config.yaml").exists()
+    assert killed(out, "unlinkat 2", "--restore", copies(out)[-1]) == -9
+    ran(out, "--restore", first, settings={})
+    assert as_it_was(out) == before
+
+
+def test_a_mark_of_before_it_named_more_is_understood(out: Path) -> None:
+    oldest = half_restored(out)
+    (out / MARK).write_text(f"{oldest}\n")
+    ran(out, "--restore", oldest, settings={})
+    assert as_it_was(out) == as_it_was(out.parent / "whole")
+    assert not (out / MARK).exists()
