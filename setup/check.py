@@ -42,6 +42,7 @@ def check(session: Session, *, online: bool) -> Answer:
 
 def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding]:
     volume, state = session.volume, session.state
+    yield from standing.restoring(volume)
     yield from standing.steps(volume, state)
     yield from standing.release(state, session.basis)
     yield from standing.files(volume, state)

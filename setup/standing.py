@@ -7,7 +7,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from setup import conflicts, vault
+from setup import conflicts, copies, vault
 from setup.config_file import CONFIG
 from setup.container import shell_word
 from setup.errors import VolumeError
@@ -38,6 +38,14 @@ def steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
         yield Finding("steps", OK, f"{done}/{total} steps completed")
         return
     yield Finding("steps", FAIL, f"{done}/{total} steps completed", "run avatar-setup to its end")
+
+
+def restoring(volume: Volume) -> Iterator[Finding]:
+    """Whether a restore was interrupted: what stands here may be half of one deployment and half of another."""
+    half = copies.interrupted(volume)
+    if half:
+        text = f"bringing back {half} was interrupted: files and secrets may be those of two deployments"
+        yield Finding("restoring", FAIL, text, f"finish it: --restore {half}")
 
 
 def release(state: DeploymentState, basis: Mapping[str, str]) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from support import (
     ROOT,
     STATE,
     deployed,
+    every_secret,
     holding,
     ran,
     require_root,
@@ -37,6 +38,7 @@ from setup import served
 from tests import pki
 from tests.test_given_certificate import CHAIN, KEY, full, put
 from tests.test_self_signed import issue
+from tests.test_undo import half_restored
 
 SETTINGS = REQUIRED | OPERATORS | {"TLS_MODE": "self-signed"}
 GIVEN = REQUIRED | OPERATORS
@@ -228,6 +230,20 @@ def test_a_lost_state_is_named_with_what_brings_it_back(out: Path) -> None:
     assert (level, name) == ("fail", "steps")
     assert f"{STATE}, which tells about it, is gone" in text
     assert "--restore ID" in text
+
+
+def test_a_deployment_that_is_half_restored_is_a_failure(tmp_path: Path) -> None:
+    """Else the stack would start with secrets of one deployment and files of another."""
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **every_secret()})
+    oldest = half_restored(out)
+    before = stamps(out)
+    level, name, text = findings(out, code=3)[0]
+    assert (level, name) == ("fail", "restoring")
+    assert f"bringing back {oldest} was interrupted" in text
+    assert f"--restore {oldest}" in text
+    assert stamps(out) == before
+    ran(out, "--restore", oldest, settings={})
+    assert "restoring" not in [name for _, name, _ in findings(out)]
 
 
 def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) -> None:
