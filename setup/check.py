@@ -28,12 +28,14 @@ _RUNS = {
 
 
 def check(session: Session, *, online: bool) -> Answer:
-    """All findings, as lines and as data; the exit code is 3 when one of them is a failure."""
+    """All findings, as lines and as data; exit code 3 when one is a failure, unless a run at work is to be awaited."""
     findings = list(_findings(session, datetime.now(UTC), online))
     counts = {level: sum(one.level == level for one in findings) for level in (OK, WARN, FAIL, SKIP)}
     lines = [f"{one.level:4}  {one.name}: {one.text}{f': {one.todo}' if one.todo else ''}" for one in findings]
     summary = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
     ready = not counts[FAIL]
+    if not ready:
+        session.volume.require_free()
     lines += ["", f"{'Nothing here would keep the stack from starting' if ready else 'Not ready'} ({summary})."]
     lines += [] if ready else [f"{HELP} has an entry for each name."]
     data = {"ready": ready, "counts": counts, "findings": [one._asdict() for one in findings]}

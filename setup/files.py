@@ -27,11 +27,7 @@ class Staged(NamedTuple):
 
 
 class Volume:
-    """The output directory, opened once; `warnings` collects where its file system promises less.
-
-    As a context it is closed at the end. What a look without the lock found wrong may be another run's work, half
-    done: where such a run is at work, Busy names it in place of that refusal.
-    """
+    """The output directory, closed as a context; `warnings` collects where its file system promises less."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
@@ -51,11 +47,14 @@ class Volume:
         return self
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
-        try:
-            if isinstance(error, (InputError, VolumeError, DecisionNeeded)) and not self._worked:
-                lock.require_free(self._root)
-        finally:
-            self.close()
+        with contextlib.closing(self):
+            if isinstance(error, (InputError, VolumeError, DecisionNeeded)):
+                self.require_free()
+
+    def require_free(self) -> None:
+        """Raises Busy for another run at work: what a look without the lock found wrong may be its, half done."""
+        if not self._worked:
+            lock.require_free(self._root)
 
     def close(self) -> None:
         folders.close(self._root)

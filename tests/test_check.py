@@ -246,6 +246,21 @@ def test_a_deployment_that_is_half_restored_is_a_failure(tmp_path: Path) -> None
     assert "restoring" not in [name for _, name, _ in findings(out)]
 
 
+def test_a_failure_beside_a_run_that_is_at_work_names_that_run(tmp_path: Path) -> None:
+    """What is wrong may be its work, half done: nobody is told to run again over it."""
+    out = deployed(tmp_path / "out", settings={**SETTINGS, "ORGANIZATION_NAME": ""})
+    before = stamps(out)
+    with holding(out / LOCK):
+        for flags in ((), ("--json",)):
+            done = ran(out, "--check", *flags, settings={}, code=4)
+            assert "another run is working on this volume (process 4711 on elsewhere)" in done.stderr + done.stdout
+            assert "secret-pending" not in done.stderr + done.stdout
+    assert {path: one for path, one in stamps(out).items() if path != LOCK} == {
+        path: one for path, one in before.items() if path != LOCK
+    }
+    assert [one[:2] for one in wrong(out)] == [("fail", "secret-pending")]
+
+
 def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) -> None:
     issue(out, 20, tmp_path)
     todo = {name: text for _, name, text in wrong(out)}
