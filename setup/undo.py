@@ -6,6 +6,7 @@ there, no other run begins: what stands on the volume may be half of one deploym
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,12 +18,12 @@ from setup.files import Volume
 from setup.masks import Masks
 from setup.model import Answer, File, Secret
 from setup.past import is_known, is_secret, ours, settings_of
-from setup.secret_catalogue import SECRETS
+from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.session import Options
 from setup.state_document import parse
-from setup.state_manager import LAST_GOOD, STATE
+from setup.state_manager import LAST_GOOD, STATE, digest
 from setup.steps import FOLDERS
-from setup.targets import COMPOSE
+from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, COMPOSE
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from setup.configure import DeploymentConfigurator
     from setup.copies import Copy
     from setup.past import Tree
+
+
+# They stay, as secrets do: what clients trust, and keys, which the copies have only until they are forgotten.
+_NEVER = (AUTHORITY, AUTHORITY_KEY, CERTIFICATE_KEY)
 
 
 class Way(NamedTuple):
@@ -99,7 +104,7 @@ def _begun(volume: Volume) -> list[Copy]:
 
 
 def _way(volume: Volume, copy: Copy, there: Tree) -> Way:
-    """What differs from a copy; a secret that was filled in since is not emptied, and none is removed."""
+    """What differs from a copy; a secret that was filled in since is not emptied, and only what is ours is removed."""
     write = []
     for file in copies.contents(volume, copy):
         filled = is_secret(file.path) and not file.data and file.path in there
@@ -108,16 +113,46 @@ def _way(volume: Volume, copy: Copy, there: Tree) -> Way:
         if file.path == STATE:
             _require_readable(copy, file.data)
     stays = {*copy.paths, *([LAST_GOOD] if STATE in copy.paths else [])}
-    gone = [path for path in sorted(there.keys() - stays) if not is_secret(path)]
+    known = _known(volume)
+    gone = [path for path in sorted(there.keys() - stays) if _may_go(path, there, known)]
     return Way(tuple(write), tuple(sorted(gone, key=lambda path: path == STATE)))
+
+
+def _known(volume: Volume) -> set[tuple[str, str]]:
+    """Path and hash of all that the states here know, with those of restores that were interrupted."""
+    known: set[tuple[str, str]] = set()
+    for path in (STATE, LAST_GOOD, *(f"{copies.HISTORY}/{copy.id}/{STATE}" for copy in _begun(volume))):
+        with contextlib.suppress(Malformed):
+            state = parse(volume.read(path) or b"")
+            known |= {*state.files.items(), *state.announced.items()}
+    return known
+
+
+def _may_go(path: str, there: Tree, known: set[tuple[str, str]]) -> bool:
+    """Whether nothing is lost with a file that came later: no secret, key or authority, and ours to the byte."""
+    if path.startswith(f"{DIRECTORY}/") or path in _NEVER:
+        return False
+    if not is_known(path):
+        return True
+    return (path, digest(there[path].data)) in known and (path != CERTIFICATE or _is_made_here(there))
+
+
+def _is_made_here(there: Tree) -> bool:
+    """Whether the authority that stands here issued the certificate: the state knows an operator's, once served."""
+    from setup import certificates
+
+    with contextlib.suppress(KeyError, ValueError):
+        certificate, authority = (certificates.first_of(there[path].data) for path in (CERTIFICATE, AUTHORITY))
+        return certificates.is_issued_by(certificate, authority)
+    return False
 
 
 def _whole(volume: Volume, copy: Copy, way: Way, kept: str) -> Way:
     """The way from how it was before, of which interrupted runs may have gone a part."""
-    before = [one for one in copies.history(volume) if one.id == kept]
-    if not before:
-        return way
-    whole = _way(volume, copy, {file.path: file for file in copies.contents(volume, before[0])})
+    before: Tree = {}
+    with contextlib.suppress(VolumeError):  # for the message only: a copy that lost a file does not end this run
+        before = {file.path: file for file in copies.contents(volume, copies.find(volume, kept))}
+    whole = _way(volume, copy, before) if before else way
     write = {file.path: file for file in (*whole.write, *way.write)}
     return Way(tuple(write.values()), tuple(sorted({*whole.remove, *way.remove})))
 

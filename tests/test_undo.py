@@ -32,6 +32,9 @@ from support import (
     tree,
 )
 
+from tests import pki
+from tests.test_given_certificate import full, put
+
 GIVEN = {**REQUIRED, **every_secret()}
 MARK = f"{DATED}/restoring"
 
@@ -265,6 +268,50 @@ def test_a_deployment_whose_state_was_lost_can_be_brought_back(out: Path) -> Non
     ran(out, "--restore", copies(out)[0], settings={})
     assert as_it_was(out) == before
     assert "Nothing to do" in ran(out, settings={}).stdout
+
+
+AUTHORITY, AUTHORITY_KEY = "tls/avatar-ca.crt", "tls/private/avatar-ca.key"
+CERTIFICATE, CERTIFICATE_KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
+
+
+def test_an_authority_stays_when_a_restore_leads_to_before_it(out: Path) -> None:
+    """Its clients trust it, and it cannot be made again; what it issued can."""
+    ran(out, "--set", "TLS_MODE=self-signed", "--set", "PUBLIC_URL=other.example.com", settings={})
+    made = tree(out)
+    done = json.loads(ran(out, "--restore", copies(out)[0], "--json", settings={}).stdout)
+    assert done["removed"] == ["tls/ca-bundle.crt", CERTIFICATE]
+    for path in (AUTHORITY, AUTHORITY_KEY, CERTIFICATE_KEY):
+        assert tree(out)[path] == made[path]
+    for flags in (("--restore", copies(out)[0]), ()):
+        assert "Nothing to do" in ran(out, *flags, settings={}).stdout
+    ran(out, "--set", "TLS_MODE=self-signed", settings={})
+    assert tree(out)[AUTHORITY] == made[AUTHORITY]
+    assert (out / CERTIFICATE).exists()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["put there afterwards", "served for a while"])
+def test_a_certificate_of_the_operators_stays(known: bool, out: Path) -> None:
+    ran(out, "--set", "TLS_MODE=self-signed", settings={})
+    mine = put(out, full(pki.server()), pki.server().private())
+    (mine / CERTIFICATE_KEY).chmod(0o600)
+    if known:  # a run has seen it, so that the state knows its hash
+        ran(out, "--set", "LOG_LEVEL=DEBUG", "--set", "NGINX_HTTP_REDIRECT_PORT=80", settings={})
+    ran(out, "--set", "TLS_MODE=provided", "--set", f"TLS_CA_PATH=./{AUTHORITY}", settings={})
+    mine = tree(out)
+    done = json.loads(ran(out, "--restore", copies(out)[0], "--json", settings={}).stdout)
+    assert done["removed"] == ["tls/ca-bundle.crt"]
+    for path in (CERTIFICATE, CERTIFICATE_KEY, AUTHORITY, AUTHORITY_KEY):
+        assert tree(out)[path] == mine[path]
+
+
+def test_a_later_file_that_was_edited_stays(out: Path) -> None:
+    ran(out, "--save-config", settings={})
+    mine = (out / "deployment-config.yaml").read_text() + "# mine\n"
+    (out / "deployment-config.yaml").write_text(mine)
+    oldest = copies(out)[0]
+    assert json.loads(ran(out, "--restore", oldest, "--json", settings={}).stdout)["removed"] == []
+    assert (out / "deployment-config.yaml").read_text() == mine
+    assert "Nothing to do" in ran(out, "--restore", oldest, settings={}).stdout
 
 
 # --- what does not work -------------------------------------------------------------------------
