@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import adoption, confirm, console, copies, edits, ending, foreign, looking, material, transaction, vault
-from setup.errors import DecisionNeeded
+from setup.errors import DecisionNeeded, SetupError
 from setup.files import Volume
 from setup.model import Answer, File, Given, Source
 from setup.resolve import Resolution
@@ -63,7 +63,7 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
             return looking.shown(look, look.context_now(), [], told)
         console.show(told if not configurator.quiet else [])
         confirm.confirm("Type adopt to take it over: ", "adopt", options)
-        left = configurator.settle(look, lambda live: _carry(live, found, place, in_place))
+        left = configurator.settle(look, lambda live: _carry(live, look, found, place, in_place))
     data = configurator.result | {"report": told}
     lines = adoption.afterwards(place, in_place) if not configurator.quiet else []
     return ending.with_decision(Answer(lines, data), left)
@@ -146,8 +146,10 @@ def _unknown_secrets(found: Found) -> list[str]:
     return [path for path in found.tree.files if path.startswith(f"{foreign.SECRETS}/") and path not in known]
 
 
-def _carry(live: Session, found: Found, place: str, in_place: bool) -> None:
+def _carry(live: Session, look: Session, found: Found, place: str, in_place: bool) -> None:
     """Before any other step: a copy of what is here, and everything that stands nowhere else, to the byte."""
+    if _is_done(live, look):
+        return
     if in_place:
         transaction.keep_copy(live, _CAUSE + place)
     files = [File(vault.path_of(name), said.text.encode(), 0o644) for name, said in live.inputs.exact.items()]
@@ -157,6 +159,27 @@ def _carry(live: Session, found: Found, place: str, in_place: bool) -> None:
     wanted = [file._replace(once=True) for file in files if not (one := there[file.path]) or not one.data]
     wanted += [one._replace(mode=0o644) for one in there.values() if one and one.mode != 0o644 and _is_secret(one)]
     live.volume.publish(live.volume.stage(wanted))
+
+
+def _is_done(live: Session, look: Session) -> bool:
+    """Whether another run has finished this very adoption since the look, which may have waited for the word.
+
+    Whatever refuses this run does so here, before the first write; DecisionNeeded for a deployment that came meanwhile.
+    """
+    come, other = vars(live.state) != vars(look.state), True
+    try:
+        context = live.context()
+        transaction.check(live, context)
+        other = not live.state.is_complete or live.concerned(context)[0] is not None
+    except SetupError:
+        if not come:
+            raise
+    if come and other:
+        raise DecisionNeeded(
+            f"{live.volume.path} is no longer as it was looked at: another deployment has come there meanwhile. "
+            "Nothing was written: give the same command again for another look, or take an empty output directory"
+        )
+    return come
 
 
 def _is_secret(file: File) -> bool:

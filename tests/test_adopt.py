@@ -157,6 +157,42 @@ def test_a_person_types_the_word(typed: str, code: int, tmp_path: Path) -> None:
     assert (out / STATE).exists() == (code == 0)
 
 
+def own(tmp_path: Path) -> Path:
+    """A deployment of ours with its own authority."""
+    settings = {**REQUIRED, "TLS_MODE": "self-signed", "TLS_EXTRA_NAMES": "b.example"}
+    return deployed(tmp_path / "source", settings=settings)
+
+
+def test_a_deployment_that_came_while_the_word_was_awaited_stays_as_it_is(tmp_path: Path) -> None:
+    source, out = own(tmp_path), tmp_path / "out"
+    (source / ".secrets/extra_thing").write_text("of somebody")
+    out.mkdir()
+    with session(out, "--adopt", str(source), columns=300) as terminal:
+        terminal.asks("Type adopt to take it over: ")
+        ran(out)
+        before = tree(out)
+        terminal.answer("adopt")
+        assert terminal.ends() == 4
+        terminal.shows("another deployment has come there meanwhile")
+        terminal.shows("take an empty output directory")
+        assert "leave" not in terminal.fresh
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_the_same_adoption_by_two_at_once_is_one(in_place: bool, tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    out = source if in_place else out
+    with session(out, "--adopt", str(source)) as terminal:
+        terminal.asks("Type adopt to take it over: ")
+        ran(out, "--adopt", str(source), "--yes", settings={})
+        before = tree(out)
+        terminal.answer("adopt")
+        assert terminal.ends() == 0
+    assert tree(out) == before
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_in_place_a_dated_copy_of_what_stood_there_is_kept(name: str, tmp_path: Path) -> None:
     out = made(name, tmp_path / "out")
