@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import adoption, confirm, console, copies, edits, ending, foreign, looking, material, transaction, vault
@@ -27,15 +28,16 @@ _CAUSE = "--adopt "
 
 
 class Found(NamedTuple):
-    """A deployment as it was read, and the files that its settings name."""
+    """A deployment as it was read, the files that its settings name, and whether it is to stay where it is."""
 
     tree: foreign.Tree
     understood: Understood
     beside: list[File]
+    in_place: bool
 
 
-def read(path: str) -> Found:
-    """Reads a deployment while this process may still do so; raises InputError where there is none."""
+def read(path: str, output_dir: str) -> Found:
+    """Reads a deployment while this process may still do so; raises where there is none, or no finished one."""
     tree = foreign.read(path)
     understood = understand(tree)
     paths = [one.text.removeprefix("./") for key, one in understood.settings.items() if key in adoption.PATHS]
@@ -43,18 +45,20 @@ def read(path: str) -> Found:
     made = material.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
     wanted = dict.fromkeys((*made, *(one for one in paths if not one.startswith(("/", "../")))))
     beside = foreign.also(tree, wanted)
-    return Found(tree, understood, [one._replace(mode=made.get(one.path, one.mode)) for one in beside])
+    in_place = os.path.exists(output_dir) and os.path.samefile(path, output_dir)
+    if not in_place:  # there, a run goes on with whatever it finds
+        foreign.require_finished(tree)
+    return Found(tree, understood, [one._replace(mode=made.get(one.path, one.mode)) for one in beside], in_place)
 
 
 def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Takes a deployment over once that is confirmed; the same command again finds nothing to do."""
     found, place = options.found, options.adopt
-    in_place = found.tree.identity == foreign.identity(configurator.output_dir)
     asks = confirm.asks(options) and not options.dry_run
     with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
-        if in_place and is_ours(found.tree.states.get(foreign.STATE, b"")):
+        if found.in_place and is_ours(found.tree.states.get(foreign.STATE, b"")):
             return _go_on(configurator, volume, options)
-        look = _look(configurator, volume, found, options, in_place)
+        look = _look(configurator, volume, found, options)
         if look.state.is_complete:
             return _already(look, place)
         report = _report(look, found, place)
@@ -63,9 +67,9 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
             return looking.shown(look, look.context_now(), [], told)
         console.show(told if not configurator.quiet else [])
         confirm.confirm("Type adopt to take it over: ", "adopt", options)
-        left = configurator.settle(look, lambda live: _carry(live, look, found, place, in_place))
+        left = configurator.settle(look, lambda live: _carry(live, look, found, place))
     data = configurator.result | {"report": told}
-    lines = adoption.afterwards(place, in_place) if not configurator.quiet else []
+    lines = adoption.afterwards(place, found.in_place) if not configurator.quiet else []
     return ending.with_decision(Answer(lines, data), left)
 
 
@@ -81,13 +85,12 @@ def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argpar
     return Answer((), configurator.result)
 
 
-def _look(
-    configurator: DeploymentConfigurator, volume: Volume, found: Found, options: argparse.Namespace, in_place: bool
-) -> Session:
+def _look(configurator: DeploymentConfigurator, volume: Volume, found: Found, options: argparse.Namespace) -> Session:
     """The deployment as it would become; raises InputError for all that keeps it from becoming that."""
     inputs, understood = configurator.gather(options.config), found.understood
-    replace = edits.REPLACE if in_place else configurator.on_conflict
-    look = configurator.session(volume, inputs, Options(on_conflict=replace, keep=configurator.keep, adopts=in_place))
+    replace = edits.REPLACE if found.in_place else configurator.on_conflict
+    asked = Options(on_conflict=replace, keep=configurator.keep, adopts=found.in_place)
+    look = configurator.session(volume, inputs, asked)
     given, _ = vault.canonical(inputs.secrets)
     on_disk = look.read_secrets()
     said = {key for layer in inputs.layers[2:] for key in layer}
@@ -146,11 +149,11 @@ def _unknown_secrets(found: Found) -> list[str]:
     return [path for path in found.tree.files if path.startswith(f"{foreign.SECRETS}/") and path not in known]
 
 
-def _carry(live: Session, look: Session, found: Found, place: str, in_place: bool) -> None:
+def _carry(live: Session, look: Session, found: Found, place: str) -> None:
     """Before any other step: a copy of what is here, and everything that stands nowhere else, to the byte."""
     if _is_done(live, look):
         return
-    if in_place:
+    if found.in_place:
         transaction.keep_copy(live, _CAUSE + place)
     files = [File(vault.path_of(name), said.text.encode(), 0o644) for name, said in live.inputs.exact.items()]
     files += [File(path, found.tree.files[path], 0o644) for path in _unknown_secrets(found)]

@@ -81,7 +81,7 @@ def _read_early(configurator: DeploymentConfigurator, options: argparse.Namespac
     if options.adopt:
         from setup.adopt import read
 
-        options.found = read(options.adopt)
+        options.found = read(options.adopt, options.output_dir)
 
 
 def _do(verb: str, configurator: DeploymentConfigurator, options: argparse.Namespace) -> int:

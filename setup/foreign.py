@@ -5,13 +5,14 @@ It only reads, below the directory that the operator names; links in it are foll
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import dotenv, state_document
+from setup import copies, dotenv, lock, state_document
 from setup.documents import Malformed, read_input
-from setup.errors import InputError
+from setup.errors import Busy, DecisionNeeded, InputError
 from setup.model import File
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ class Tree(NamedTuple):
     """What was read: files by their path below `base`, states by theirs below `path`, and what could not be read."""
 
     path: str
-    identity: tuple[int, int]
     base: str
     files: dict[str, bytes]
     states: dict[str, bytes]
@@ -47,7 +47,7 @@ def read(path: str) -> Tree:
         f"{_VERSIONS}/{name}/deployment_state.yaml" for name in _versions(path) if _VERSIONS in names and not ours
     ]
     base = _GENERATED if states else ""
-    tree = Tree(path, identity(path), base, {}, {}, {}, tuple(sorted(set(names) - _USUAL)))
+    tree = Tree(path, base, {}, {}, {}, tuple(sorted(set(names) - _USUAL)))
     below = _names(os.path.join(path, base)) if base in names or not base else []
     for state in states or ([STATE] if STATE in names else []):
         _take(tree, tree.states, state, state)
@@ -66,13 +66,27 @@ def read(path: str) -> Tree:
     return tree
 
 
-def identity(path: str) -> tuple[int, int]:
-    """By what a directory is known under any name; raises InputError when it cannot be looked at."""
+def require_finished(tree: Tree) -> None:
+    """Raises Busy while a run is at work in it, and says what to finish first where one has left it half done."""
+    descriptor = os.open(tree.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        status = os.stat(path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    return status.st_dev, status.st_ino
+        lock.require_free(descriptor)
+    except Busy as error:
+        raise Busy(f"{tree.path}: {error}") from None
+    finally:
+        os.close(descriptor)
+    half = _bytes(os.path.join(tree.path, copies.MARK)).decode(errors="replace").strip()
+    if half:
+        raise DecisionNeeded(
+            f"{tree.path} is halfway between two deployments: bringing back {half} was interrupted. Finish it there "
+            f"first (avatar-setup --restore {half}, with that directory as the output), then adopt it"
+        )
+    with contextlib.suppress(Malformed):  # `understand` says so, and a state of another tool is none of ours
+        if {*state_document.parse(tree.states.get(STATE, b"")).steps.values()} != {state_document.COMPLETED}:
+            raise InputError(
+                f"{tree.path} is not complete: a run there has ended early. Finish it there first (avatar-setup, with "
+                "that directory as the output), then adopt it"
+            )
 
 
 def also(tree: Tree, paths: Iterable[str]) -> list[File]:

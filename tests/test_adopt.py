@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from setup.copies import MARK
 from setup.dotenv import parse
 from setup.secret_catalogue import IRREPLACEABLE, SECRETS
 from tests import engine, foreign_trees
@@ -21,6 +23,7 @@ from tests.support import (
     STATE,
     deployed,
     env_file,
+    holding,
     leftovers,
     ran,
     require_strace,
@@ -315,6 +318,46 @@ def test_a_deployment_of_ours_moves_with_its_answers(tmp_path: Path) -> None:
     one, two = tree(source), tree(out)
     assert {path for path in one.keys() | two.keys() if one.get(path) != two.get(path)} <= WHERE_FROM
     assert set(state(out)["answers"]) == set(settings)
+
+
+def refused_elsewhere(source: Path, code: int) -> str:
+    """What an adoption into an empty directory ends with; it has written nothing."""
+    out, before = source.parent / "elsewhere", stamps(source)
+    out.mkdir()
+    said = ran(out, "--adopt", str(source), "--yes", settings={}, code=code).stderr
+    assert ran(out, "--adopt", str(source), "--dry-run", settings={}, code=code).stderr == said
+    assert (tree(out), stamps(source)) == ({}, before)
+    return said
+
+
+def test_a_deployment_of_ours_that_is_half_restored_is_finished_first(tmp_path: Path) -> None:
+    source = deployed(tmp_path / "source")
+    ran(source, "--set", "LOG_LEVEL=DEBUG")
+    (copy,) = os.listdir(source / ".deployment-history")
+    (source / MARK).write_text(f"{copy}\n")
+    said = refused_elsewhere(source, code=4)
+    assert f"--restore {copy}" in said
+    assert str(source) in said
+    assert f"--restore {copy}" in ran(source, "--adopt", str(source), "--yes", settings={}, code=4).stderr
+
+
+def test_a_deployment_of_ours_that_is_not_complete_is_finished_first(tmp_path: Path) -> None:
+    source = deployed(tmp_path / "source")
+    edited(source, STATE, "finalize: completed", "finalize: not-started")
+    said = refused_elsewhere(source, code=1)
+    assert f"{source} is not complete" in said
+    assert "avatar-setup" in said
+    ran(source, settings={})
+    ran(tmp_path / "elsewhere", "--adopt", str(source), "--yes", settings={})
+
+
+@pytest.mark.parametrize("made", [deployed, foreign_trees.by_hand])
+def test_a_source_in_which_a_run_is_at_work_is_left_to_it(made: Callable[[Path], Path], tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    (source / LOCK).touch()
+    with holding(source / LOCK):
+        assert f"{source}: another run is working" in refused_elsewhere(source, code=4)
+    ran(tmp_path / "elsewhere", "--adopt", str(source), "--yes", settings={})
 
 
 @pytest.mark.parametrize("bits", [0o600, 0o644])
