@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import adoption, confirm, console, copies, edits, ending, foreign, looking, material, transaction, vault
+from setup.documents import Malformed
 from setup.errors import DecisionNeeded, SetupError
 from setup.files import Volume
 from setup.model import Answer, File, Given, Source
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
 from setup.session import Options, Session
-from setup.state_document import is_ours
+from setup.state_document import is_ours, parse
 from setup.state_manager import DeploymentState
+from setup.targets import AUTHORITY, AUTHORITY_KEY
 from setup.understand import Understood, understand
 
 if TYPE_CHECKING:
@@ -44,11 +47,31 @@ def read(path: str, output_dir: str) -> Found:
     mode = understood.settings.get("TLS_MODE")
     made = material.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
     wanted = dict.fromkeys((*made, *(one for one in paths if not one.startswith(("/", "../")))))
-    beside = foreign.also(tree, wanted)
+    beside, unreadable = foreign.also(tree, wanted)
+    understood.problems.extend(unreadable or _lost(tree, {file.path for file in beside if file.data}))
     in_place = os.path.exists(output_dir) and os.path.samefile(path, output_dir)
     if not in_place:  # there, a run goes on with whatever it finds
         foreign.require_finished(tree)
     return Found(tree, understood, [one._replace(mode=made.get(one.path, one.mode)) for one in beside], in_place)
+
+
+def _lost(tree: foreign.Tree, there: set[str]) -> list[str]:
+    """A problem for each made certificate or key that a state of ours lists and that is gone: no other is made for it.
+
+    The authority's key alone may be kept elsewhere.
+    """
+    wanted = [path for path in material.OURS if path not in there]
+    if AUTHORITY in there and AUTHORITY_KEY in wanted:
+        wanted.remove(AUTHORITY_KEY)
+    with contextlib.suppress(Malformed):
+        listed = parse(tree.states.get(foreign.STATE, b"")).files
+        return [
+            f"{tree.path}/{path} is missing, and was made there: put it back from a backup, or run avatar-setup there "
+            "first, which says what it makes anew"
+            for path in wanted
+            if path in listed
+        ]
+    return []
 
 
 def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:

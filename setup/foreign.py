@@ -89,15 +89,22 @@ def require_finished(tree: Tree) -> None:
             )
 
 
-def also(tree: Tree, paths: Iterable[str]) -> list[File]:
-    """Further files below the base; those that are not there are left out."""
+def also(tree: Tree, paths: Iterable[str]) -> tuple[list[File], list[str]]:
+    """Further files below the base, without those that are not there; and what keeps others from being read."""
     found: dict[str, bytes] = {}
+    more = tree._replace(unreadable={})
     for path in paths:
-        _take(tree, found, path, os.path.join(tree.base, path))
-    return [
+        _take(more, found, path, os.path.join(tree.base, path))
+    files = [
         File(path, data, os.stat(os.path.join(tree.path, tree.base, path)).st_mode & 0o777)
         for path, data in found.items()
     ]
+    return files, problems(more)
+
+
+def problems(tree: Tree) -> list[str]:
+    """A sentence for each file that could not be read."""
+    return [f"{tree.path}/{path}: {reason}" for path, reason in tree.unreadable.items()]
 
 
 def _names(path: str) -> list[str]:
@@ -131,12 +138,24 @@ def _bytes(path: str) -> bytes:
 
 def _take(tree: Tree, into: dict[str, bytes], name: str, path: str) -> None:
     whole = os.path.join(tree.path, path)
-    if not os.path.lexists(whole):
+    if _is_absent(whole):
         return
     try:
         into[name] = read_input(whole)
     except Malformed as error:
         tree.unreadable[path] = str(error)
+
+
+def _is_absent(path: str) -> bool:
+    """Whether nothing stands there; behind a link that leads nowhere, or in a closed folder, something may."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        above = os.path.dirname(path)
+        return os.path.exists(above) or _is_absent(above)
+    except OSError:
+        pass
+    return False
 
 
 def _secrets_folder(tree: Tree) -> str:

@@ -52,7 +52,7 @@ class Understood(NamedTuple):
 def understand(tree: foreign.Tree) -> Understood:
     """Everything that a tree says; its latest state outranks `.env`, and the compose file only fills gaps."""
     found = Understood(_kind(tree), {}, {}, {}, {}, [], [], [])
-    found.problems.extend(f"{tree.path}/{path}: {reason}" for path, reason in tree.unreadable.items())
+    found.problems.extend(foreign.problems(tree))
     told: dict[str, list[Told]] = {}
     for source in (_of_state, _of_env, _of_compose):
         entries, where = source(tree, found)

@@ -26,6 +26,7 @@ from tests.support import (
     holding,
     leftovers,
     ran,
+    require_root,
     require_strace,
     stamps,
     tree,
@@ -376,6 +377,58 @@ def test_a_deployment_of_ours_moves_with_its_authority(bits: int, tmp_path: Path
     assert "Nothing to do" in ran(out, "--adopt", str(source), "--yes", settings={}).stdout
     assert "Nothing to do" in ran(out, settings={}).stdout
     assert stamps(out) == before
+
+
+AUTHORITY = ("tls/avatar-ca.crt", "tls/private/avatar-ca.key")
+
+
+@pytest.mark.parametrize("lost", ["folder", "files", "gone", "empty"])
+def test_an_authority_that_cannot_be_read_is_not_made_anew(lost: str, tmp_path: Path) -> None:
+    source = own(tmp_path)
+    if lost == "folder":
+        shutil.rmtree(source / "tls")
+        (source / "tls").symlink_to(tmp_path / "nowhere")
+    for path in AUTHORITY if lost != "folder" else ():
+        (source / path).unlink()
+        if lost == "files":
+            (source / path).symlink_to(tmp_path / "nowhere")
+        if lost == "empty":
+            (source / path).touch()
+    said = refused_elsewhere(source, code=1)
+    for path in AUTHORITY:
+        assert said.count(f"{source}/{path}") == 1
+
+
+def test_an_authority_whose_key_is_kept_elsewhere_moves_without_it(tmp_path: Path) -> None:
+    source, out = own(tmp_path), tmp_path / "out"
+    (source / "tls/private/avatar-ca.key").unlink()
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert (out / "tls/avatar-ca.crt").read_bytes() == (source / "tls/avatar-ca.crt").read_bytes()
+    assert not (out / "tls/private/avatar-ca.key").exists()
+
+
+@pytest.mark.parametrize("path", ["tls/private/server.decrypted.key", "tls/private", "tls"])
+def test_a_key_that_may_not_be_read_is_named(path: str, tmp_path: Path) -> None:
+    require_root()
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    os.chown(source / path, 1000, 1000)
+    (source / path).chmod(0o700)
+    as_anybody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    said = ran(out, "--adopt", str(source), "--yes", settings={}, prefix=as_anybody, code=1).stderr
+    assert f"{source}/tls/private/server.decrypted.key: it cannot be read (permission denied)" in said
+    assert tree(out) == {}
+
+
+def test_a_certificate_behind_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    source = foreign_trees.by_hand(tmp_path / "source")
+    shutil.rmtree(source / "tls")
+    (source / "tls").symlink_to("old/tls")
+    said = refused_elsewhere(source, code=1)
+    assert f"{source}/tls/private/server.decrypted.key: it cannot be read" in said
+    (source / "tls").unlink()
+    ran(tmp_path / "elsewhere", "--adopt", str(source), "--yes", settings={})  # it may come later
 
 
 def test_a_private_authority_is_trusted_on(tmp_path: Path) -> None:
