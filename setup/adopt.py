@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import adoption, confirm, console, copies, edits, ending, foreign, looking, material, transaction, vault
@@ -43,7 +44,9 @@ def read(path: str, output_dir: str) -> Found:
     """Reads a deployment while this process may still do so; raises where there is none, or no finished one."""
     tree = foreign.read(path)
     understood = understand(tree)
-    paths = [one.text.removeprefix("./") for key, one in understood.settings.items() if key in adoption.PATHS]
+    named = {key: one for key, one in understood.settings.items() if key in adoption.PATHS}
+    understood.settings.update({key: one._replace(text=adoption.straight(one.text)) for key, one in named.items()})
+    paths = [posixpath.normpath(one.text) for one in named.values()]
     mode = understood.settings.get("TLS_MODE")
     made = material.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
     wanted = dict.fromkeys((*made, *(one for one in paths if not one.startswith(("/", "../")))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import vault
@@ -54,6 +55,13 @@ def _text(values: Values, key: str) -> str | None:
         return show(values[key])
     except Unavailable:
         return None
+
+
+def straight(path: str) -> str:
+    """The path of a file below the deployment without its detours, as Compose takes it; any other as it is."""
+    below = posixpath.normpath(path)
+    told = path.startswith("./") or below != path
+    return f"./{below}" if told and not below.startswith(("/", "../", "~")) else path
 
 
 def problems(

@@ -28,6 +28,7 @@ from tests.support import (
     ran,
     require_root,
     require_strace,
+    run,
     stamps,
     tree,
 )
@@ -429,6 +430,34 @@ def test_a_certificate_behind_a_link_that_leads_nowhere_is_named(tmp_path: Path)
     assert f"{source}/tls/private/server.decrypted.key: it cannot be read" in said
     (source / "tls").unlink()
     ran(tmp_path / "elsewhere", "--adopt", str(source), "--yes", settings={})  # it may come later
+
+
+@pytest.mark.parametrize("folder", ["./nginx/../certs/", "./certs//", "./none/.././certs/", "certs/./"])
+def test_a_path_that_goes_round_names_the_same_file(folder: str, tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    (source / "tls").rename(source / "certs")
+    names = ("server.fullchain.crt", "private/server.decrypted.key")
+    said = (f"NGINX_SSL_CERTIFICATE_PATH={folder}{names[0]}", f"NGINX_SSL_CERTIFICATE_KEY_PATH={folder}{names[1]}")
+    edited(source, ".env", "# by hand", "\n".join((*said, f"TLS_CA_PATH={folder}{names[0]}")))
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert not (out / "none").exists()
+    for name in names:
+        assert (out / "certs" / name).read_bytes() == (source / "certs" / name).read_bytes()
+    assert state(out)["answers"]["NGINX_SSL_CERTIFICATE_PATH"]["value"] == f"./certs/{names[0]}"
+    findings = json.loads(run(out, "--check", "--json", settings={}).stdout)["findings"]
+    assert {one["level"] for one in findings if "certificate" in one["name"] or one["name"] == "authorities"} == {"ok"}
+    assert "Nothing to do" in ran(out, "--adopt", str(source), "--yes", settings={}).stdout
+
+
+@pytest.mark.parametrize("path", ["./tls/../../server.crt", "../server.crt", "/none/server.crt"])
+def test_a_path_that_leads_elsewhere_stays_as_it_is(path: str, tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "old/source"), tmp_path / "out"
+    edited(source, ".env", "# by hand", f"NGINX_SSL_CERTIFICATE_PATH={path}")
+    (source.parent / "server.crt").write_text("of others")
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert state(out)["answers"]["NGINX_SSL_CERTIFICATE_PATH"]["value"] == path
 
 
 def test_a_private_authority_is_trusted_on(tmp_path: Path) -> None:
