@@ -14,7 +14,7 @@ from setup.files import Volume
 from setup.model import Answer, File, Given, Source
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS
-from setup.session import Options, Session
+from setup.session import Session
 from setup.state_document import is_ours, parse
 from setup.state_manager import DeploymentState
 from setup.targets import AUTHORITY, AUTHORITY_KEY
@@ -107,7 +107,7 @@ def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argpar
         configurator.cause = newest.cause  # of a copy made now as well: this may be interrupted in its turn
     if options.dry_run:
         return looking.look(configurator, options)
-    configurator.run(interactive=False, config_file=options.config)
+    configurator.run(interactive=False, config_file=options.config, save_config=options.save_config)
     return Answer((), configurator.result)
 
 
@@ -115,7 +115,7 @@ def _look(configurator: DeploymentConfigurator, volume: Volume, found: Found, op
     """The deployment as it would become; raises InputError for all that keeps it from becoming that."""
     inputs, understood = configurator.gather(options.config), found.understood
     replace = edits.REPLACE if found.in_place else configurator.on_conflict
-    asked = Options(on_conflict=replace, keep=configurator.keep, adopts=found.in_place)
+    asked = configurator.options(None, options.save_config)._replace(on_conflict=replace, adopts=found.in_place)
     look = configurator.session(volume, inputs, asked)
     given, _ = vault.canonical(inputs.secrets)
     on_disk = look.read_secrets()

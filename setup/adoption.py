@@ -151,7 +151,7 @@ def _changes(report: Report) -> Iterator[str]:
     yield "  the compose file, nginx's configuration and Authentik's blueprint are those of this release"
     for key in report.answers:
         if SETTINGS[key].group == IMAGES:
-            yield f"  {key} stays as it is; --unset {key} lets it move with releases"
+            yield f"  {key} stays as it is; a later run with --unset {key} lets it move with releases"
 
 
 def adopted(found: Understood) -> dict[str, Given]:

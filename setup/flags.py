@@ -63,6 +63,15 @@ Every setting is also an environment variable; KEY_FILE names a file with it.
 # What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
 VERBS = ("status", "check", "export", "rotate", "adopt", "history", "restore")
 CHANGING = ("rotate", "adopt", "restore")  # those that change the deployment
+# What tells a run what to change, and the verbs that take it too.
+OF_A_RUN = {
+    "--set": ("rotate", "adopt"),
+    "--unset": ("rotate",),
+    "--reset": (),
+    "--save-config": ("adopt",),
+    "--renew-certificate": (),
+    "--on-conflict": ("rotate", "adopt"),
+}
 SWITCHES = (
     *("--help", "--version", "--json", "--quiet", "--debug"),
     *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
@@ -115,15 +124,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError("--with-secrets goes with --export or --save-config")
     if known.on_conflict not in (None, *ON_CONFLICT):
         raise UsageError(f"--on-conflict wants one of {', '.join(ON_CONFLICT)}")
+    known.dry_run = known.dry_run or known.diff
+    _require_one_verb(known)
+    return known
+
+
+def _require_one_verb(known: argparse.Namespace) -> None:
+    """Raises UsageError for two verbs, and for flags that the one would swallow in silence."""
     if known.online and not known.check:
         raise UsageError("--online goes with --check")
-    known.dry_run = known.dry_run or known.diff
     asked = [verb for verb in VERBS if getattr(known, verb)]
     if len(asked) > 1:
         raise UsageError(f"one at a time: --{' or --'.join(asked)}")
-    if known.dry_run and asked and asked[0] not in CHANGING:
-        raise UsageError(f"--dry-run goes with what writes; --{asked[0]} changes nothing of the deployment")
-    return known
+    for verb in asked:
+        for flag, verbs in OF_A_RUN.items():
+            if verb not in verbs and getattr(known, flag[2:].replace("-", "_")):
+                raise UsageError(f"{flag} does not go with --{verb}")
+        if known.dry_run and verb not in CHANGING:
+            raise UsageError(f"--dry-run goes with what writes; --{verb} changes nothing of the deployment")
 
 
 def verb_of(options: argparse.Namespace) -> str | None:

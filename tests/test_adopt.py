@@ -471,6 +471,24 @@ def test_a_private_authority_is_trusted_on(tmp_path: Path) -> None:
     assert foreign_trees.tls()["tls/server.fullchain.crt"].strip() in (out / "tls/ca-bundle.crt").read_text()
 
 
+@pytest.mark.parametrize("flags", [(), ("--with-secrets",)])
+def test_the_configuration_file_is_written_too(flags: tuple[str, ...], tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    out.mkdir()
+    adopt = ("--adopt", str(source), "--yes", "--save-config", *flags)
+    assert "+++ deployment-config.yaml" in ran(out, *adopt, "--dry-run", settings={}, code=3).stdout
+    ran(out, *adopt, settings={})
+    saved = (out / "deployment-config.yaml").read_text()
+    assert f"SMTP_HOST: {ENV['SMTP_HOST']}" in saved.replace('"', "").replace("'", "")
+    assert (TEXTS["db_password"].strip() in saved) == bool(flags)
+    before = stamps(out)
+    assert "Nothing to do" in ran(out, *adopt, settings={}).stdout
+    assert stamps(out) == before
+    ran(source, "--adopt", str(source), "--yes", settings={})
+    ran(source, *adopt, settings={})  # there it is a run like any other
+    assert (source / "deployment-config.yaml").exists()
+
+
 def test_the_answer_as_data(tmp_path: Path) -> None:
     source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
     out.mkdir()

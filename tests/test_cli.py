@@ -148,6 +148,51 @@ def test_wrong_usage_exits_2_and_repeats_no_value(out: Path, flags: tuple[str, .
     assert tree(out) == {}
 
 
+OF_A_RUN = {
+    "--set": ("--set", "LOG_LEVEL=DEBUG"),
+    "--unset": ("--unset", "LOG_LEVEL"),
+    "--reset": ("--reset",),
+    "--save-config": ("--save-config",),
+    "--renew-certificate": ("--renew-certificate",),
+    "--on-conflict": ("--on-conflict", "keep"),
+}
+TAKEN = {"--rotate": {"--set", "--unset", "--on-conflict"}, "--adopt": {"--set", "--save-config", "--on-conflict"}}
+VERBS = {
+    "--status": (),
+    "--check": (),
+    "--history": (),
+    "--export": ("-",),
+    "--restore": ("20260101T000000Z", "--yes"),
+    "--rotate": ("sessions", "--yes"),
+    "--adopt": ("source", "--yes"),
+}
+
+
+@pytest.mark.parametrize(("verb", "flag"), [(v, f) for v in VERBS for f in OF_A_RUN if f not in TAKEN.get(v, ())])
+def test_a_flag_that_a_verb_would_swallow_is_refused(tmp_path: Path, verb: str, flag: str) -> None:
+    out = deployed(tmp_path / "out")
+    before = stamps(out)
+    done = ran(out, verb, *VERBS[verb], *OF_A_RUN[flag], code=2)
+    assert (done.stdout, done.stderr) == ("", f"avatar-setup: {flag} does not go with {verb}\n")
+    assert stamps(out) == before
+
+
+def test_a_look_takes_what_a_run_takes(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    for flag in OF_A_RUN.keys() - {"--renew-certificate"}:
+        assert run(out, "--diff", *OF_A_RUN[flag]).returncode in (0, 3), flag
+    own = deployed(tmp_path / "own", settings={**REQUIRED, "TLS_MODE": "self-signed"})
+    ran(own, "--diff", "--renew-certificate", code=3)
+
+
+def test_a_rotation_changes_settings_too(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", "--set", "LOG_LEVEL=DEBUG")
+    ran(out, "--rotate", "sessions", "--yes", "--unset", "LOG_LEVEL")
+    assert env_file(out)["LOG_LEVEL"] == "INFO"
+    ran(out, "--rotate", "storage", "--yes", "--set", "LOG_LEVEL=ERROR")
+    assert env_file(out)["LOG_LEVEL"] == "ERROR"
+
+
 def test_an_unknown_flag_is_named(out: Path) -> None:
     assert "--pasword" in ran(out, f"--pasword={SECRET}", code=2).stderr
 
