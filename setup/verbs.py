@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import conflicts, copies, report, rotation, sources, vault
+from setup.errors import Busy
 from setup.files import Volume
+from setup.lock import LOCK
 from setup.model import Answer
 from setup.session import Options
 
@@ -19,8 +21,9 @@ EXIT_NOT_COMPLETE = 3
 
 
 def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
-    """How far the configuration is; reads only, and takes no lock."""
+    """How far the configuration is, and who is at work on it; reads only."""
     with Volume(configurator.output_dir) as volume:
+        busy = _busy(volume)
         inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
         session = configurator.session(volume, inputs, Options())
         state, half = session.state, copies.interrupted(volume)
@@ -31,14 +34,28 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         pending = [secret for secret in pending if secret not in lost]
         on_disk = {path: volume.read(path) for path in state.files}
         times = {name: at.st_mtime for name in texts if (at := volume.status(vault.path_of(name)))}
+        busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.ages(state.secrets, times)
-    data = report.status_data(state, resolution, pending, lost, on_disk) | {"secrets": ages, "restoring": half}
+    data = report.status_data(state, resolution, pending, lost, on_disk)
+    data |= {"secrets": ages, "restoring": half, "busy": busy}
     lines = report.status_lines(state, pending, lost)
-    if half:
-        lines += ["", f"✗ Bringing back {half} has not ended: unless it is under way, finish it with --restore {half}"]
+    if busy:
+        lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
+    elif half:
+        lines += ["", f"✗ Bringing back {half} was interrupted: finish it with --restore {half}"]
     if half or not state.is_complete:
         return Answer(lines, data, EXIT_NOT_COMPLETE)
     return Answer([*lines, *rotation.age_lines(ages)], data)
+
+
+def _busy(volume: Volume) -> str:
+    """Which run at work there is to wait for, "" without one; the lock is asked only where somebody has signed it."""
+    try:
+        if volume.read(LOCK):
+            volume.require_free()
+    except Busy as error:
+        return str(error)
+    return ""
 
 
 def check(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -212,20 +213,36 @@ def test_no_secret_shows_in_the_status(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [("--status",), ("--status", "--json")])
-def test_the_status_writes_nothing_and_takes_no_lock(tmp_path: Path, flags: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("at_work", [True, False], ids=["beside a run", "alone"])
+def test_the_status_writes_nothing_and_keeps_nobody_out(tmp_path: Path, flags: tuple[str, ...], at_work: bool) -> None:
+    """It only asks for the lock beside a run, which has it: whoever comes later never finds the status there."""
     require_strace()
     out = deployed(tmp_path / "out")
     before = stamps(out)
     log = tmp_path / "trace"
     calls = "openat,open,creat,flock,mkdirat,mkdir,renameat,rename,renameat2,unlinkat,unlink,linkat,ftruncate,fchmod"
-    with holding(out / LOCK):
+    with holding(out / LOCK) if at_work else contextlib.nullcontext():
         held = stamps(out)
         ran(out, *flags, prefix=("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={calls}"), settings={})
         assert stamps(out) == held
     text = "\n".join(line for line in log.read_text().splitlines() if "/proc/self/coredump_filter" not in line)
     assert "O_CREAT" not in text and "O_WRONLY" not in text and "O_RDWR|" not in text.replace("/dev/", "")
-    assert not [line for line in text.splitlines() if not any(word in line for word in ("open", "exited", "+++"))]
+    rest = [line for line in text.splitlines() if not any(word in line for word in ("open", "exited", "+++"))]
+    assert bool(rest) == at_work
+    assert all("LOCK_SH|LOCK_NB)" in line and "EAGAIN" in line for line in rest)
     assert stamps(out).keys() == before.keys()
+
+
+def test_the_status_names_a_run_at_work(tmp_path: Path) -> None:
+    """What is not complete then is under way, not interrupted."""
+    out = deployed(tmp_path / "out")
+    told = "nother run is working on this volume (process 4711 on elsewhere): wait for it to end and run again"
+    with holding(out / LOCK):
+        assert f"◐ A{told}\n" in ran(out, "--status", settings={}).stdout
+        assert json.loads(ran(out, "--status", "--json", settings={}).stdout)["busy"] == f"a{told}"
+    (out / LOCK).write_text("process 4711 on elsewhere\n")  # as a run that was killed leaves it
+    assert "4711" not in ran(out, "--status", settings={}).stdout
+    assert json.loads(ran(out, "--status", "--json", settings={}).stdout)["busy"] == ""
 
 
 def test_the_status_of_a_volume_that_only_may_be_read(tmp_path: Path) -> None:

@@ -392,8 +392,7 @@ def test_a_deployment_that_is_half_restored_is_only_finished(out: Path) -> None:
         done = ran(out, *flags, settings=GIVEN, code=4)
         assert f"bringing back {oldest} was interrupted. Finish it (--restore {oldest})" in done.stderr
     done = ran(out, "--status", settings={}, code=3)
-    told = f"Bringing back {oldest} has not ended: unless it is under way, finish it with --restore {oldest}"
-    assert told in done.stdout
+    assert f"Bringing back {oldest} was interrupted: finish it with --restore {oldest}" in done.stdout
     assert {**tree(out), LOCK: half[LOCK]} == half
     before = stamps(out)
     assert "would be brought back" in ran(out, "--restore", oldest, "--dry-run", settings={}, code=3).stdout
@@ -412,6 +411,9 @@ def test_while_a_restore_is_at_work_others_wait_for_it(out: Path) -> None:
             told = ran(out, *flags, settings={}, code=4).stderr
             assert "another run is working on this volume (process 4711 on elsewhere)" in told, flags
             assert "interrupted" not in told
+        told = ran(out, "--status", settings={}, code=3).stdout
+        assert "◐ Another run is working on this volume (process 4711 on elsewhere)" in told
+        assert "interrupted" not in told
         assert tree(out) == before
 
 
