@@ -61,8 +61,9 @@ def _see(volume: Volume, name: str, path: str) -> Seen:
         status = None
     except OSError:
         if path.startswith("./") and not os.path.islink(place):
+            data = volume.coming.get(path[2:])
             finding = Finding(name, FAIL, f"{path} is not there yet", "put it there before the stack starts")
-            return Seen(path, None, finding, missing=True)
+            return Seen(path, data, finding if data is None else None, missing=data is None)
         text = f"{path} cannot be seen from here and was not checked"
         return Seen(path, None, Finding(name, SKIP, text, by_hand))
     if status and stat.S_ISDIR(status.st_mode):

@@ -14,7 +14,7 @@ import yaml
 from setup.copies import MARK
 from setup.dotenv import parse
 from setup.secret_catalogue import IRREPLACEABLE, SECRETS
-from tests import engine, foreign_trees
+from tests import engine, foreign_trees, pki
 from tests.foreign_trees import ENV, SHOWN, edited
 from tests.support import (
     LAST_GOOD,
@@ -430,6 +430,18 @@ def test_a_certificate_behind_a_link_that_leads_nowhere_is_named(tmp_path: Path)
     assert f"{source}/tls/private/server.decrypted.key: it cannot be read" in said
     (source / "tls").unlink()
     ran(tmp_path / "elsewhere", "--adopt", str(source), "--yes", settings={})  # it may come later
+
+
+def test_a_key_of_another_certificate_is_refused_at_once_and_mended_in_the_source(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "elsewhere"
+    path, other = source / "tls/private/server.decrypted.key", pki.issue("other.example", names=("other.example",))
+    right = path.read_text()
+    path.write_text(other.private().decode())
+    said = refused_elsewhere(source, code=1)
+    assert "./tls/private/server.decrypted.key is not the key of the first certificate" in said
+    path.write_text(right)
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert (out / "tls/private/server.decrypted.key").read_text() == right
 
 
 @pytest.mark.parametrize("folder", ["./nginx/../certs/", "./certs//", "./none/.././certs/", "certs/./"])
