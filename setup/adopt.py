@@ -17,7 +17,7 @@ from setup.secret_catalogue import SECRETS
 from setup.session import Session
 from setup.state_document import is_ours, parse
 from setup.state_manager import DeploymentState
-from setup.targets import AUTHORITY, AUTHORITY_KEY
+from setup.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.understand import Understood, understand
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def read(path: str, output_dir: str) -> Found:
     paths = [posixpath.normpath(one.text) for one in named.values()]
     mode = understood.settings.get("TLS_MODE")
     made = material.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
-    wanted = dict.fromkeys((*made, *(one for one in paths if not one.startswith(("/", "../")))))
+    below = [one for one in paths if one != CA_BUNDLE and not one.startswith(("/", "../"))]
+    wanted = dict.fromkeys((*made, *below))
     beside, unreadable = foreign.also(tree, wanted)
     understood.problems.extend(unreadable or _lost(tree, {file.path for file in beside if file.data}))
     in_place = os.path.exists(output_dir) and os.path.samefile(path, output_dir)

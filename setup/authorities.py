@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from setup.documents import Malformed, read_input
 from setup.errors import InputError, VolumeError
 from setup.files import Volume
 from setup.lookup import Values
+from setup.targets import CA_BUNDLE
 
 PUBLIC_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _BEGIN, _PRIVATE = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
@@ -30,7 +33,10 @@ def private_authority(volume: Volume, values: Values) -> bytes:
     path = str(values["TLS_CA_PATH"])
     if not path:
         return b""
+    bundle, place = (os.path.realpath(os.path.join(volume.path, one)) for one in (CA_BUNDLE, path))
     try:
+        if place == bundle:
+            raise Malformed("this file is written here, and would take in itself with every run")
         private = _read(volume, path)
         if _BEGIN not in private or _PRIVATE in private:
             raise Malformed("it is not a PEM certificate, or it holds a private key too")

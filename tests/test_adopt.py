@@ -483,6 +483,27 @@ def test_a_private_authority_is_trusted_on(tmp_path: Path) -> None:
     assert foreign_trees.tls()["tls/server.fullchain.crt"].strip() in (out / "tls/ca-bundle.crt").read_text()
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_private_authority_is_not_taken_from_the_bundle_that_is_written_here(in_place: bool, tmp_path: Path) -> None:
+    """It would hold itself once more after every run, and no longer what stood there."""
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    authority = foreign_trees.tls()["tls/server.fullchain.crt"]
+    (source / "tls/ca-bundle.crt").write_text(authority)
+    edited(source, ".env", "# by hand", "TLS_CA_PATH=./tls/ca-bundle.crt")
+    out.mkdir()
+    place = source if in_place else out
+    before = stamps(tmp_path)
+    said = ran(place, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    assert "TLS_CA_PATH=./tls/ca-bundle.crt: this file is written here" in said
+    assert "as in TLS_CA_PATH=./tls/ca.crt" in said
+    assert stamps(tmp_path) == before
+    (place / "tls").mkdir(exist_ok=True)
+    (place / "tls/ca.crt").write_text(authority)
+    ran(place, "--adopt", str(source), "--yes", "--set", "TLS_CA_PATH=./tls/ca.crt", settings={})
+    assert (place / "tls/ca-bundle.crt").read_text().count(authority.strip()) == 1
+    assert "Nothing to do" in ran(place, settings={}).stdout
+
+
 @pytest.mark.parametrize("flags", [(), ("--with-secrets",)])
 def test_the_configuration_file_is_written_too(flags: tuple[str, ...], tmp_path: Path) -> None:
     source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
