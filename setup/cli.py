@@ -10,7 +10,7 @@ from setup import __version__, console, flags
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.container import become_owner, require_mount
 from setup.copies import LAST
-from setup.errors import InputError, Interrupted, SetupError
+from setup.errors import InputError, Interrupted, SetupError, VolumeError
 from setup.values import BOOLEAN
 
 if TYPE_CHECKING:
@@ -89,10 +89,17 @@ def _do(verb: str, configurator: DeploymentConfigurator, options: argparse.Names
     from setup.verbs import DO
 
     answer = DO[verb](configurator, options)
-    if options.json:
-        _show_json(answer.data)
-    else:
-        console.show(answer.lines)
+    try:
+        if options.json:
+            _show_json(answer.data)
+        else:
+            console.show(answer.lines)
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise VolumeError(
+            f"standard output cannot be written ({reason}), and what it got is not whole: send it to another place, or "
+            "free some space there. All else is done"
+        ) from None
     return answer.exit_code
 
 

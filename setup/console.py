@@ -77,9 +77,9 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.write(text)
         stream.flush()
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left would fail again at the end
         if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:
