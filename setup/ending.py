@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, copies, report, vault
+from setup import console, copies, report, transaction, vault
 from setup.container import command_again, host_path
 from setup.edits import BESIDE
 from setup.errors import DecisionNeeded
@@ -61,11 +61,11 @@ def last_words(session: Session, status: str, environ: Mapping[str, str]) -> lis
 
 def _finished(session: Session, values: Values) -> list[str]:
     """What else must know the new values, when this run has finished a rotation that was interrupted."""
-    earlier = [] if session.was_complete else [one for one in copies.history(session.volume) if one.id != session.copy]
-    if not earlier or not (names := copies.rotated(session.volume, newest := earlier[0])):
+    began = None if session.was_complete else transaction.last_whole(session.volume)
+    if not began or not (names := copies.rotated(session.volume, began)):
         return []
     told = [f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:", ""]
-    return ["", *told, *(f"  {line}" for line in after_rotation(session, values, names, newest.id))]
+    return ["", *told, *(f"  {line}" for line in after_rotation(session, values, names, began.id))]
 
 
 def after_rotation(session: Session, values: Values, names: list[str], copy: str) -> list[str]:

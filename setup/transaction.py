@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import copies, vault, written
+from setup.documents import Malformed
 from setup.edits import KEPT, MERGED, REPLACED
 from setup.errors import SetupError
+from setup.files import Volume
 from setup.material import MARK
 from setup.model import File, Outcome, SecretFile, Source
 from setup.secret_catalogue import SECRETS
-from setup.state_document import COMPLETED
+from setup.state_document import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.steps import Context, step_of_setting
 from setup.targets import COMPOSE
 
 if TYPE_CHECKING:
+    from setup.copies import Copy
     from setup.files import Staged
     from setup.session import Session
 
@@ -85,7 +88,22 @@ def keep_copy(session: Session, cause: str) -> None:
     state = session.state
     files = {*state.files, *state.announced, *(file.path for file in session.files(session.context_now()))}
     paths = written.everything(session.volume, files)
-    session.copy = copies.keep(session.volume, paths, cause, session.options.keep)
+    began = None if _is_whole(session.volume, STATE) else last_whole(session.volume)
+    session.copy = copies.keep(session.volume, paths, cause, session.options.keep, spare=began.id if began else "")
+
+
+def last_whole(volume: Volume) -> Copy | None:
+    """The newest copy of a deployment that was complete: what an interrupted run began with, its old values in it."""
+    return next(
+        (one for one in copies.history(volume) if _is_whole(volume, f"{copies.HISTORY}/{one.id}/{STATE}")), None
+    )
+
+
+def _is_whole(volume: Volume, path: str) -> bool:
+    try:
+        return set(parse(volume.read(path) or b"").steps.values()) == {COMPLETED}
+    except Malformed:
+        return False
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:

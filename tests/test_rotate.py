@@ -405,6 +405,40 @@ def test_a_run_that_finishes_a_rotation_says_what_to_type(scene: Scene) -> None:
     assert told > 2
 
 
+@pytest.mark.parametrize("flags", [("--reset",), ("--set", "PUBLIC_URL=other.example.com")])
+def test_a_run_that_finishes_a_rotation_keeps_the_old_values_whatever_else_it_keeps(
+    scene: Scene, flags: tuple[str, ...]
+) -> None:
+    with scene.copy() as out:
+        original = secrets(out)
+        (out / "nginx/nginx.conf").write_text("# mine\n")
+        killed(scene, out, after_the_copy(scene)[12])
+        assert "db_password" in changed(original, out)
+        said = ran(out, *flags, "--on-conflict", "replace", "--keep", "1", settings=SETTINGS).stdout
+        olds = [(copy / ".secrets/db_password").read_text() for copy in copies_of(out)]
+        assert original["db_password"] in olds
+        assert "ALTER ROLE" in said
+
+
+def test_a_reset_that_was_interrupted_too_says_what_to_type_when_it_is_repeated(scene: Scene) -> None:
+    with scene.copy() as out:
+        killed(scene, out, after_the_copy(scene)[12])
+        inject = ("-e", "trace=renameat", "-e", "inject=renameat:signal=KILL:when={}")
+        whole = Path(shutil.copytree(out, out.parent / "whole" / "out", symlinks=True))
+        log = out.parent / "log"
+        ran(whole, "--reset", settings=SETTINGS, prefix=("strace", "-f", "-qq", "-o", str(log), *inject[:2]))
+        made = [number for number, line in enumerate(log.read_text().splitlines(), 1) if "manifest.json" in line][-1]
+        kill = (*QUIET, *inject[:3], inject[3].format(made + 3))
+        assert run(out, "--reset", settings=SETTINGS, prefix=kill).returncode == -9
+        assert "ALTER ROLE" in ran(out, "--reset", settings=SETTINGS).stdout
+        assert len(copies_of(out)) == 3
+
+
+def test_a_reset_after_a_rotation_does_not_claim_to_have_finished_it(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    assert "finished a rotation" not in ran(out, "--reset", settings=SETTINGS).stdout
+
+
 def test_a_copy_of_another_command_does_not_stand_for_a_rotations_own(out: Path) -> None:
     require_strace()
     log = out.parent / "trace"
