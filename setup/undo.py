@@ -228,7 +228,7 @@ def _told(configurator: DeploymentConfigurator, volume: Volume, copy: Copy, way:
     ]
     lines += [f"  {path} (removed)" for path in way.removed]
     lines += [f"  .secrets/ ({len(way.secrets)} files)"] if way.secrets else []
-    if kept:
+    if kept not in ("", copy.id):
         lines += ["", "As it was until now, it is kept. This takes the restore back:"]
         lines.append(f"  {command} --restore {kept}{' --yes' if way.bound else ''}")
     if copy.version != __version__:

@@ -419,7 +419,8 @@ def test_while_a_restore_is_at_work_others_wait_for_it(out: Path) -> None:
 
 def test_a_half_restored_deployment_may_go_back_to_where_it_came_from(out: Path) -> None:
     half_restored(out)
-    ran(out, "--restore", copies(out)[-1], settings={})
+    done = ran(out, "--restore", copies(out)[-1], settings={})
+    assert "takes the restore back" not in done.stdout, "it would name the copy that was just brought back"
     assert env_file(out)["AVATAR_DOMAIN"] == "other.example.com"
     assert (out / "nginx" / "nginx.conf").read_text() == "# mine\n"
     assert not (out / MARK).exists()
