@@ -54,6 +54,7 @@ def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -
     inputs = configurator.gather(options.config)
     wanted = Options(on_conflict=configurator.on_conflict, keep=configurator.keep)
     with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
+        copies.require_whole(volume)
         seen = volume.read(STATE)
         look = _look(configurator.session(volume, inputs, wanted))
         chosen = _chosen(look, options)

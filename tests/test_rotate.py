@@ -282,6 +282,13 @@ def test_the_status_tells_when_each_secret_was_made_or_rotated(out: Path) -> Non
     assert set(told) == {name for name in secrets(out) if SECRETS[name].masked}
 
 
+def test_a_rotation_that_seems_repeated_waits_for_a_restore_that_was_interrupted(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    mark = out / ".deployment-history/restoring"
+    mark.write_text(f"{copies_of(out)[0].name}\n")
+    assert "halfway" in ran(out, "--rotate", "db_password", "--yes", settings={}, code=4).stderr
+
+
 # --- beside edits by hand ---------------------------------------------------------------------------
 
 
