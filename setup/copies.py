@@ -23,6 +23,7 @@ HISTORY = ".deployment-history"
 MANIFEST = "manifest.json"
 A_RUN = "a run"  # the usual cause of a copy
 A_ROTATION = "--rotate "  # the cause of a rotation's copy, before the names of its secrets
+A_RESTORE = "restoring "  # the cause of a restore's copy, before the id of the one brought back
 MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back, a line an id
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # so many are kept unless somebody says otherwise

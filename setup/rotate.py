@@ -125,6 +125,8 @@ def _done(look: _Rotation, chosen: list[Secret], asks: bool) -> Iterator[tuple[s
 def _minutes_since(look: _Rotation, name: str) -> int | None:
     """How long ago a secret was rotated, if that is so short that the command seems to be repeated."""
     for copy in copies.history(look.session.volume):
+        if copy.cause.startswith(copies.A_RESTORE):
+            return None  # whoever asks after that wants another value than the one brought back
         if name in copies.to_rotate(copy):
             age = time.time() - calendar.timegm(time.strptime(copy.id.partition("-")[0], "%Y%m%dT%H%M%SZ"))
             repeated = 0 <= age < _A_REPEAT and not vault.same(_old(look, copy, name), look.texts[name])

@@ -177,7 +177,7 @@ def _require_consent(way: Way, yes: bool) -> None:
 def _keep(volume: Volume, copy: Copy, last: int) -> str:
     """Keeps the deployment as it is now; the copy that is brought back is not forgotten for it."""
     files = {path for path in (*copy.paths, *copy.absent, *ours(volume)) if is_known(path)}
-    return copies.keep(volume, written.everything(volume, files), f"restoring {copy.id}", last, spare=copy.id)
+    return copies.keep(volume, written.everything(volume, files), copies.A_RESTORE + copy.id, last, spare=copy.id)
 
 
 def _go(volume: Volume, way: Way, mark: list[str]) -> None:

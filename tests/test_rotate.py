@@ -282,6 +282,17 @@ def test_the_status_tells_when_each_secret_was_made_or_rotated(out: Path) -> Non
     assert set(told) == {name for name in secrets(out) if SECRETS[name].masked}
 
 
+def test_a_value_that_was_brought_back_is_rotated_by_the_same_command(out: Path) -> None:
+    command = ("--rotate", "db_password", "--yes")
+    ran(out, *command, settings={})
+    ran(out, "--restore", copies_of(out)[0].name, "--yes", settings={})
+    ran(out, *command, settings={})
+    ran(out, "--restore", copies_of(out)[1].name, "--yes", settings={})  # the value of the first rotation
+    before = secrets(out)
+    ran(out, *command, settings={})
+    assert changed(before, out) == {"db_password"}
+
+
 def test_a_rotation_that_seems_repeated_waits_for_a_restore_that_was_interrupted(out: Path) -> None:
     ran(out, "--rotate", "db_password", "--yes", settings={})
     mark = out / ".deployment-history/restoring"
