@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ENV, STATE, NGINX, SECRETS = ".env", ".deployment-state.yaml", "nginx/nginx.conf", ".secrets"
+LAST_GOOD = f"{STATE}.bak"
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")  # as Compose looks for it
 _VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public deployment tool since its release 2.7
 # What else may stand beside them and needs no word.
 _USUAL = {
     *(ENV, STATE, SECRETS, _VERSIONS, _GENERATED, "nginx", "tls", "authentik", "user_config", ".avatar-templates"),
-    *(f"{STATE}.bak", ".deployment-state.lock", ".deployment-history", ".deployment-written", *COMPOSE_NAMES),
+    *(LAST_GOOD, ".deployment-state.lock", ".deployment-history", ".deployment-written", *COMPOSE_NAMES),
 }
 
 

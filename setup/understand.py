@@ -78,9 +78,10 @@ def _of_state(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], st
     """The entries of the latest state."""
     where, data = next(iter(tree.states.items()), (foreign.STATE, b""))
     try:
-        entries = _entries(data) if data else {}
+        entries = _entries(data) if tree.states else {}
     except Malformed as error:
-        found.problems.append(f"{tree.path}/{where}: {error}")
+        kept = f": put back {foreign.LAST_GOOD}, if there is one" if where == foreign.STATE else ""
+        found.problems.append(f"{tree.path}/{where}: {error}{kept}")
         entries = {}
     return {key: value for key, value in entries.items() if isinstance(value, str) and value.strip()}, where
 

@@ -332,6 +332,19 @@ def refused_elsewhere(source: Path, code: int) -> str:
     return said
 
 
+def test_a_deployment_whose_state_lost_its_contents_is_not_taken_for_one_made_by_hand(tmp_path: Path) -> None:
+    """Else it would be taken over without its settings, and its authority be left behind."""
+    source = deployed(tmp_path / "source", settings={**REQUIRED, "TLS_MODE": "self-signed"})
+    (source / STATE).write_bytes(b"")
+    told = refused_elsewhere(source, code=1)
+    assert f"{source}/{STATE}: it is no state file that this release knows" in told
+    assert f": put back {LAST_GOOD}, if there is one" in told
+    (source / STATE).write_bytes((source / LAST_GOOD).read_bytes())
+    out = tmp_path / "elsewhere"
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert [(out / path).read_bytes() for path in AUTHORITY] == [(source / path).read_bytes() for path in AUTHORITY]
+
+
 def test_a_deployment_of_ours_that_is_half_restored_is_finished_first(tmp_path: Path) -> None:
     source = deployed(tmp_path / "source")
     ran(source, "--set", "LOG_LEVEL=DEBUG")
