@@ -33,11 +33,14 @@ _CONFIG = (
 )
 _HOLDING = {ENV: _ENV, CONFIG: _CONFIG}
 # Elsewhere: a key that is called like a secret, anywhere in a line, a value that only says where one is, and a login.
-_WORDS = r"(?i:passw(?:or)?d|passphrase|secret(?!s)|token(?!s)|credential|salt|pepper|(?:api|access)key)"
+_WORDS = (
+    r"(?i:pass(?![a-z])|passw(?:or)?d|(?<=\w)pwd|passphrase|secret(?!s)|_secrets|token|credential|salt|pepper"
+    r"|basicauth|auth(?:orization)?(?![\w.-])|(?:api|access|private|encryption)key)"
+)
 _KEY = r"(?i:(?<![a-z])key(?![a-z]))|(?<=[a-z])Key(?![a-z])"
 _CALLED = re.compile(rf"""(?<![\w./-])([\w.-]*(?:{_WORDS}|{_KEY}|(?i:{"|".join(SECRETS)}))[\w.-]*)["']?\s*[=:]\s*""")
 _WHERE = re.compile(r"""["']?(?:\$\{\w+\}|(?:file://)?/run/secrets/\w+|\$\$\(cat /run/secrets/\w+\))["']?""")
-_LOGIN = re.compile(r"(?<=://)([^/\s:@]*:)([^\s\"']+)(?=@)")
+_LOGIN = re.compile(r"(?<=://)([^/\s:@]*:)?((?(1)[^\s\"']+|[^/\s\"'@]+))(?=@)")
 _ENTRY = re.compile(r"\s*[\w.-]+:(\s|$)")
 _SHORTEST = 6  # what is shorter stands in other words by chance
 
@@ -122,10 +125,10 @@ class Masks:
         return self.secret(*self._known.get(bare, (key.lower(), bare)))
 
     def _hidden(self, line: str) -> str:
-        """A line without the secrets that are known, and without the password of a login."""
+        """A line without the secrets that are known, and without the password of a login, or its only word."""
         for form, secret in self._known.items():
             line = line.replace(form, self.secret(*secret))
-        return _LOGIN.sub(lambda found: found[1] + self.secret("", found[2]), line)
+        return _LOGIN.sub(lambda found: (found[1] or "") + self.secret("", found[2]), line)
 
 
 def _forms(text: str) -> Iterator[str]:

@@ -336,7 +336,18 @@ THEIRS = """\
   other:
     environment:
       "MY_SECRET": canary77
+      SMTP_PASS: canary77
+      DB_PWD: canary77
+      MY_TOKENS: canary77,canary77
+      APP_SECRETS: canary77
+      PRIVATEKEY: canary77
+      BASIC_AUTH: canary77
+      HEADER: "Authorization: Basic canary77"
+      WORK: $PWD:/shown
+      USER_AUTH_TYPE: shown
       DATABASE_URL: postgres://shown:canary77@shown/
+      REPOSITORY: https://canary77@shown/@shown
+      REGISTRY: https://shown/@shown
       REFERRED_PASSWORD: ${SHOWN}
       PRIVATE_KEY: |
         canary77
@@ -348,6 +359,7 @@ THEIRS = """\
         canary77"
       LATER: shown
     labels: {mine.token: canary77}
+      - "mine.basicauth.users=canary77:canary77"
     secrets: [shown]
   # OLD_PASSWORD=canary77
   third: {environment: {PASSWORD: canary77}}
