@@ -32,6 +32,7 @@ _CONFIG = (
     {name.upper(): name for name in SECRETS},
 )
 _HOLDING = {ENV: _ENV, CONFIG: _CONFIG}
+_NOTE = re.compile(r"([\s'\"]#\s*)(.+)")  # a comment behind a value
 # Elsewhere: a key that is called like a secret, anywhere in a line, a value that only says where one is, and a login.
 _WORDS = (
     r"(?i:pass(?![a-z])|passw(?:or)?d|(?<=\w)pwd|passphrase|secret(?!s)|_secrets|token|credential|salt|pepper"
@@ -96,8 +97,10 @@ class Masks:
         if found and found[2] in keys:
             name = keys[found[2]]
             return found[1] + self.secret(name, self._spelled.get((name, found[3]), found[3]))
-        if not line or line in ours or line in config_file.FIXED or (found and found[2] in SETTINGS):
+        if not line or line in ours or line in config_file.FIXED:
             return line
+        if found and found[2] in SETTINGS:
+            return _NOTE.sub(lambda note: note[1] + self.secret("", note[2]), line)
         return found[1] + self.secret(found[2], found[3]) if found else f"# {self.secret('', line)}"
 
     def _elsewhere(self, lines: Iterable[str], ours: Collection[str]) -> Iterator[str]:

@@ -428,6 +428,16 @@ def test_what_an_operator_put_into_the_env_file_is_masked_and_what_is_ours_is_no
     assert re.fullmatch(r"MINE=\([0-9a-f]{12}\)", lines[3])
 
 
+def test_what_stands_behind_a_setting_of_ours_is_masked(out: Path) -> None:
+    """A comment beside a value is an operator's, and may say anything."""
+    env = out / ".env"
+    env.write_text(env.read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=INFO  # hunter2"))
+    for flags in (("--set", "LOG_LEVEL=DEBUG"), ("--set", "IS_SENTRY_ENABLED=false")):
+        done = ran(out, "--diff", "--on-conflict", "replace", *flags, code=3)
+        assert "hunter2" not in done.stdout
+        assert re.search(r"[- ]LOG_LEVEL=INFO  # \([0-9a-f]{12}\)", done.stdout)
+
+
 @pytest.mark.parametrize("path", ["tls/private/server.decrypted.key", "authentik/branding/brand_logo.png"])
 def test_keys_and_pictures_are_told_by_fingerprint(path: str) -> None:
     masks = Masks({"storage_encryption_key": "0123456789abcdef" * 4}, {})
