@@ -42,6 +42,7 @@ _KEY = r"(?i:(?<![a-z])key(?![a-z]))|(?<=[a-z])Key(?![a-z])"
 _CALLED = re.compile(rf"""(?<![\w./-])([\w.-]*(?:{_WORDS}|{_KEY}|(?i:{"|".join(SECRETS)}))[\w.-]*)["']?\s*[=:]\s*""")
 _WHERE = re.compile(r"""["']?(?:\$\{\w+\}|(?:file://)?/run/secrets/\w+|\$\$\(cat /run/secrets/\w+\))["']?""")
 _LOGIN = re.compile(r"(?<=://)([^/\s:@]*:)?((?(1)[^\s\"']+|[^/\s\"'@]+))(?=@)")
+_ALONE = re.compile(r"(?:&[\w-]+)?\s*(?:#.*)?")  # what may stand behind a key whose value begins below
 _ENTRY = re.compile(r"\s*[\w.-]+:(\s|$)")
 _SHORTEST = 6  # what is shorter stands in other words by chance
 
@@ -105,7 +106,7 @@ class Masks:
 
     def _elsewhere(self, lines: Iterable[str], ours: Collection[str]) -> Iterator[str]:
         """What is not ours shows, but for a known secret, and for what is called like one, down to its last line."""
-        depth, opened = -1, False  # of the key whose value may go on here; nothing stood behind it
+        depth, opened = -1, False  # of the key whose value may go on here; that has not begun yet
         for line in lines:
             deep = len(line) - len(line.lstrip(" -"))
             if line.strip() and (deep <= depth or (opened and _ENTRY.match(line))):
@@ -113,11 +114,11 @@ class Masks:
             if line in ours or not line.strip():
                 yield line
             elif depth >= 0:
-                opened = False
+                opened = opened and line.lstrip().startswith("#")
                 yield f"{line[: len(line) - len(line.lstrip())]}{self.secret('', line.strip())}"
             elif found := _CALLED.search(line):
                 text = line[found.end() :].strip()
-                depth, opened = deep, not text
+                depth, opened = deep, bool(_ALONE.fullmatch(text))
                 shown = not text or _WHERE.fullmatch(text)
                 yield self._hidden(line[: found.end()]) + (text if shown else self._value(found[1], text))
             else:

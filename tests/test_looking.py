@@ -364,6 +364,16 @@ THEIRS = """\
   # OLD_PASSWORD=canary77
   third: {environment: {PASSWORD: canary77}}
   fourth: {environment: ['accessKey=canary77']}
+  token-shown: &mine
+    image: shown/image:1
+    command: shown
+  auth: # the sign-in
+    # of ours
+    image: shown/image:1
+    environment:
+      MY_TOKEN:
+        # the new one
+        canary77
 secrets:
   shown_password:
     file: ./shown
