@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,7 +52,7 @@ def read(path: str, output_dir: str) -> Found:
     wanted = dict.fromkeys((*made, *below))
     beside, unreadable = foreign.also(tree, wanted)
     understood.problems.extend(unreadable or _lost(tree, {file.path for file in beside if file.data}))
-    in_place = os.path.exists(output_dir) and os.path.samefile(path, output_dir)
+    in_place = foreign.is_at(path, output_dir)
     if not in_place:  # there, a run goes on with whatever it finds
         foreign.require_finished(tree)
     return Found(tree, understood, [one._replace(mode=made.get(one.path, one.mode)) for one in beside], in_place)

@@ -67,9 +67,17 @@ def read(path: str) -> Tree:
     return tree
 
 
+def is_at(path: str, output_dir: str) -> bool:
+    """Whether a deployment lies in the output directory itself, under whatever name."""
+    with _looking_at(path), contextlib.suppress(FileNotFoundError):  # that there is no output is said later
+        return os.path.samefile(path, output_dir)
+    return False
+
+
 def require_finished(tree: Tree) -> None:
     """Raises Busy while a run is at work in it, and says what to finish first where one has left it half done."""
-    descriptor = os.open(tree.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with _looking_at(tree.path):
+        descriptor = os.open(tree.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         lock.require_free(descriptor)
     except Busy as error:
@@ -96,10 +104,11 @@ def also(tree: Tree, paths: Iterable[str]) -> tuple[list[File], list[str]]:
     more = tree._replace(unreadable={})
     for path in paths:
         _take(more, found, path, os.path.join(tree.base, path))
-    files = [
-        File(path, data, os.stat(os.path.join(tree.path, tree.base, path)).st_mode & 0o777)
-        for path, data in found.items()
-    ]
+    with _looking_at(tree.path):
+        files = [
+            File(path, data, os.stat(os.path.join(tree.path, tree.base, path)).st_mode & 0o777)
+            for path, data in found.items()
+        ]
     return files, problems(more)
 
 
@@ -109,21 +118,24 @@ def problems(tree: Tree) -> list[str]:
 
 
 def _names(path: str) -> list[str]:
-    try:
+    with _looking_at(path):
         return sorted(os.listdir(path))
+
+
+@contextlib.contextmanager
+def _looking_at(path: str) -> Iterator[None]:
+    """What the system has against that is an InputError, which names the directory."""
+    try:
+        yield
     except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: str, error: OSError) -> InputError:
-    reason = (error.strerror or "error").lower()
-    return InputError(f"{path} cannot be read ({reason}): name the directory of an existing deployment")
+        reason = (error.strerror or "error").lower()
+        raise InputError(f"{path} cannot be read ({reason}): name the directory of an existing deployment") from None
 
 
 def _versions(path: str) -> Iterator[str]:
     """The public tool's versions, the latest first."""
     folder = os.path.join(path, _VERSIONS)
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    names = _names(folder) if os.path.isdir(folder) else []
     numbers = {int(name[1:]): name for name in names if re.fullmatch(r"v[1-9]\d{0,8}", name)}
     for number in sorted(numbers, reverse=True):
         if os.path.exists(os.path.join(folder, numbers[number], "deployment_state.yaml")):

@@ -345,6 +345,24 @@ def test_a_deployment_whose_state_lost_its_contents_is_not_taken_for_one_made_by
     assert [(out / path).read_bytes() for path in AUTHORITY] == [(source / path).read_bytes() for path in AUTHORITY]
 
 
+@pytest.mark.parametrize("call", ["openat", "newfstatat"])
+def test_a_directory_that_fails_while_it_is_looked_at_is_no_fault_of_the_program(call: str, tmp_path: Path) -> None:
+    """As one of a network share does, once: at each look at the source, at what stands there, and at the output."""
+    require_strace()
+    source, out = deployed(tmp_path / "source", settings={**REQUIRED, "TLS_MODE": "self-signed"}), tmp_path / "out"
+    out.mkdir()
+    adoption, log = ("--adopt", str(source), "--dry-run"), tmp_path / "trace"
+    ran(out, *adoption, settings={}, code=3, prefix=("strace", "-qq", "-o", str(log), "-e", f"trace={call}"))
+    calls = enumerate(log.read_text().splitlines(), start=1)
+    looks = [number for number, line in calls if f'"{source}' in line or f'"{out}"' in line]
+    assert len(looks) > 5
+    for number in looks:
+        inject = ("strace", "-qq", "-o", os.devnull, "-e", f"inject={call}:error=EDQUOT:when={number}")
+        done = run(out, *adoption, settings={}, prefix=inject)
+        assert done.returncode in (1, 3), f"{call} {number}: {done.stderr}"
+        assert tree(out) == {}
+
+
 def test_a_deployment_of_ours_that_is_half_restored_is_finished_first(tmp_path: Path) -> None:
     source = deployed(tmp_path / "source")
     ran(source, "--set", "LOG_LEVEL=DEBUG")
