@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import os
 import sys
@@ -46,8 +47,14 @@ def printable(text: str) -> str:
 
 
 def write(text: str) -> None:
-    """The beginning of a line, such as a question."""
+    """The beginning of a line."""
     _write(sys.stdout, text)
+
+
+def ask(question: str) -> None:
+    """As `write`, also from a handler of signals amidst any other write, which a stream refuses: it is passed by."""
+    with contextlib.suppress(OSError):  # the terminal is gone, as whoever reads the answer finds
+        os.write(sys.stdout.fileno(), question.encode(sys.stdout.encoding, _SPELLING))
 
 
 def wrapped(text: str, indent: str = "") -> str:

@@ -12,7 +12,7 @@ def read(field: Field) -> Reply:
     """The first line that passes the check; a masked one is not echoed. EOFError when the input ends."""
     while True:
         terminal.drop_typeahead()
-        ask = functools.partial(console.write, field.question)
+        ask = functools.partial(console.ask, field.question)
         with terminal.echo_after_stops(not field.masked, ask):
             ask()  # after the echo is set: an answer may come at once
             text = terminal.read_line()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from support import (
     env_file,
     present,
     ran,
+    require_strace,
     secrets,
     stamps,
     tree,
@@ -665,6 +667,21 @@ def test_a_password_does_not_show_after_the_program_was_stopped_and_resumed(out:
         terminal.asks("SHELL> ")
         assert PASSWORD not in terminal.raw
     assert secrets(out)["smtp_password"] == PASSWORD
+
+
+def test_a_program_that_is_resumed_while_it_writes_a_question_asks_it_again(out: Path, tmp_path: Path) -> None:
+    """Ctrl-Z may stop it there, as the question shows before the call that wrote it has returned."""
+    require_strace()
+    log, words = tmp_path / "trace", command(out, "--plain")
+    with Terminal(["strace", "-qq", "-o", str(log), "-e", "trace=write", *words], environ()) as terminal:
+        terminal.asks("avatar.example.com): ")
+    writes = log.read_text().splitlines()
+    (number,) = [number for number, line in enumerate(writes, start=1) if '"Public URL' in line]
+    inject = ("strace", "-qq", "-o", os.devnull, "-e", f"inject=write:signal=CONT:when={number}")
+    with Terminal([*inject, *words], environ()) as terminal:
+        terminal.until(lambda: terminal.raw.count("avatar.example.com): ") == 2, "the question, for the second time")
+        terminal.answer("avatar.mycompany.com")
+        terminal.asks("mycompany-prod): ")
 
 
 # --- pasting ----------------------------------------------------------------------------------------------------
