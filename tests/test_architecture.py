@@ -76,7 +76,7 @@ ONLY_NAMES = {
     "sys.stderr": {"console"},
     "sys.stdin": {"console", "terminal", "dialogue"},
     "sys.exit": {"__main__"},
-    "os.write": {"__main__"},
+    "os.write": {"__main__", "console"},
     "os.rename": {"files", "staging"},
     "os.replace": set(),
     "os.link": {"staging"},
