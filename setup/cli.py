@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     environ = os.environ if environ is None else environ
     as_json, debug = "--json" in words, "--debug" in words
     try:
-        return _run(flags.parse(words), environ)
+        code = _run(flags.parse(words), environ)
+        _require_shown()
+        return code
     except SetupError as error:
         _explain(error, as_json)
         return error.exit_code
@@ -89,18 +91,19 @@ def _do(verb: str, configurator: DeploymentConfigurator, options: argparse.Names
     from setup.verbs import DO
 
     answer = DO[verb](configurator, options)
-    try:
-        if options.json:
-            _show_json(answer.data)
-        else:
-            console.show(answer.lines)
-    except OSError as error:
-        reason = (error.strerror or "error").lower()
+    if options.json:
+        _show_json(answer.data)
+    else:
+        console.show(answer.lines)
+    return answer.exit_code
+
+
+def _require_shown() -> None:
+    if reason := console.lost():
         raise VolumeError(
             f"standard output cannot be written ({reason}), and what it got is not whole: send it to another place, or "
-            "free some space there. All else is done"
-        ) from None
-    return answer.exit_code
+            "free some space there. But for what it shows, the command has done its work"
+        )
 
 
 def _asked_not_to_ask(environ: Mapping[str, str]) -> bool:

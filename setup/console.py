@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 # What a terminal without UTF-8 shows instead.
 _SPELLED = {"✓": "[x]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}
 _SPELLING = "avatar-setup-spelling"
+_lost: list[str] = []  # why standard output has not taken what was shown
 
 
 def prepare() -> None:
     """Lets a terminal without UTF-8 show what it can, and keeps the numbers of closed streams from our files."""
+    _lost.clear()
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -29,6 +31,11 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_SPELLING)
+
+
+def lost() -> str:
+    """Why somebody who reads standard output misses a part of it, as on a full disk; "" where nobody does."""
+    return _lost[0] if _lost else ""
 
 
 def is_terminal() -> bool:
@@ -77,7 +84,7 @@ def warn(lines: Iterable[str]) -> None:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Nobody may be listening, or no longer: the work goes on."""
+    """Nobody may be listening, or no longer, or the disk behind is full: the work goes on."""
     if stream is None:
         return
     try:
@@ -85,8 +92,8 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left would fail again at the end
-        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
-            raise
+        if stream is sys.stdout and error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, a closed terminal
+            _lost.append((error.strerror or "error").lower())
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -421,6 +421,61 @@ def test_a_run_completes_for_a_reader_that_went_away(out: Path) -> None:
     ran(out, "--status", settings={})
 
 
+def filled(out: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """A run with a full disk behind standard output."""
+    with open("/dev/full", "w") as full:
+        return subprocess.run(
+            command(out, *flags), env=environment(), cwd=out.parent, stdin=subprocess.DEVNULL, stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+
+LOOKS = (
+    *(("--help",), ("--version",), ("--status",), ("--status", "--json"), ("--history",), ("--export", "-")),
+    *(("--diff", "--set", "LOG_LEVEL=DEBUG"), ("--rotate", "db_password", "--dry-run"), (), ("--json",)),
+)
+
+
+@pytest.mark.parametrize("flags", LOOKS)
+def test_a_full_disk_behind_standard_output_is_no_fault_of_ours(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    out = deployed(tmp_path / "out")
+    before = stamps(out)
+    done = filled(out, *flags)
+    assert done.returncode == 1
+    assert "standard output cannot be written (no space left on device), and what it got is not whole" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert stamps(out) == before
+
+
+@pytest.mark.parametrize("flags", [("--set", "LOG_LEVEL=DEBUG"), ("--rotate", "db_password", "--yes")])
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_run_completes_with_a_full_disk_behind_standard_output(
+    tmp_path: Path, flags: tuple[str, ...], as_json: tuple[str, ...]
+) -> None:
+    out = deployed(tmp_path / "out")
+    before = tree(out)
+    done = filled(out, *flags, *as_json)
+    assert (done.returncode, "standard output cannot be written" in done.stderr) == (1, True)
+    assert "report it" not in done.stderr
+    assert tree(out) != before
+    ran(out, "--status", settings={})
+
+
+def test_a_refusal_is_said_with_a_full_disk_behind_standard_output(out: Path) -> None:
+    done = filled(out, "--set", "LOG_LEVEL=NOPE", "--json")
+    assert (done.returncode, "LOG_LEVEL" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_a_full_disk_behind_standard_error_changes_no_exit_code(out: Path) -> None:
+    with open("/dev/full", "w") as full:
+        for flags, code in ((("--set", "LOG_LEVEL=NOPE"), 1), (("--status", "--nope"), 2), ((), 0)):
+            done = subprocess.run(
+                command(out, *flags), env=environment(), cwd=out.parent, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=full, timeout=60, check=False,
+            )  # fmt: skip
+            assert done.returncode == code
+
+
 # --- the configuration by flags -----------------------------------------------------------------
 
 
