@@ -17,12 +17,13 @@ from setup.files import Volume
 from setup.model import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 HISTORY = ".deployment-history"
 MANIFEST = "manifest.json"
 A_RUN = "a run"  # the usual cause of a copy
 A_ROTATION = "--rotate "  # the cause of a rotation's copy, before the names of its secrets
+A_FINISH = "finishing "  # the cause of one that is made while an interrupted rotation is finished, before its cause
 A_RESTORE = "restoring "  # the cause of a restore's copy, before the id of the one brought back
 MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back, a line an id
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
@@ -39,8 +40,8 @@ class Copy(NamedTuple):
     absent: tuple[str, ...]
 
 
-def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spare: str = "") -> str:
-    """Keeps a durable copy of these files and returns its id; then forgets all but the `last` ones and `spare`.
+def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spare: Collection[str] = ()) -> str:
+    """Keeps a durable copy of these files and returns its id; then forgets all but the `last` ones and the spared.
 
     When the newest copy was made for the same cause and holds the same bytes, as after a crash, it stands for this too.
     """
@@ -54,7 +55,7 @@ def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spa
     else:
         newest = _next_id(volume)
         _make(volume, Copy(newest, __version__, cause, tuple(file.path for file in files), absent), files)
-    _forget(volume, {newest, spare, *(one.id for one in kept[: last - 1])})
+    _forget(volume, {newest, *spare, *(one.id for one in kept[: last - 1])})
     return newest
 
 

@@ -61,7 +61,8 @@ def last_words(session: Session, status: str, environ: Mapping[str, str]) -> lis
 
 def _finished(session: Session, values: Values) -> list[str]:
     """What else must know the new values, when this run has finished a rotation that was interrupted."""
-    began = None if session.was_complete else transaction.last_whole(session.volume)
+    interrupted = session.existed and not session.was_complete
+    began = transaction.last_whole(session.volume) if interrupted else None
     if not began or not (names := copies.rotated(session.volume, began)):
         return []
     told = [f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:", ""]

@@ -58,12 +58,15 @@ def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -
         seen = volume.read(STATE)
         look = _look(configurator.session(volume, inputs, wanted))
         chosen = _chosen(look, options)
-        done = dict(_done(look, chosen, asks))
+        done = dict(_done(look, chosen, asks and not options.yes))
         left = [secret for secret in chosen if secret.name not in done]
         if not left and not look.copy:
             return _nothing(configurator, look, chosen, done)
         _require_new_values(look, left, asks)
-        look.session.options = look.session.options._replace(rotated=frozenset(secret.name for secret in left))
+        look.session.options = look.session.options._replace(
+            rotated=frozenset(secret.name for secret in left),
+            cause=copies.A_FINISH + look.copy.cause if look.copy else copies.A_RUN,  # of a copy of later edits
+        )
         told = _told(look, left, done)
         if options.dry_run:
             return looking.shown(look.session, look.session.context(), [], told)
@@ -85,7 +88,8 @@ def _look(session: Session) -> _Rotation:
     given, problems = vault.canonical(session.inputs.secrets)
     if problems:
         raise InputError(*problems)
-    newest = next(iter(copies.history(session.volume)), None)
+    kept = (copy for copy in copies.history(session.volume) if not copy.cause.startswith(copies.A_FINISH))
+    newest = next(kept, None)
     interrupted = newest if newest and copies.to_rotate(newest) and not session.state.is_complete else None
     if not session.state.is_complete and not interrupted:
         raise InputError("there is no complete configuration here: finish it first, then rotate")
@@ -105,21 +109,20 @@ def _chosen(look: _Rotation, options: argparse.Namespace) -> list[Secret]:
     return chosen
 
 
-def _done(look: _Rotation, chosen: list[Secret], asks: bool) -> Iterator[tuple[str, str]]:
+def _done(look: _Rotation, chosen: list[Secret], confirms: bool) -> Iterator[tuple[str, str]]:
     """The secrets of which there is nothing left to do, each with the reason."""
     for secret in chosen:
         said = look.given.get(secret.name)
         if look.copy:
             if not vault.same(_old(look, look.copy, secret.name), look.texts[secret.name]):
                 yield secret.name, f"  {secret.name} has its new value already"
-        elif said and vault.same(said.text, look.texts[secret.name]):
-            hint = f" (without {secret.name.upper()}, a new one is made)" if secret.generate else ""
-            yield secret.name, f"  {secret.name} has the given value already{hint}"
-        elif not asks and (minutes := _minutes_since(look, secret.name)) is not None:
-            yield (
-                secret.name,
-                f"  {secret.name} was rotated {minutes} minutes ago; at a terminal it can be rotated again",
-            )
+        elif said:
+            if vault.same(said.text, look.texts[secret.name]):
+                hint = f" (without {secret.name.upper()}, a new one is made)" if secret.generate else ""
+                yield secret.name, f"  {secret.name} has the given value already{hint}"
+        elif not confirms and (minutes := _minutes_since(look, secret.name)) is not None:
+            again = "at a terminal and without --yes it can be rotated again"
+            yield secret.name, f"  {secret.name} was rotated {minutes} minutes ago; {again}"
 
 
 def _minutes_since(look: _Rotation, name: str) -> int | None:
@@ -166,12 +169,13 @@ def _ask_new_values(look: _Rotation, left: list[Secret]) -> None:
 
 
 def _keep(live: Session, seen: bytes | None, interrupted: Copy | None, names: list[str]) -> None:
-    """Keeps the copy with the old values, before anything changes; an interrupted rotation has it already."""
+    """Keeps the copy with the old values, before anything changes; an interrupted rotation has it already.
+
+    What somebody has edited since, and this run replaces, gets a copy of its own.
+    """
     if live.volume.read(STATE) != seen:
         raise _Moved
-    if interrupted:
-        live.copy = interrupted.id
-    else:
+    if not interrupted:
         transaction.keep_copy(live, copies.A_ROTATION + ",".join(names))
 
 
@@ -192,9 +196,15 @@ def _nothing(
 
 def _answer(configurator: DeploymentConfigurator, look: _Rotation, names: list[str]) -> Answer:
     """What was done, and what to type next, in order."""
-    place, copy = ending.place_of(look.session.volume, configurator.environ), configurator.result["copy"]
-    following = ending.after_rotation(look.session, look.values, names, copy)
-    copy = f"{copies.HISTORY}/{copy}"
+    place, made = ending.place_of(look.session.volume, configurator.environ), configurator.result["copy"]
+    began = look.copy.id if look.copy else made
+    following = ending.after_rotation(look.session, look.values, names, began)
+    copy = f"{copies.HISTORY}/{began}"
     told = [f"Rotated: {', '.join(names)}. The old values stay in {copy}.", ""]
+    told += (
+        [f"What was edited since then and replaced now stays in {copies.HISTORY}/{made}.", ""]
+        if made not in ("", began)
+        else []
+    )
     told += [f"Next, on the host, in {place.words}, in this order:", "", *following]
     return Answer(told, {"status": "complete", "rotated": names, "copy": copy, "next": following})

@@ -72,7 +72,7 @@ class Session:
         self.answered: dict[str, Given] = {}
         self.answers_before = dict(state.answers)
         self.history: list[str] = []  # the questions of this run that one can go back to
-        self.was_complete = state.is_complete
+        self.existed, self.was_complete = state.exists, state.is_complete
         self.written: list[str] = []
         self.edited: list[str] = []  # by hand, as the last look found them
         self.merged: list[str] = []

@@ -88,8 +88,13 @@ def keep_copy(session: Session, cause: str) -> None:
     state = session.state
     files = {*state.files, *state.announced, *(file.path for file in session.files(session.context_now()))}
     paths = written.everything(session.volume, files)
-    began = None if _is_whole(session.volume, STATE) else last_whole(session.volume)
-    session.copy = copies.keep(session.volume, paths, cause, session.options.keep, spare=began.id if began else "")
+    session.copy = copies.keep(session.volume, paths, cause, session.options.keep, still_wanted(session.volume))
+
+
+def still_wanted(volume: Volume) -> list[str]:
+    """The id of the copy that no number of others replaces: what an interrupted run began with; of others none."""
+    began = None if _is_whole(volume, STATE) else last_whole(volume)
+    return [began.id] if began else []
 
 
 def last_whole(volume: Volume) -> Copy | None:

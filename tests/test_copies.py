@@ -125,7 +125,7 @@ def test_one_copy_may_be_spared(volume: Volume, out: Path) -> None:
     change(out, "A=2\n")
     keep(volume, PATHS, "in between")
     change(out, "A=3\n")
-    newest = keep(volume, PATHS, "the newest", last=1, spare=oldest)
+    newest = keep(volume, PATHS, "the newest", last=1, spare=[oldest])
     assert [copy.id for copy in history(volume)] == [newest, oldest]
 
 

@@ -126,6 +126,16 @@ def test_what_is_new_to_a_second_command_is_done(out: Path) -> None:
     assert "db_password was rotated" in told
 
 
+def test_another_given_value_is_no_repetition(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    ran(out, "--rotate", "db_password", "--yes", settings={"DB_PASSWORD": "another value of mine"})
+    assert secrets(out)["db_password"] == "another value of mine"
+    before = stamps(out)
+    again = ran(out, "--rotate", "db_password", "--yes", settings={"DB_PASSWORD": "another value of mine"}).stdout
+    assert "has the given value already" in again
+    assert stamps(out) == before
+
+
 def test_after_a_while_the_same_command_rotates_again(out: Path) -> None:
     ran(out, "--rotate", "db_password", "--yes", settings={})
     long_ago(out)
@@ -224,6 +234,15 @@ def test_a_person_may_rotate_again_at_once(out: Path) -> None:
         terminal.answer("db_password")
         assert terminal.ends() == 0
     assert changed(before, out) == {"db_password"}
+
+
+def test_with_yes_the_same_command_is_a_repetition_at_a_terminal_too(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    before = stamps(out)
+    with session(out, "--rotate", "db_password", "--yes") as terminal:
+        terminal.shows("db_password was rotated 0 minutes ago; at a terminal and without --yes it can be rotated again")
+        assert terminal.ends() == 0
+    assert stamps(out) == before
 
 
 def test_a_person_is_asked_for_what_only_they_know(tmp_path: Path) -> None:
@@ -406,6 +425,57 @@ def test_a_rotation_that_was_done_in_silence_says_what_to_type_when_it_is_repeat
     assert "Nothing to do" in again
     for line in following.splitlines()[1:]:
         assert line.replace(copies_of(whole)[0].name, "") in re.sub(r"\d{8}T\d{6}Z", "", again)
+
+
+def test_what_was_edited_before_a_rotation_is_finished_is_kept_beside_the_old_values(scene: Scene) -> None:
+    def holding_it(out: Path) -> list[str]:
+        return [copy.name for copy in copies_of(out) if b"# mine\n" in (copy / "docker-compose.yml").read_bytes()]
+
+    finish, names = ("--rotate", NAMES, "--yes", "--on-conflict", "replace", "--keep", "1"), NAMES.split(",")
+    with scene.copy() as out:
+        original = secrets(out)
+        killed(scene, out, after_the_copy(scene)[9])
+        (began,) = copies_of(out)
+        compose = out / "docker-compose.yml"
+        compose.write_bytes(b"# mine\n" + compose.read_bytes())
+        halfway = Path(shutil.copytree(out, out.parent / "halfway" / "out", symlinks=True))
+
+        told = ran(out, *finish, settings={}).stdout
+        (kept,) = holding_it(out)
+        assert f"The old values stay in .deployment-history/{began.name}." in told
+        assert f"replaced now stays in .deployment-history/{kept}." in told
+        assert {name: (out / began.relative_to(out) / ".secrets" / name).read_text() for name in names} == {
+            name: original[name] for name in names
+        }
+        assert "Nothing to do" in ran(out, *finish, settings={}).stdout
+
+        log = out.parent / "renames"
+        renames = ("strace", "-f", "-qq", "-o", str(log), "-e", "trace=renameat")
+        ran(
+            Path(shutil.copytree(halfway, out.parent / "whole" / "out", symlinks=True)),
+            *finish,
+            settings={},
+            prefix=renames,
+        )
+        made = [number for number, line in enumerate(log.read_text().splitlines(), 1) if "manifest.json" in line][-1]
+        kill = (*QUIET, "-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={made + 2}")
+        assert run(halfway, *finish, settings={}, prefix=kill).returncode == -9
+        before = secrets(halfway)
+        assert "Rotated" in ran(halfway, *finish, settings={}).stdout
+        assert len(holding_it(halfway)) == 1
+        assert {
+            name for name in names if before[name] != original[name] != secrets(halfway)[name] != before[name]
+        } == set()
+        assert set(names) == changed(original, halfway)
+
+
+def test_a_rotation_that_was_done_long_ago_is_not_finished_by_a_run_without_a_state(out: Path) -> None:
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    for name in (STATE, f"{STATE}.bak"):
+        (out / name).unlink()
+    told = ran(out, "--on-conflict", "replace", settings=SETTINGS).stdout
+    assert "Configuration complete" in told
+    assert "ALTER ROLE" not in told
 
 
 def test_a_run_that_finishes_a_rotation_says_what_to_type(scene: Scene) -> None:
