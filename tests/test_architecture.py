@@ -39,6 +39,7 @@ ROWS = (
     {"configure"},
     {"looking"},
     {"hand_over", "rotate", "adopt", "past"},
+    {"way"},
     {"undo"},
     {"verbs"},
     {"cli"},

@@ -152,13 +152,32 @@ def test_a_restore_brings_all_of_it_back_and_can_be_undone(out: Path) -> None:
 def test_a_second_restore_of_the_same_copy_has_nothing_to_do(out: Path) -> None:
     changed(out)
     oldest = copies(out)[0]
-    ran(out, "--restore", oldest, settings={})
+    told = ran(out, "--restore", oldest, settings={}).stdout
     before = stamps(out)
     done = ran(out, "--restore", oldest, settings={})
-    assert done.stdout == f"Nothing to do: the deployment is as it was in {oldest}.\n"
+    following = told.partition("Next, on the host")[2]
+    assert "docker compose up -d" in following
+    assert done.stdout == (
+        f"Nothing to do: the deployment is as it was in {oldest}.\n\nIf that was not done yet: on the host{following}"
+    )
     assert stamps(out) == before
     told = json.loads(ran(out, "--restore", oldest, "--json", settings={}).stdout)
     assert told == {"restored": oldest, "written": [], "removed": [], "secrets": [], "copy": ""}
+
+
+def test_a_restore_that_ended_in_silence_says_what_to_type_when_it_is_repeated(out: Path) -> None:
+    """The database has to know the earlier password, though nobody may have seen the first answer."""
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    (back,) = copies(out)
+    told = ran(out, "--restore", back, "--yes", settings={}).stdout
+    again = ran(out, "--restore", back, "--yes", settings={}).stdout
+    assert "Nothing to do" in again
+    following = told.partition("Next, on the host")[2]
+    assert "ALTER ROLE" in following
+    assert following in again
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    ran(out, "--set", "LOG_LEVEL=INFO", settings={})
+    assert "ALTER ROLE" not in ran(out, "--restore", back, "--yes", settings={}).stdout
 
 
 def test_after_a_restore_runs_say_what_is_so(out: Path) -> None:
@@ -501,6 +520,34 @@ def test_a_restore_that_is_finished_tells_what_it_did_in_all(out: Path) -> None:
     )
     assert f"--restore {copies(half)[-1]} --yes\n" in again
     assert as_it_was(half) == as_it_was(whole)
+
+
+def test_the_values_that_an_interrupted_rotation_replaces_outlast_a_restore(out: Path) -> None:
+    """Of two rotations the second was interrupted: what is in use until then stands in its copy alone."""
+    ran(out, "--rotate", "db_password", "--yes", settings={})
+    (first,) = copies(out)
+    long_ago = out / DATED / "20200101T000000Z"
+    (out / DATED / first).rename(long_ago)
+    in_use = secrets(out)["db_password"]
+    whole = shutil.copytree(out, out.parent / "whole", symlinks=True)
+    renames = calls(whole, "renameat", "--rotate", "db_password", "--yes")
+    assert killed(out, renames[-2], "--rotate", "db_password", "--yes") == -9
+    assert secrets(out)["db_password"] != in_use
+    ran(out, "--restore", long_ago.name, "--yes", "--keep", "1", settings={})
+    assert in_use in {(copy / ".secrets/db_password").read_text() for copy in (out / DATED).iterdir()}
+
+
+def test_a_restore_that_brought_back_what_was_there_names_no_way_back(out: Path) -> None:
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    (first,) = copies(out)
+    ran(out, "--restore", first, settings={})
+    second = copies(out)[-1]
+    whole = shutil.copytree(out, out.parent / "whole", symlinks=True)
+    renames = calls(whole, "renameat", "--restore", second)
+    assert killed(out, renames[-2], "--restore", second) == -9
+    told = ran(out, "--restore", first, settings={}).stdout
+    assert "The deployment is again as it was" in told
+    assert "takes the restore back" not in told
 
 
 def test_another_copy_that_is_brought_back_instead_leaves_nothing_of_the_first(out: Path) -> None:
