@@ -107,9 +107,19 @@ def require_whole(volume: Volume) -> None:
     half = interrupted(volume)
     if half:
         raise DecisionNeeded(
-            f"{volume.path} is halfway between two deployments: bringing back {half} was interrupted. Finish it "
-            f"(--restore {half}), or bring another copy back (--history lists them)"
+            f"{volume.path} is halfway between two deployments: bringing back {half} was interrupted. "
+            + way_out(volume, half)
         )
+
+
+def way_out(volume: Volume, half: str) -> str:
+    """What to type where bringing back a copy was interrupted; copies may have been removed by hand since."""
+    left = [copy.id for copy in history(volume)]
+    if half in left:
+        return f"Finish it (--restore {half}), or bring another copy back (--history lists them)"
+    if left:
+        return "That copy is gone: bring another one back (--history lists them)"
+    return f"No copy is left: put the files right by hand or from a backup, then rm {MARK} and run again"
 
 
 def contents(volume: Volume, copy: Copy) -> list[File]:

@@ -34,6 +34,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         pending = [secret for secret in pending if secret not in lost]
         on_disk = {path: volume.read(path) for path in state.files}
         times = {name: at.st_mtime for name in texts if (at := volume.status(vault.path_of(name)))}
+        way_out = copies.way_out(volume, half) if half else ""
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.ages(state.secrets, times)
     data = report.status_data(state, resolution, pending, lost, on_disk)
@@ -42,7 +43,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
     if busy:
         lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
     elif half:
-        lines += ["", f"✗ Bringing back {half} was interrupted: finish it with --restore {half}"]
+        lines += ["", f"✗ Bringing back {half} was interrupted. {way_out}"]
     if half or not state.is_complete:
         return Answer(lines, data, EXIT_NOT_COMPLETE)
     return Answer([*lines, *rotation.age_lines(ages)], data)

@@ -411,7 +411,7 @@ def test_a_deployment_that_is_half_restored_is_only_finished(out: Path) -> None:
         done = ran(out, *flags, settings=GIVEN, code=4)
         assert f"bringing back {oldest} was interrupted. Finish it (--restore {oldest})" in done.stderr
     done = ran(out, "--status", settings={}, code=3)
-    assert f"Bringing back {oldest} was interrupted: finish it with --restore {oldest}" in done.stdout
+    assert f"Bringing back {oldest} was interrupted. Finish it (--restore {oldest})" in done.stdout
     assert {**tree(out), LOCK: half[LOCK]} == half
     before = stamps(out)
     assert "would be brought back" in ran(out, "--restore", oldest, "--dry-run", settings={}, code=3).stdout
@@ -443,6 +443,19 @@ def test_a_half_restored_deployment_may_go_back_to_where_it_came_from(out: Path)
     assert env_file(out)["AVATAR_DOMAIN"] == "other.example.com"
     assert (out / "nginx" / "nginx.conf").read_text() == "# mine\n"
     assert not (out / MARK).exists()
+
+
+def test_a_restore_whose_copies_were_removed_by_hand_says_the_way_out(out: Path) -> None:
+    oldest, *others = half_restored(out), *copies(out)[1:]
+    shutil.rmtree(out / DATED / oldest)
+    for told in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
+        assert "That copy is gone: bring another one back" in told
+    for other in others:
+        shutil.rmtree(out / DATED / other)
+    for told in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
+        assert "then rm .deployment-history/restoring and run again" in told
+    (out / MARK).unlink()
+    ran(out, "--on-conflict", "replace", settings=GIVEN)
 
 
 def test_a_signal_in_a_restore_leaves_nothing_staged(out: Path) -> None:
