@@ -69,8 +69,10 @@ def read(path: str) -> Tree:
 
 def is_at(path: str, output_dir: str) -> bool:
     """Whether a deployment lies in the output directory itself, under whatever name."""
-    with _looking_at(path), contextlib.suppress(FileNotFoundError):  # that there is no output is said later
-        return os.path.samefile(path, output_dir)
+    with _looking_at(path):
+        source = os.stat(path)
+    with contextlib.suppress(OSError):  # what is wrong with the output is said when it is opened
+        return os.path.samestat(source, os.stat(output_dir))
     return False
 
 

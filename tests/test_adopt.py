@@ -345,6 +345,18 @@ def test_a_deployment_whose_state_lost_its_contents_is_not_taken_for_one_made_by
     assert [(out / path).read_bytes() for path in AUTHORITY] == [(source / path).read_bytes() for path in AUTHORITY]
 
 
+@pytest.mark.parametrize("output", ["file/below", "loop", "nowhere"])
+def test_an_output_that_cannot_be_opened_is_not_said_of_the_source(output: str, tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / output
+    (tmp_path / "file").write_text("of others")
+    (tmp_path / "loop").symlink_to("loop")
+    before = stamps(tmp_path)
+    done = run(tmp_path, "--adopt", str(source), "--yes", "--output-dir", str(out), settings={})
+    assert (done.returncode, stamps(tmp_path)) == (1, before)
+    assert f"the output directory {out} cannot be opened" in done.stderr
+    assert str(source) not in done.stderr
+
+
 @pytest.mark.parametrize("call", ["openat", "newfstatat"])
 def test_a_directory_that_fails_while_it_is_looked_at_is_no_fault_of_the_program(call: str, tmp_path: Path) -> None:
     """As one of a network share does, once: at each look at the source, at what stands there, and at the output."""
