@@ -48,6 +48,8 @@ def read(path: str, output_dir: str) -> Found:
     paths = [posixpath.normpath(one.text) for one in named.values()]
     mode = understood.settings.get("TLS_MODE")
     made = material.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
+    if not tree.states:  # nothing tells that it was made here: it goes along where it stands
+        made = made or {path: material.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}
     below = [one for one in paths if one != CA_BUNDLE and not one.startswith(("/", "../"))]
     wanted = dict.fromkeys((*made, *below))
     beside, unreadable = foreign.also(tree, wanted)

@@ -30,13 +30,17 @@ _USUAL = {
 
 
 class Tree(NamedTuple):
-    """What was read: files by their path below `base`, states by theirs below `path`, and what could not be read."""
+    """What was read: files by their path below `base`, states by theirs below `path`, and what could not be read.
+
+    `last_good` is the copy of a state of ours that stands beside it, b"" for none.
+    """
 
     path: str
     base: str
     files: dict[str, bytes]
     states: dict[str, bytes]
     unreadable: dict[str, str]
+    last_good: bytes
     others: tuple[str, ...]
 
 
@@ -48,7 +52,8 @@ def read(path: str) -> Tree:
         f"{_VERSIONS}/{name}/deployment_state.yaml" for name in _versions(path) if _VERSIONS in names and not ours
     ]
     base = _GENERATED if states else ""
-    tree = Tree(path, base, {}, {}, {}, tuple(sorted(set(names) - _USUAL)))
+    last_good = _bytes(os.path.join(path, LAST_GOOD)) if LAST_GOOD in names else b""
+    tree = Tree(path, base, {}, {}, {}, last_good, tuple(sorted(set(names) - _USUAL)))
     below = _names(os.path.join(path, base)) if base in names or not base else []
     for state in states or ([STATE] if STATE in names else []):
         _take(tree, tree.states, state, state)
@@ -117,6 +122,20 @@ def also(tree: Tree, paths: Iterable[str]) -> tuple[list[File], list[str]]:
 def problems(tree: Tree) -> list[str]:
     """A sentence for each file that could not be read."""
     return [f"{tree.path}/{path}: {reason}" for path, reason in tree.unreadable.items()]
+
+
+def way_back(tree: Tree) -> str:
+    """What to type there when its state cannot be used: the last good one, or none at all."""
+    try:
+        state_document.parse(tree.last_good)
+    except Malformed:
+        left = [STATE] + [LAST_GOOD] * bool(tree.last_good)
+        away = "; ".join(f"mv {name} {name}.broken" for name in left)
+        return (
+            f"Restore it there from a backup, or move it away ({away}) and give settings such as TLS_MODE beside the "
+            "command"
+        )
+    return f"The last good state stands beside it: put it back there (cp {LAST_GOOD} {STATE}), then adopt it"
 
 
 def _names(path: str) -> list[str]:

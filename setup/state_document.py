@@ -26,6 +26,7 @@ NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
 _STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
 _BY_LABEL = {source.label: source for source in Source}
 _REQUIRED = ("steps", "answers", "accepted", "files", "secrets", "basis")
+RUN_NEWER = "run the newer one"  # how the reason ends where a newer release has written the state
 _END = b"..."  # the last line of a state: without it, the end is missing
 
 
@@ -112,7 +113,7 @@ def _schema(document: Mapping[str, Any]) -> int:
     if not (isinstance(schema, str) and re.fullmatch(r"[1-9]\d{0,5}", schema)):
         raise Malformed(f"its schema is {str(schema)[:20]!r}, which is none")
     if int(schema) > SCHEMA:
-        raise Malformed(f"its schema is {schema}, this release knows {SCHEMA}: run the newer one")
+        raise Malformed(f"its schema is {schema}, this release knows {SCHEMA}: {RUN_NEWER}")
     return int(schema)
 
 
@@ -130,7 +131,7 @@ def _refuse_unknown_names(state: Sections) -> None:
     unknown = {*(state.answers.keys() - SETTINGS), *(named - SETTINGS.keys() - SECRETS.keys())}
     unknown |= (state.secrets.keys() | state.announced_secrets.keys()) - SECRETS.keys()
     if unknown:
-        raise Malformed(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or run the newer one")
+        raise Malformed(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or {RUN_NEWER}")
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def _of_state(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], st
     try:
         entries = _entries(data) if tree.states else {}
     except Malformed as error:
-        kept = f": put back {foreign.LAST_GOOD}, if there is one" if where == foreign.STATE else ""
-        found.problems.append(f"{tree.path}/{where}: {error}{kept}")
+        told = where != foreign.STATE or str(error).endswith(state_document.RUN_NEWER)  # nothing else helps then
+        found.problems.append(f"{tree.path}/{where}: {error}{'' if told else f'. {foreign.way_back(tree)}'}")
         entries = {}
     return {key: value for key, value in entries.items() if isinstance(value, str) and value.strip()}, where
 

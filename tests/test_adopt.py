@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -332,17 +333,72 @@ def refused_elsewhere(source: Path, code: int) -> str:
     return said
 
 
-def test_a_deployment_whose_state_lost_its_contents_is_not_taken_for_one_made_by_hand(tmp_path: Path) -> None:
-    """Else it would be taken over without its settings, and its authority be left behind."""
-    source = deployed(tmp_path / "source", settings={**REQUIRED, "TLS_MODE": "self-signed"})
-    (source / STATE).write_bytes(b"")
-    told = refused_elsewhere(source, code=1)
-    assert f"{source}/{STATE}: it is no state file that this release knows" in told
-    assert f": put back {LAST_GOOD}, if there is one" in told
-    (source / STATE).write_bytes((source / LAST_GOOD).read_bytes())
-    out = tmp_path / "elsewhere"
-    ran(out, "--adopt", str(source), "--yes", settings={})
+def self_signed(at: Path) -> Path:
+    """Only the state tells that its certificate was made here, and with which authority."""
+    return deployed(at, settings={**REQUIRED, "TLS_MODE": "self-signed"})
+
+
+def comes_with_its_authority(source: Path, out: Path, *flags: str) -> None:
+    ran(out, "--adopt", str(source), "--yes", *flags, settings={})
     assert [(out / path).read_bytes() for path in AUTHORITY] == [(source / path).read_bytes() for path in AUTHORITY]
+    assert state(out)["answers"]["TLS_MODE"]["value"] == "self-signed"
+
+
+def types_there(source: Path, command: str, told: str) -> None:
+    assert f"({command})" in told
+    subprocess.run(["sh", "-ec", command], cwd=source, check=True)
+
+
+PUT_BACK = f"cp {LAST_GOOD} {STATE}"
+# What becomes of the state -> the reason of the refusal.
+LOST: Mapping[str, tuple[Callable[[Path], object], str]] = {
+    "emptied": (lambda path: path.write_bytes(b""), "it is no state file that this release knows"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-5]), "a part of it is missing"),
+}
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_a_deployment_that_lost_its_state_is_not_taken_for_one_made_by_hand(how: str, tmp_path: Path) -> None:
+    """Else it would be taken over without its settings, and its authority be left behind."""
+    source, (lose, reason) = self_signed(tmp_path / "source"), LOST[how]
+    lose(source / STATE)
+    told = refused_elsewhere(source, code=1)
+    assert f"{source}/{STATE}: {reason}" in told
+    types_there(source, PUT_BACK, told)
+    comes_with_its_authority(source, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("kept", [b"", b"hello", None])
+def test_where_no_state_is_left_its_settings_are_given_beside_the_command(kept: bytes | None, tmp_path: Path) -> None:
+    source = self_signed(tmp_path / "source")
+    (source / STATE).write_bytes(b"")
+    (source / LAST_GOOD).unlink() if kept is None else (source / LAST_GOOD).write_bytes(kept)
+    told = refused_elsewhere(source, code=1)
+    assert "Restore it there from a backup, or move" in told
+    assert "give settings such as TLS_MODE beside the command" in told
+    assert PUT_BACK not in told
+    types_there(source, f"mv {STATE} {STATE}.broken" + f"; mv {LAST_GOOD} {LAST_GOOD}.broken" * bool(kept), told)
+    comes_with_its_authority(source, tmp_path / "elsewhere", "--set", "TLS_MODE=self-signed")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("schema: 2", "schema: 99", "its schema is 99, this release knows 2: run the newer one"),
+        ("  ENV_NAME:", "  NEXT:", "this release does not know its entry 'NEXT': correct it, or run the newer one"),
+    ],
+)
+def test_for_the_state_of_a_newer_release_no_other_is_put_back(old: str, new: str, reason: str, tmp_path: Path) -> None:
+    source = deployed(tmp_path / "source")
+    edited(source, STATE, old, new)
+    assert refused_elsewhere(source, code=1).splitlines()[0] == f"avatar-setup: {source}/{STATE}: {reason}"
+
+
+def test_a_last_good_state_of_others_stops_nothing(tmp_path: Path) -> None:
+    source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
+    (source / LAST_GOOD).write_text("items: {}\n")
+    out.mkdir()
+    ran(out, "--adopt", str(source), "--yes", settings={})
 
 
 @pytest.mark.parametrize("output", ["file/below", "loop", "nowhere"])
