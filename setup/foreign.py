@@ -54,6 +54,11 @@ def read(path: str) -> Tree:
     base = _GENERATED if states else ""
     last_good = _bytes(os.path.join(path, LAST_GOOD)) if LAST_GOOD in names else b""
     tree = Tree(path, base, {}, {}, {}, last_good, tuple(sorted(set(names) - _USUAL)))
+    if STATE not in names and state_document.is_ours(last_good):
+        tree.unreadable[STATE] = (
+            "it is gone, and the last good state stands beside it: put it back there "
+            f"(cp {LAST_GOOD} {STATE}), then adopt it"
+        )
     below = _names(os.path.join(path, base)) if base in names or not base else []
     for state in states or ([STATE] if STATE in names else []):
         _take(tree, tree.states, state, state)
@@ -64,7 +69,7 @@ def read(path: str) -> Tree:
     for name in _names(os.path.join(path, base, folder)) if folder.split("/")[0] in below else []:
         if not name.startswith("."):
             _take(tree, tree.files, f"{SECRETS}/{name}", os.path.join(base, folder, name))
-    if not tree.states and ENV not in below and folder not in below:
+    if not tree.states and not tree.unreadable and ENV not in below and folder not in below:
         raise InputError(
             f"{path} holds no deployment: neither .env and .secrets/, nor a {STATE}, nor {_VERSIONS}/. Name the "
             "directory of an existing one; in a container, mount it: -v /old/avatar:/old:ro avatar-setup --adopt /old"

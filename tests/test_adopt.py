@@ -354,6 +354,7 @@ PUT_BACK = f"cp {LAST_GOOD} {STATE}"
 LOST: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "emptied": (lambda path: path.write_bytes(b""), "it is no state file that this release knows"),
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-5]), "a part of it is missing"),
+    "gone": (Path.unlink, "it is gone"),
 }
 
 
@@ -366,6 +367,18 @@ def test_a_deployment_that_lost_its_state_is_not_taken_for_one_made_by_hand(how:
     assert f"{source}/{STATE}: {reason}" in told
     types_there(source, PUT_BACK, told)
     comes_with_its_authority(source, tmp_path / "elsewhere")
+
+
+def test_where_the_state_is_gone_the_last_good_one_comes_before_all_else(tmp_path: Path) -> None:
+    """Older versions of the public tool, which stayed after an adoption in place, would speak in its stead."""
+    source = foreign_trees.versioned(tmp_path / "source")
+    ran(source, "--adopt", str(source), "--yes", settings={})
+    (source / STATE).unlink()
+    assert PUT_BACK in refused_elsewhere(source, code=1)
+    assert PUT_BACK in ran(source, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    shutil.copytree(source, tmp_path / "bare", ignore=lambda _folder, names: {*names} - {LAST_GOOD})
+    (tmp_path / "elsewhere").rmdir()
+    assert PUT_BACK in refused_elsewhere(tmp_path / "bare", code=1)
 
 
 @pytest.mark.parametrize("kept", [b"", b"hello", None])
