@@ -25,7 +25,7 @@ def ca_bundle(volume: Volume, values: Values, ours: bytes = b"") -> bytes:
 def trusted(volume: Volume, values: Values) -> bytes:
     """The public roots followed by the private authority."""
     private = private_authority(volume, values)
-    return _public_roots() + (private + b"\n" if private else b"")
+    return public_roots() + (private + b"\n" if private else b"")
 
 
 def private_authority(volume: Volume, values: Values) -> bytes:
@@ -60,7 +60,8 @@ def _read(volume: Volume, path: str) -> bytes:
     return data
 
 
-def _public_roots() -> bytes:
+def public_roots() -> bytes:
+    """The public authorities in PEM, as this system has them; InputError when it has none."""
     for path in PUBLIC_ROOTS:
         try:
             with open(path, "rb") as file:

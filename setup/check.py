@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from setup import agreement, conflicts, served, standing, vault
-from setup.authorities import private_authority
+from setup.authorities import private_authority, public_roots, trusted
 from setup.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
 from setup.errors import InputError
 from setup.files import Volume
@@ -81,7 +81,7 @@ def _certificate(volume: Volume, values: Values, now: datetime) -> Iterator[Find
         chain, key = served.look(volume, values)
         yield from (seen.finding for seen in (chain, key) if seen.finding)
         if chain.data is not None:
-            yield from served.judge(volume, values, chain, key, now)[0]
+            yield from served.judge(volume, values, chain, key, now, _roots(volume, values))[0]
         if key.path.startswith("./"):
             yield from standing.private(volume, key.path.removeprefix("./"))
     authority = b""
@@ -104,6 +104,14 @@ def _by_a_run(finding: Finding) -> Finding:
     if finding.level == OK or "clock" in finding.todo:  # no run helps where the clock is wrong
         return finding
     return finding._replace(todo=_RUNS.get(finding.name, finding.todo))
+
+
+def _roots(volume: Volume, values: Values) -> bytes:
+    """The authorities that clients trust, without a private one that `_trust` finds fault with."""
+    try:
+        return trusted(volume, values)
+    except InputError:
+        return public_roots()
 
 
 def _trust(volume: Volume, values: Values, authority: bytes) -> Finding:

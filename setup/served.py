@@ -40,7 +40,7 @@ def judge(
 ) -> tuple[list[Finding], datetime | None]:
     """What there is to say about a certificate that was seen, and when the first of its chain ends.
 
-    `authority` is the one that its clients trust, if that is not a public one or that of TLS_CA_PATH.
+    `authority` is what its clients trust, if that is not the public ones and that of TLS_CA_PATH.
     """
     from setup.certificates import Judged  # and with it the library
 

@@ -207,6 +207,31 @@ def test_what_is_wrong_is_found(what: str, out: Path) -> None:
     assert [word for word in words if word not in found[0][2]] == []
 
 
+# What became of the authority that is named, after the deployment was complete -> words of the finding.
+UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (remove("tls/ca.crt"), "there is no such file below the output directory"),
+    "no certificate": (write("tls/ca.crt", b"hello"), "it is not a PEM certificate"),
+    "the bundle itself": (edit(STATE, "./tls/ca.crt", "./tls/ca-bundle.crt"), "this file is written here"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["provided", "self-signed"])
+@pytest.mark.parametrize("what", UNTRUSTED)
+def test_an_authority_that_cannot_be_used_is_a_finding_among_others(what: str, mode: str, tmp_path: Path) -> None:
+    change, words = UNTRUSTED[what]
+    out = tmp_path / "out"
+    put(out, *((full(pki.server()), pki.server().private()) if mode == "provided" else (None, None)))
+    ran(out, settings=SETTINGS | {"TLS_MODE": mode, "TLS_CA_PATH": "./tls/ca.crt"})
+    before = [one[1] for one in findings(out, code=0)]
+    change(out)
+    found = findings(out, code=3)
+    ((name, text),) = [one[1:] for one in found if one[0] == "fail"]
+    assert name == "authorities"
+    assert text.startswith("TLS_CA_PATH=./tls/")
+    assert words in text
+    assert [one[1] for one in found] == before
+
+
 def test_a_pending_secret_is_a_failure_until_it_is_filled_in(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out", settings={**SETTINGS, "ORGANIZATION_NAME": ""})
     ((level, name, text),) = wrong(out)
