@@ -34,6 +34,12 @@ def private_authority(volume: Volume, values: Values) -> bytes:
     if not path:
         return b""
     bundle, place = (os.path.realpath(os.path.join(volume.path, one)) for one in (CA_BUNDLE, path))
+    if place == bundle and os.path.normpath(path) != CA_BUNDLE:
+        raise InputError(
+            f"TLS_CA_PATH={path}: it leads to {CA_BUNDLE}, which is written here, and would take in itself with every "
+            "run. Put the authority's own certificate into another file and name that, as in "
+            "TLS_CA_PATH=./tls/authority.crt"
+        )
     try:
         if place == bundle:
             raise Malformed("this file is written here, and would take in itself with every run")

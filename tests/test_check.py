@@ -212,6 +212,7 @@ UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "gone": (remove("tls/ca.crt"), "there is no such file below the output directory"),
     "no certificate": (write("tls/ca.crt", b"hello"), "it is not a PEM certificate"),
     "the bundle itself": (edit(STATE, "./tls/ca.crt", "./tls/ca-bundle.crt"), "this file is written here"),
+    "a link to the bundle": (lambda out: [remove("tls/ca.crt")(out), (out / "tls/ca.crt").symlink_to("ca-bundle.crt")], "it leads to tls/ca-bundle.crt, which is written here, and would take in itself with every run. Put the authority's own certificate into another file and name that, as in TLS_CA_PATH=./tls/authority.crt"),
 }  # fmt: skip
 
 
