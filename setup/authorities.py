@@ -46,12 +46,22 @@ def private_authority(volume: Volume, values: Values) -> bytes:
         private = _read(volume, path)
         if _BEGIN not in private or _PRIVATE in private:
             raise Malformed("it is not a PEM certificate, or it holds a private key too")
+        _require_whole(private)
     except Malformed as error:
         raise InputError(
             f"TLS_CA_PATH={path}: {error}. Put the certificate below the deployment's directory, "
             "as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
         ) from None
     return private.strip()
+
+
+def _require_whole(certificates: bytes) -> None:
+    from setup.certificates import all_of  # and with it the library
+
+    try:
+        all_of(certificates)
+    except ValueError:
+        raise Malformed("it holds a certificate that is damaged: copy it again") from None
 
 
 def _read(volume: Volume, path: str) -> bytes:

@@ -33,6 +33,11 @@ def first_of(chain: bytes) -> x509.Certificate:
     return x509.load_pem_x509_certificate(chain)
 
 
+def all_of(bundle: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file; raises ValueError where there is none, or one is damaged."""
+    return x509.load_pem_x509_certificates(bundle)
+
+
 def names_of(certificate: x509.Certificate) -> set[str]:
     """The names and addresses that a certificate is for."""
     try:

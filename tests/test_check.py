@@ -207,13 +207,19 @@ def test_what_is_wrong_is_found(what: str, out: Path) -> None:
     assert [word for word in words if word not in found[0][2]] == []
 
 
+DAMAGED = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 # What became of the authority that is named, after the deployment was complete -> words of the finding.
 UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "gone": (remove("tls/ca.crt"), "there is no such file below the output directory"),
     "no certificate": (write("tls/ca.crt", b"hello"), "it is not a PEM certificate"),
+    "damaged": (write("tls/ca.crt", DAMAGED), "it holds a certificate that is damaged: copy it again"),
     "the bundle itself": (edit(STATE, "./tls/ca.crt", "./tls/ca-bundle.crt"), "this file is written here"),
-    "a link to the bundle": (lambda out: [remove("tls/ca.crt")(out), (out / "tls/ca.crt").symlink_to("ca-bundle.crt")], "it leads to tls/ca-bundle.crt, which is written here, and would take in itself with every run. Put the authority's own certificate into another file and name that, as in TLS_CA_PATH=./tls/authority.crt"),
-}  # fmt: skip
+    "a link to the bundle": (
+        lambda out: [remove("tls/ca.crt")(out), (out / "tls/ca.crt").symlink_to("ca-bundle.crt")],
+        "it leads to tls/ca-bundle.crt, which is written here, and would take in itself with every run. Put the "
+        "authority's own certificate into another file and name that, as in TLS_CA_PATH=./tls/authority.crt",
+    ),
+}
 
 
 @pytest.mark.parametrize("mode", ["provided", "self-signed"])
