@@ -33,7 +33,7 @@ _CONFIG = (
 )
 _HOLDING = {ENV: _ENV, CONFIG: _CONFIG}
 _NOTE = re.compile(r"([\s'\"]#\s*)(.+)")  # a comment behind a value
-# Elsewhere: a key that is called like a secret, anywhere in a line, a value that only says where one is, and a login.
+# Elsewhere: a key that is called like a secret, anywhere in a line, and a value that only says where one is.
 _WORDS = (
     r"(?i:pass(?![a-z])|passw(?:or)?d|(?<=\w)pwd|passphrase|secret(?!s)|_secrets|token|credential|salt|pepper"
     r"|basicauth|auth(?:orization)?(?![\w.-])|(?:api|access|private|encryption)key)"
@@ -41,7 +41,8 @@ _WORDS = (
 _KEY = r"(?i:(?<![a-z])key(?![a-z]))|(?<=[a-z])Key(?![a-z])"
 _CALLED = re.compile(rf"""(?<![\w./-])([\w.-]*(?:{_WORDS}|{_KEY}|(?i:{"|".join(SECRETS)}))[\w.-]*)["']?\s*[=:]\s*""")
 _WHERE = re.compile(r"""["']?(?:\$\{\w+\}|(?:file://)?/run/secrets/\w+|\$\$\(cat /run/secrets/\w+\))["']?""")
-_LOGIN = re.compile(r"(?<=://)([^/\s:@]*:)?((?(1)[^\s\"']+|[^/\s\"'@]+))(?=@)")
+# A login: its password, up to the last `@` of the host's part, or its only word; or a password that has a slash.
+_LOGIN = re.compile(r"""(?<=://)(?:([^/\s"':]*:)?([^/\s"']+)(?=@)|([^/\s"':@]*:)([^\s"']+)(?=@))""")
 _ALONE = re.compile(r"(?:&[\w-]+)?\s*(?:#.*)?")  # what may stand behind a key whose value begins below
 _ENTRY = re.compile(r"\s*[\w.-]+:(\s|$)")
 _SHORTEST = 6  # what is shorter stands in other words by chance
@@ -132,7 +133,7 @@ class Masks:
         """A line without the secrets that are known, and without the password of a login, or its only word."""
         for form, secret in self._known.items():
             line = line.replace(form, self.secret(*secret))
-        return _LOGIN.sub(lambda found: (found[1] or "") + self.secret("", found[2]), line)
+        return _LOGIN.sub(lambda found: (found[1] or found[3] or "") + self.secret("", found[2] or found[4]), line)
 
 
 def _forms(text: str) -> Iterator[str]:

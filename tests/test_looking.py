@@ -401,6 +401,33 @@ def test_no_secret_shows_of_a_compose_file_of_another_hand(tmp_path: Path, form:
         assert done.stdout.lower().count("shown") >= THEIRS.lower().count("shown")
 
 
+def elsewhere(text: str) -> str:
+    """What shows of a file of another hand."""
+    masks = Masks({"storage_encryption_key": "0123456789abcdef" * 4}, {})
+    return "\n".join(masks.lines("docker-compose.yml", text.encode(), ()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "smtp://me@example.com:{}@mail",
+        "smtp://me@example.com:{}@mail:25/a@b",
+        "postgres://me:{}@db/a?b=c@d",
+        "postgres://me:{}/a@db/a",
+        "postgres://me:@{}@db/a",
+        "redis://:{}@cache",
+        "https://{}@host:443/a@b",
+        "amqp://me:{}@one,amqp://me:{}@two",
+        "https://host:443/a",
+        "https://host/a@b",
+    ],
+)
+def test_of_a_login_the_password_is_masked_and_the_rest_shows(text: str) -> None:
+    told = elsewhere(f"A: {text.replace('{}', 'canary77')} a@b")
+    shape = r"\([0-9a-f]{12}\)".join(map(re.escape, re.split("@?{}(?:/a)?", text)))
+    assert re.fullmatch(f"A: {shape} a@b", told), told
+
+
 @pytest.mark.parametrize("spelled", ["{}", "'{}'", '"{}"', "$${}"])
 def test_a_secret_that_is_known_shows_nowhere_in_what_is_not_ours(spelled: str) -> None:
     """However the file spells it, and of several lines none."""
