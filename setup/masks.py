@@ -33,13 +33,19 @@ _CONFIG = (
 )
 _HOLDING = {ENV: _ENV, CONFIG: _CONFIG}
 _NOTE = re.compile(r"([\s'\"]#\s*)(.+)")  # a comment behind a value
-# Elsewhere: a key that is called like a secret, anywhere in a line, and a value that only says where one is.
+# Elsewhere, what is called like a secret: by a word within a name, by one that is the name's end, or by one that begins
+# and ends where a word does (`DB_KEYS`, `dbPw`, no monkey). `secrets` of Compose are no value, but a list of names.
 _WORDS = (
-    r"(?i:pass(?![a-z])|passw(?:or)?d|(?<=\w)pwd|passphrase|secret(?!s)|_secrets|token|credential|salt|pepper"
-    r"|basicauth|auth(?:orization)?(?![\w.-])|(?:api|access|private|encryption)key)"
+    r"(?i:(?<!com)(?<!by)pass(?![a-z])|passw(?:or)?d|(?<=[\w.-])pwd|passphrase|secret|token|credential|creds(?![a-z])"
+    r"|salt|pepper|basicauth|(?:auth(?:orization)?(?:[_-]?header)?|jwts?)(?![\w.-])"
+    r"|(?:api|access|private|encryption|signing|licen[cs]e|hmac|master|session|shared|app|aes|rsa|ssh|ssl|tls)keys?)"
 )
-_KEY = r"(?i:(?<![a-z])key(?![a-z]))|(?<=[a-z])Key(?![a-z])"
-_CALLED = re.compile(rf"""(?<![\w./-])([\w.-]*(?:{_WORDS}|{_KEY}|(?i:{"|".join(SECRETS)}))[\w.-]*)["']?\s*[=:]\s*""")
+_BOUND = r"(?i:(?<![a-z])(?:key|pw|cred)s?(?![a-z]|_zone))|(?<=[a-z])(?:Key|Pw|Cred)s?(?![a-z])"
+_SECRET = rf"""(?:{_WORDS}|{_BOUND}|(?i:{"|".join(SECRETS)}))"""
+_NAME = rf"[\w.-]*{_SECRET}[\w.-]*"
+_LISTED = r"""secrets["']?:\s*(?:[\[{&*#]|$)"""
+_CALLED = re.compile(rf"""(?<![\w./-])(?<!\(\$)(?!{_LISTED})({_NAME})["']?\s*[=:]\s*""")
+# Values that only say where one is.
 _WHERE = re.compile(r"""["']?(?:\$\{\w+\}|(?:file://)?/run/secrets/\w+|\$\$\(cat /run/secrets/\w+\))["']?""")
 # A login: its password, up to the last `@` of the host's part, or its only word; or a password that has a slash.
 _LOGIN = re.compile(r"""(?<=://)(?:([^/\s"':]*:)?([^/\s"']+)(?=@)|([^/\s"':@]*:)([^\s"']+)(?=@))""")

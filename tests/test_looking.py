@@ -408,6 +408,34 @@ def elsewhere(text: str) -> str:
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        "POSTGRES_PW dbPw basic_auth_pw db.pwd db-pwd REQUIREPASS",
+        "DB_CREDS db_cred dbCreds JWT ACCESS_JWT authorization_header",
+        "SECRETS appSecrets tokens KEYS API_KEYS apiKeys",
+        "SIGNINGKEY LICENSEKEY LICENCE_KEY HMACKEY masterkey",
+    ],
+)
+@pytest.mark.parametrize("form", ["{}=canary77", '"{}": "canary77"'])
+def test_names_of_secrets_are_known_however_they_are_written(names: str, form: str) -> None:
+    for name in names.split():
+        assert "canary77" not in elsewhere(form.format(name)), name
+
+
+@pytest.mark.parametrize("form", ["{}=a", '"{}": "a"'])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "keepalive keyspace KEYSPACE_EVENTS keyboard keys_zone monkey turkey valkey",
+        "author authority AUTH_TYPE compass bypass passthrough passenger pwm sacred credit",
+    ],
+)
+def test_ordinary_words_are_no_names_of_secrets(names: str, form: str) -> None:
+    for name in names.split():
+        assert elsewhere(form.format(name)) == form.format(name)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "smtp://me@example.com:{}@mail",
