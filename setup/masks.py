@@ -18,7 +18,7 @@ from setup.secret_catalogue import SECRETS
 from setup.targets import ENV
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 KEYED_BY = "storage_encryption_key"
 # The files in which secrets belong: what an assignment looks like, and which key is that of which secret. In the
@@ -45,12 +45,47 @@ _SECRET = rf"""(?:{_WORDS}|{_BOUND}|(?i:{"|".join(SECRETS)}))"""
 _NAME = rf"[\w.-]*{_SECRET}[\w.-]*"
 _LISTED = r"""secrets["']?:\s*(?:[\[{&*#]|$)"""
 _CALLED = re.compile(rf"""(?<![\w./-])(?<!\(\$)(?!{_LISTED})({_NAME})["']?\s*[=:]\s*""")
-# Values that only say where one is.
-_WHERE = re.compile(r"""["']?(?:\$\{\w+\}|(?:file://)?/run/secrets/\w+|\$\$\(cat /run/secrets/\w+\))["']?""")
+# Values that only say where one is: a variable, a path, a secret that is mounted; or that one was masked already.
+_WHERE = re.compile(
+    r"""["']?(?:\$\{\w+\}|(?:(?:Basic|Bearer)\s)?\$[A-Za-z_]\w*|(?:file://)?/[a-z]+(?:/[\w.-]+)+"""
+    r"""|\$\$\(cat /run/secrets/\w+\)|\((?:[0-9a-f]{12}|given|to be generated)\))["']?"""
+)
+# Values without `=` or `:` before them; what stands behind them shows.
+_FLAG = rf"""(?<![\w./-])-{_NAME}["']?"""
+# A word as a shell has it, or a list: quoted, partly quoted, or neither.
+_WORD = r"""(?:\\".*?\\"|"(?:[^"\\]|\\.)*"|'[^']*'|\$\{\w+\}|\S)+?(?=["'\]),;}]*(?:\s|$|,["']))"""
+_BESIDE = (
+    # --requirepass X; "--requirepass", "X"
+    re.compile(rf"""({_FLAG}(?:\s*,\s*|\s+))(?!["']?--|\\?$)({_WORD})"""),
+    # curl -u user:X, but no ids of a user and a group
+    re.compile(rf"""((?<![\w-])(?:-u|--user)["']?[\s,=]*["']?(?!\d+:\d+\b)[^\s"',:]*:)({_WORD})"""),
+    # ${DB_PASSWORD-X}; another variable may stand in X
+    re.compile(rf"""(\$\{{\w*(?:{_SECRET}|(?i:auth|jwt)(?=:?[-+]))\w*:?[-+])((?:\$\{{[^}}]*\}}|[^}}])+)"""),
+    # nginx: if ($http_x_token != "X")
+    re.compile(rf"""(\(\s*\${_NAME}\s*!?[=~]\*?\s*)(.+)(?=\))"""),
+    # nginx: set $api_token X; proxy_set_header X-Token "X"; but none that only sounds like one, such as proxy_pass
+    re.compile(
+        r"""((?:^|[;{])[\s#]*(?!server_tokens|(?:proxy|fastcgi|scgi|uwsgi|grpc|memcached)_(?:pass(?![a-z])|cache_key))"""
+        rf"""(?:\w+\s+)?["']?\$?{_NAME}["']?\s+)(?![!=~]\S?\s|\{{)(\S.*)(?=;)"""
+    ),
+)
+_BEGUN = re.compile(rf"""(?:{_FLAG}|_header\s+["']?{_NAME}["']?)\s*,?\s*\\?$""")  # the next line has the value
 # A login: its password, up to the last `@` of the host's part, or its only word; or a password that has a slash.
 _LOGIN = re.compile(r"""(?<=://)(?:([^/\s"':]*:)?([^/\s"']+)(?=@)|([^/\s"':@]*:)([^\s"']+)(?=@))""")
-_ALONE = re.compile(r"(?:&[\w-]+)?\s*(?:#.*)?")  # what may stand behind a key whose value begins below
+_ALONE = re.compile(r"(?:[&!][\w-]+\s*)*(?:#.*)?")  # what may stand behind a key whose value begins below
+_INDENT = re.compile(r"\s*(?:-\s+)*")
 _ENTRY = re.compile(r"\s*[\w.-]+:(\s|$)")
+# The Compose specification's keys of services, secrets, networks and volumes; not `content`, which is a secret itself.
+_COMPOSE = re.compile(
+    r"\s*(?:<<|annotations|attach|attachable|build|blkio_config|cap_add|cap_drop|cgroup|cgroup_parent|command|configs"
+    r"|container_name|cpu\w+|cpus|credential_spec|depends_on|deploy|develop|devices?\w*|dns\w*|domainname|driver"
+    r"|driver_opts|enable_ipv[46]|entrypoint|env_file|environment|expose|extends|external|external_links|extra_hosts|file"
+    r"|gpus|group_add|healthcheck|hostname|image|init|internal|ipam|ipc|isolation|label_file|labels|links|logging"
+    r"|mac_address|mem\w+|models|name|network_mode|networks|oom\w+|pids_limit|pid|platform|ports|post_start|pre_stop"
+    r"|privileged|profiles|provider|pull_policy|read_only|restart|runtime|scale|secrets|security_opt|shm_size"
+    r"|stdin_open|stop_grace_period|stop_signal|storage_opt|sysctls|tmpfs|tty|ulimits|use_api_socket|user|userns_mode"
+    r"|uts|volumes|volumes_from|working_dir):(?:\s|$)"
+)
 _SHORTEST = 6  # what is shorter stands in other words by chance
 
 
@@ -111,35 +146,63 @@ class Masks:
             return _NOTE.sub(lambda note: note[1] + self.secret("", note[2]), line)
         return found[1] + self.secret(found[2], found[3]) if found else f"# {self.secret('', line)}"
 
-    def _elsewhere(self, lines: Iterable[str], ours: Collection[str]) -> Iterator[str]:
+    def _elsewhere(self, lines: Sequence[str], ours: Collection[str]) -> Iterator[str]:
         """What is not ours shows, but for a known secret, and for what is called like one, down to its last line."""
-        depth, opened = -1, False  # of the key whose value may go on here; that has not begun yet
-        for line in lines:
-            deep = len(line) - len(line.lstrip(" -"))
-            if line.strip() and (deep <= depth or (opened and _ENTRY.match(line))):
+        depth, begun = -1, None  # of the key whose value may go on here; of that which a line before has asked for
+        for at, line in enumerate(lines):
+            deep = _deep(line)
+            text = line[deep:].strip()
+            if text and deep <= depth:
                 depth = -1
-            if line in ours or not line.strip():
+            if line in ours or not text:
                 yield line
             elif depth >= 0:
-                opened = opened and line.lstrip().startswith("#")
-                yield f"{line[: len(line) - len(line.lstrip())]}{self.secret('', line.strip())}"
+                yield line[:deep] + self._value("", text)
+            elif begun is not None and deep >= begun and not text.lstrip("\"'").startswith(("#", "--")):
+                depth = deep - text.startswith(("|", ">"))  # such a text may begin where the next one of a list would
+                yield line[:deep] + self._value("", text)
             elif found := _CALLED.search(line):
                 text = line[found.end() :].strip()
-                depth, opened = deep, bool(_ALONE.fullmatch(text))
-                shown = not text or _WHERE.fullmatch(text)
-                yield self._hidden(line[: found.end()]) + (text if shown else self._value(found[1], text))
+                depth = -1 if _ALONE.fullmatch(text) and _is_compose(lines[at + 1 :], deep) else deep
+                yield self._hidden(line[: found.end()]) + (text and self._value(found[1], text))
             else:
                 yield self._hidden(line)
+            if text and not text.startswith("#"):
+                begun = deep + bool(_ENTRY.match(line)) if depth < 0 and _BEGUN.search(line) else None
 
     def _value(self, key: str, text: str) -> str:
+        if _WHERE.fullmatch(text):
+            return text
         bare = text.strip("\"'")
         return self.secret(*self._known.get(bare, (key.lower(), bare)))
 
     def _hidden(self, line: str) -> str:
-        """A line without the secrets that are known, and without the password of a login, or its only word."""
+        """A line without the secrets that are known, without values beside a name, and the password of a login."""
         for form, secret in self._known.items():
             line = line.replace(form, self.secret(*secret))
+        for beside in _BESIDE:
+            line = beside.sub(lambda found: found[1] + self._value("", found[2]), line)
         return _LOGIN.sub(lambda found: (found[1] or found[3] or "") + self.secret("", found[2] or found[4]), line)
+
+
+def _deep(line: str) -> int:
+    """Where a line's text begins, behind the dash of a list."""
+    return len(_INDENT.match(line)[0])  # type: ignore[index]  # it matches nothing, too
+
+
+def _is_compose(lines: Iterable[str], depth: int) -> bool:
+    """Whether what stands below a key is plainly a service, or such: the keys of its first level are all Compose's."""
+    first = 0
+    for line in lines:
+        deep = _deep(line)
+        if not line[deep:] or line[deep] == "#":
+            continue
+        if deep <= depth:
+            break
+        first = first or deep
+        if deep <= first and not _COMPOSE.match(line):
+            return False
+    return first > 0
 
 
 def _forms(text: str) -> Iterator[str]:

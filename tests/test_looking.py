@@ -401,10 +401,140 @@ def test_no_secret_shows_of_a_compose_file_of_another_hand(tmp_path: Path, form:
         assert done.stdout.lower().count("shown") >= THEIRS.lower().count("shown")
 
 
+# What somebody else may have put into a server of nginx.
+THEIR_NGINX = """\
+server {
+    set $api_token "canary77";  # shown
+    proxy_set_header Authorization "Basic canary77";
+    # proxy_set_header X-Api-Key canary77;
+    proxy_set_header Authorization
+        "Bearer canary77";
+    location /shown/token { proxy_set_header X-Token canary77; }
+    if ($http_x_token != "canary77") {
+        return 403 shown;
+    }
+    if ($http_x_token = canary77) {
+        return 403 shown;
+    }
+    secure_link_secret canary77;
+    proxy_set_header Authorization $http_authorization_shown;
+    proxy_set_header Authorization "Bearer $shown_token";
+    proxy_set_header X-Forwarded-For $shown;
+    ssl_certificate_key /etc/nginx/shown.pem;
+    auth_basic_user_file /shown;
+    proxy_pass http://shown;
+    fastcgi_pass_header shown;
+    proxy_pass_request_headers shown;
+    proxy_cache_path /shown keys_zone=shown:10m;
+    proxy_cache_key "$scheme$shown";
+    proxy_cache_bypass shown;
+    keepalive_timeout shown;
+    server_tokens shown;
+}
+"""
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_shows_of_an_nginx_configuration_of_another_hand(out: Path, form: tuple[str, ...]) -> None:
+    with (out / "nginx" / "nginx.conf").open("a") as file:
+        file.write(THEIR_NGINX)
+    done = run(out, "--diff", "--on-conflict", "replace", "--set", "TLS_EXTRA_NAMES=b.example.com", *form)
+    assert done.returncode == 3, done.stderr
+    assert seen(done.stdout + done.stderr, {"theirs": Canary("canary77", "canary77")}) == set(), done.stdout
+    assert done.stdout.count("shown") >= THEIR_NGINX.count("shown")
+
+
 def elsewhere(text: str) -> str:
     """What shows of a file of another hand."""
     masks = Masks({"storage_encryption_key": "0123456789abcdef" * 4}, {})
     return "\n".join(masks.lines("docker-compose.yml", text.encode(), ()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tokens:\n  shown: no\n  admin: canary77",
+        "x-passwords:\n  admin: canary77",
+        "x-passwords: &passwords\n  admin: canary77",
+        "x-passwords: &passwords # canary77\n\n  # canary77\n  admin:\n    canary77\n  other: canary77",
+        "API_TOKEN: # from the vault\n  L2: canary77",
+        "tokens:\n- canary77\n- canary77",
+        "tokens:\n  image: shown/image:1\n  admin: canary77",
+        "auth:\n  image: shown/image:1\n  environment:\n    password: canary77",
+        "app_secrets:\n  - canary77",
+    ],
+)
+def test_what_stands_below_a_key_that_is_called_like_a_secret_is_masked(text: str) -> None:
+    assert "canary77" not in elsewhere(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth:\n  image: a\n  environment:\n    A: b\n  command: c",
+        "auth:\n  # of ours\n\n  <<: *defaults\n  restart: always",
+        "secrets:\n  db_password:\n    file: ./a\n  api_token:\n    external: true",
+        "a:\n  secrets:\n    - db_password\n    - source: api_token\n      target: a",
+        "a:\n  secrets: [db_password]\n  restart: always",
+        "a:\n  credential_spec:\n    file: a.json",
+        "token_net:\n  driver: bridge\n  internal: true",
+    ],
+)
+def test_a_part_of_a_compose_file_that_is_only_called_like_a_secret_shows(text: str) -> None:
+    assert elsewhere(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "command: redis-server --requirepass canary77 --port shown",
+        "command: redis-server --requirepass 'of canary77' --port shown",
+        'command: sh -c "redis-server --requirepass \\"of canary77\\" --port shown"',
+        "command: redis-server --requirepass 'can of '\"canary77\" --port shown",
+        'command: redis-server --requirepass "${A}"canary77 --port shown',
+        "command: redis-server --requirepass it's-canary77 --port shown",
+        'command: ["redis-server", "--requirepass", "canary77", "--port", "shown"]',
+        "command: [redis-server, --requirepass, canary77, --port, shown]",
+        'command: ["redis-server","--requirepass","canary77","--port","shown"]',
+        'command: ["redis-server", "--requirepass",\n  "canary77"]\nshown: yes',
+        "command:\n  - --token\n  - canary77\n  - --shown",
+        'command:\n  - "--token"\n\n  # of ours\n  - "canary77"\n  - shown',
+        "command:\n  - --token\n  - |\n    canary77\n    canary77\nshown: yes",
+        "command:\n  - --token=canary77\n  - --shown",
+        'command:\n  - "token=canary77"\n  - --shown',
+        "command: >\n  redis-server --requirepass\n  canary77\nshown: yes",
+        "command: |\n  redis-server --requirepass \\\n  canary77\nshown: yes",
+        "test: curl -f -u shown:canary77 http://shown/",
+        'test: ["CMD", "curl", "-u", "shown:canary77", "http://shown/"]',
+        "test: curl --user 'shown:canary77' http://shown/",
+        "WHERE: ${DB_PASSWORD-canary77}/shown",
+        "WHERE: ${DB_PASSWORD-${OTHER}canary77}/shown",
+        "WHERE: ${JWT-can-canary77}/shown",
+        "WHERE: /shown/${DB_PASSWORD:-canary77}",
+    ],
+)
+def test_a_secret_without_an_equals_sign_is_masked_and_what_is_beside_it_shows(text: str) -> None:
+    told = elsewhere(text)
+    assert "canary77" not in told
+    assert told.lower().count("shown") == text.lower().count("shown")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "command: server --token-file /run/secrets/api_token --key /etc/a/key.pem --port 80",
+        "command: redis-server --requirepass ${REDIS_PASSWORD} --port 80",
+        'command: ["server", "--token", "$TOKEN"]',
+        "command:\n  - --verify-token\n  - --port=80\n  - a",
+        "a:\n  command: server --verify-token\n  environment:\n    A: b",
+        "command: docker run -u 1000:1000 a",
+        "command: docker run -u $USER:$GROUP a",
+        "WHERE: ${HOME-/a}",
+        "# the token is in the vault\nimage: a",
+    ],
+)
+def test_what_only_says_where_a_secret_is_shows(text: str) -> None:
+    assert elsewhere(text) == text
 
 
 @pytest.mark.parametrize(
@@ -416,13 +546,13 @@ def elsewhere(text: str) -> str:
         "SIGNINGKEY LICENSEKEY LICENCE_KEY HMACKEY masterkey",
     ],
 )
-@pytest.mark.parametrize("form", ["{}=canary77", '"{}": "canary77"'])
+@pytest.mark.parametrize("form", ["{}=canary77", '"{}": "canary77"', "--{} canary77", "set ${} canary77;"])
 def test_names_of_secrets_are_known_however_they_are_written(names: str, form: str) -> None:
     for name in names.split():
         assert "canary77" not in elsewhere(form.format(name)), name
 
 
-@pytest.mark.parametrize("form", ["{}=a", '"{}": "a"'])
+@pytest.mark.parametrize("form", ["{}=a", '"{}": "a"', "--{} a", "set ${} a;"])
 @pytest.mark.parametrize(
     "names",
     [
