@@ -70,8 +70,8 @@ _BESIDE = (
     ),
 )
 _BEGUN = re.compile(rf"""(?:{_FLAG}|_header\s+["']?{_NAME}["']?)\s*,?\s*\\?$""")  # the next line has the value
-# A login: its password, up to the last `@` of the host's part, or its only word; or a password that has a slash.
-_LOGIN = re.compile(r"""(?<=://)(?:([^/\s"':]*:)?([^/\s"']+)(?=@)|([^/\s"':@]*:)([^\s"']+)(?=@))""")
+# A login: behind a user its password, up to the last `@`; behind an address as user, or alone, in the host's part.
+_LOGIN = re.compile(r"""(?<=://)(?:([^/\s"':@]*:)((?:(?!,\w+://)[^\s"'])+)|([^/\s"':]*:)?([^/\s"']+))(?=@)""")
 _ALONE = re.compile(r"(?:[&!][\w-]+\s*)*(?:#.*)?")  # what may stand behind a key whose value begins below
 _INDENT = re.compile(r"\s*(?:-\s+)*")
 _ENTRY = re.compile(r"\s*[\w.-]+:(\s|$)")

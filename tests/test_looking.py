@@ -570,7 +570,7 @@ def test_ordinary_words_are_no_names_of_secrets(names: str, form: str) -> None:
     [
         "smtp://me@example.com:{}@mail",
         "smtp://me@example.com:{}@mail:25/a@b",
-        "postgres://me:{}@db/a?b=c@d",
+        "postgres://me:{}@db/a?b=c",
         "postgres://me:{}/a@db/a",
         "postgres://me:@{}@db/a",
         "redis://:{}@cache",
@@ -584,6 +584,11 @@ def test_of_a_login_the_password_is_masked_and_the_rest_shows(text: str) -> None
     told = elsewhere(f"A: {text.replace('{}', 'canary77')} a@b")
     shape = r"\([0-9a-f]{12}\)".join(map(re.escape, re.split("@?{}(?:/a)?", text)))
     assert re.fullmatch(f"A: {shape} a@b", told), told
+
+
+@pytest.mark.parametrize("password", ["a@canary77/c", "a/canary77@c", "a@b/canary77@c"])
+def test_a_password_that_looks_like_a_host_and_a_path_does_not_show(password: str) -> None:
+    assert "canary77" not in elsewhere(f"A: smtp://me:{password}@mail")
 
 
 @pytest.mark.parametrize("spelled", ["{}", "'{}'", '"{}"', "$${}"])
