@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from setup.documents import Malformed, read_input
@@ -19,17 +20,25 @@ def ca_bundle(volume: Volume, values: Values, ours: bytes = b"") -> bytes:
 
     `ours` is the authority's certificate where one is made here.
     """
-    return trusted(volume, values) + ours if ours or values["TLS_CA_PATH"] else b""
+    if not (ours or values["TLS_CA_PATH"]):
+        return b""
+    known = b""
+    with contextlib.suppress(VolumeError):  # what stands in its place is named before it is written
+        known = volume.read(CA_BUNDLE) or b""
+    return trusted(volume, values, known) + ours
 
 
-def trusted(volume: Volume, values: Values) -> bytes:
+def trusted(volume: Volume, values: Values, known: bytes = b"") -> bytes:
     """The public roots followed by the private authority."""
-    private = private_authority(volume, values)
+    private = private_authority(volume, values, known)
     return public_roots() + (private + b"\n" if private else b"")
 
 
-def private_authority(volume: Volume, values: Values) -> bytes:
-    """The private authority of TLS_CA_PATH, b"" for none; InputError when that is no readable PEM certificate."""
+def private_authority(volume: Volume, values: Values, known: bytes = b"") -> bytes:
+    """The private authority of TLS_CA_PATH, b"" for none; InputError when that is no readable PEM certificate.
+
+    In a bundle that is `known`, it was looked at closely when that was written.
+    """
     path = str(values["TLS_CA_PATH"])
     if not path:
         return b""
@@ -46,7 +55,8 @@ def private_authority(volume: Volume, values: Values) -> bytes:
         private = _read(volume, path)
         if _BEGIN not in private or _PRIVATE in private:
             raise Malformed("it is not a PEM certificate, or it holds a private key too")
-        _require_whole(private)
+        if private.strip() not in known:
+            _require_whole(private)
     except Malformed as error:
         raise InputError(
             f"TLS_CA_PATH={path}: {error}. Put the certificate below the deployment's directory, "
