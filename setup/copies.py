@@ -7,6 +7,7 @@ may hold. Its manifest is written last, when everything else is durable: a folde
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,6 +79,11 @@ def history(volume: Volume) -> list[Copy]:
         if data is not None:
             found.append(_from_json(name, data))
     return found
+
+
+def since(volume: Volume, copy: Copy | None) -> list[Copy]:
+    """The copies that were made after one, the newest first; all of them where it is None."""
+    return list(itertools.takewhile(lambda one: one != copy, history(volume)))
 
 
 def find(volume: Volume, name: str) -> Copy:

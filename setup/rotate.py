@@ -196,15 +196,14 @@ def _nothing(
 
 def _answer(configurator: DeploymentConfigurator, look: _Rotation, names: list[str]) -> Answer:
     """What was done, and what to type next, in order."""
-    place, made = ending.place_of(look.session.volume, configurator.environ), configurator.result["copy"]
-    began = look.copy.id if look.copy else made
+    volume = look.session.volume
+    place = ending.place_of(volume, configurator.environ)
+    began = look.copy.id if look.copy else configurator.result["copy"]
     following = ending.after_rotation(look.session, look.values, names, began)
     copy = f"{copies.HISTORY}/{began}"
     told = [f"Rotated: {', '.join(names)}. The old values stay in {copy}.", ""]
-    told += (
-        [f"What was edited since then and replaced now stays in {copies.HISTORY}/{made}.", ""]
-        if made not in ("", began)
-        else []
-    )
+    later = copies.since(volume, look.copy) if look.copy else []
+    edited = [f"{copies.HISTORY}/{one.id}" for one in later if one.cause.startswith(copies.A_FINISH)]
+    told += [f"What was edited since then, and has been replaced, stays in {', '.join(edited)}.", ""] if edited else []
     told += [f"Next, on the host, in {place.words}, in this order:", "", *following]
     return Answer(told, {"status": "complete", "rotated": names, "copy": copy, "next": following})

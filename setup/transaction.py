@@ -92,9 +92,11 @@ def keep_copy(session: Session, cause: str) -> None:
 
 
 def still_wanted(volume: Volume) -> list[str]:
-    """The id of the copy that no number of others replaces: what an interrupted run began with; of others none."""
-    began = None if _is_whole(volume, STATE) else last_whole(volume)
-    return [began.id] if began else []
+    """The copies that no number of others replaces: while a run is half done, the one it began with and later ones."""
+    if _is_whole(volume, STATE):
+        return []
+    began = last_whole(volume)
+    return [one.id for one in (*copies.since(volume, began), *([began] if began else []))]
 
 
 def last_whole(volume: Volume) -> Copy | None:

@@ -162,10 +162,16 @@ def _nothing(configurator: DeploymentConfigurator, volume: Volume, copy: Copy) -
 
 
 def _next(configurator: DeploymentConfigurator, volume: Volume, way: Way) -> list[str]:
-    """What to type on the host: what else has to know the earlier secrets, and the start."""
+    """What to type on the host: what else has to know the earlier secrets, and the start.
+
+    A copy made while a run was half done is finished first.
+    """
     sudo = "sudo " if os.geteuid() == 0 else ""
     session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
     texts = {name: text for name, text in session.read_secrets().items() if text}
     known = session.state.exists
+    if known and not session.state.is_complete:
+        place = ending.place_of(volume, configurator.environ)
+        return [f"  {place.command}", "  (that finishes what was half done then, and says what is next)"]
     before = rotation.before_up(way.secrets, session.resolve(texts).values, texts, sudo) if known else []
     return [f"  {line}" for line in (*before, f"{sudo}docker compose up -d")]

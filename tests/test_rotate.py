@@ -427,46 +427,40 @@ def test_a_rotation_that_was_done_in_silence_says_what_to_type_when_it_is_repeat
         assert line.replace(copies_of(whole)[0].name, "") in re.sub(r"\d{8}T\d{6}Z", "", again)
 
 
-def test_what_was_edited_before_a_rotation_is_finished_is_kept_beside_the_old_values(scene: Scene) -> None:
-    def holding_it(out: Path) -> list[str]:
-        return [copy.name for copy in copies_of(out) if b"# mine\n" in (copy / "docker-compose.yml").read_bytes()]
-
+def test_what_was_edited_before_a_rotation_is_finished_is_kept_however_often_that_is_killed(scene: Scene) -> None:
+    """In copies beside the one with the old values, which stands where it stood, whatever number is kept."""
     finish, names = ("--rotate", NAMES, "--yes", "--on-conflict", "replace", "--keep", "1"), NAMES.split(",")
-    with scene.copy() as out:
-        original = secrets(out)
-        killed(scene, out, after_the_copy(scene)[9])
-        (began,) = copies_of(out)
-        compose = out / "docker-compose.yml"
-        compose.write_bytes(b"# mine\n" + compose.read_bytes())
-        halfway = Path(shutil.copytree(out, out.parent / "halfway" / "out", symlinks=True))
+    edits = {".env": b"SSO_CLIENT_SECRET=mine\n", "docker-compose.yml": b"# mine\n"}
+    with scene.copy() as half:
+        original = secrets(half)
+        killed(scene, half, after_the_copy(scene)[9])
+        (began,) = copies_of(half)
+        olds = {name: (began / ".secrets" / name).read_text() for name in names}
+        for path, pattern in ((".env", "(?m)^SSO_CLIENT_SECRET=.*\n"), ("docker-compose.yml", "(?m)^(?=services:)")):
+            text = (half / path).read_text()
+            (half / path).write_text(re.sub(pattern, edits[path].decode(), text, count=1))
+        copied = functools.partial(shutil.copytree, half, symlinks=True)
 
-        told = ran(out, *finish, settings={}).stdout
-        (kept,) = holding_it(out)
-        assert f"The old values stay in .deployment-history/{began.name}." in told
-        assert f"replaced now stays in .deployment-history/{kept}." in told
-        assert {name: (out / began.relative_to(out) / ".secrets" / name).read_text() for name in names} == {
-            name: original[name] for name in names
-        }
-        assert "Nothing to do" in ran(out, *finish, settings={}).stdout
-
-        log = out.parent / "renames"
+        log = half.parent / "renames"
         renames = ("strace", "-f", "-qq", "-o", str(log), "-e", "trace=renameat")
-        ran(
-            Path(shutil.copytree(halfway, out.parent / "whole" / "out", symlinks=True)),
-            *finish,
-            settings={},
-            prefix=renames,
-        )
-        made = [number for number, line in enumerate(log.read_text().splitlines(), 1) if "manifest.json" in line][-1]
-        kill = (*QUIET, "-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={made + 2}")
-        assert run(halfway, *finish, settings={}, prefix=kill).returncode == -9
-        before = secrets(halfway)
-        assert "Rotated" in ran(halfway, *finish, settings={}).stdout
-        assert len(holding_it(halfway)) == 1
-        assert {
-            name for name in names if before[name] != original[name] != secrets(halfway)[name] != before[name]
-        } == set()
-        assert set(names) == changed(original, halfway)
+        ran(Path(copied(half.parent / "whole" / "out")), *finish, settings={}, prefix=renames)
+        lines = log.read_text().splitlines()
+        made = [number for number, line in enumerate(lines, 1) if "manifest.json" in line][-1]
+        for number in range(made, len(lines) + 1):
+            out = Path(copied(half.parent / str(number) / "out"))
+            kill = (*QUIET, "-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={number}")
+            assert run(out, *finish, settings={}, prefix=kill).returncode == -9
+            before = secrets(out)
+            told = ran(out, *finish, settings={}).stdout
+            for path, words in edits.items():
+                assert [copy.name for copy in copies_of(out) if words in (copy / path).read_bytes()], number
+            assert {name: (out / began.relative_to(half) / ".secrets" / name).read_text() for name in names} == olds
+            assert changed(original, out) == set(names)
+            assert changed(before, out) == {name for name in names if before[name] == original[name]}
+            if "Nothing to do" not in told:  # the last rename of all completes the state
+                assert f"The old values stay in .deployment-history/{began.name}." in told
+                others = [f".deployment-history/{copy.name}" for copy in copies_of(out) if copy.name != began.name]
+                assert all(other in told.partition("stays in")[2] for other in others)
 
 
 def test_a_rotation_that_was_done_long_ago_is_not_finished_by_a_run_without_a_state(out: Path) -> None:
