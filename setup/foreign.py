@@ -55,10 +55,7 @@ def read(path: str) -> Tree:
     last_good = _bytes(os.path.join(path, LAST_GOOD)) if LAST_GOOD in names else b""
     tree = Tree(path, base, {}, {}, {}, last_good, tuple(sorted(set(names) - _USUAL)))
     if STATE not in names and state_document.is_ours(last_good):
-        tree.unreadable[STATE] = (
-            "it is gone, and the last good state stands beside it: put it back there "
-            f"(cp {LAST_GOOD} {STATE}), then adopt it"
-        )
+        tree.unreadable[STATE] = f"it is gone. {way_back(tree)}"
     below = _names(os.path.join(path, base)) if base in names or not base else []
     for state in states or ([STATE] if STATE in names else []):
         _take(tree, tree.states, state, state)
@@ -133,8 +130,10 @@ def way_back(tree: Tree) -> str:
     """What to type there when its state cannot be used: the last good one, or none at all."""
     try:
         state_document.parse(tree.last_good)
-    except Malformed:
-        left = [STATE] + [LAST_GOOD] * bool(tree.last_good)
+    except Malformed as error:
+        if str(error).endswith(state_document.RUN_NEWER):
+            return f"The last good state stands beside it: {error}"
+        left = [STATE] * (STATE in tree.states) + [LAST_GOOD] * bool(tree.last_good)
         away = "; ".join(f"mv {name} {name}.broken" for name in left)
         return (
             f"Restore it there from a backup, or move it away ({away}) and give settings such as TLS_MODE beside the "

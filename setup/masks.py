@@ -33,58 +33,39 @@ _CONFIG = (
 )
 _HOLDING = {ENV: _ENV, CONFIG: _CONFIG}
 _NOTE = re.compile(r"([\s'\"]#\s*)(.+)")  # a comment behind a value
-# Elsewhere, what is called like a secret: by a word within a name, by one that is the name's end, or by one that begins
-# and ends where a word does (`DB_KEYS`, `dbPw`, no monkey). `secrets` of Compose are no value, but a list of names.
+# Elsewhere: what is called like a secret, anywhere in a line, and has its value behind it, which may go on to its end.
 _WORDS = (
-    r"(?i:(?<!com)(?<!by)pass(?![a-z])|passw(?:or)?d|(?<=[\w.-])pwd|passphrase|secret|token|credential|creds(?![a-z])"
-    r"|salt|pepper|basicauth|(?:auth(?:orization)?(?:[_-]?header)?|jwts?)(?![\w.-])"
-    r"|(?:api|access|private|encryption|signing|licen[cs]e|hmac|master|session|shared|app|aes|rsa|ssh|ssl|tls)keys?)"
+    r"(?i:pass(?![a-z])|passw(?:or)?d|(?<=[\w.-])pwd|passphrase|secret(?!s)|_secrets|secrets(?=[\"']?\s*[=:]\s*[\"']?[\w/+])"
+    r"|token|credential|salt|pepper|jwt|basicauth|auth(?:orization)?(?:[_-]header)?(?![\w.-])"
+    r"|(?:api|access|private|encryption|signing|licen[cs]e|hmac|master|session|shared|app|rsa|ssh|tls)keys?)"
 )
-_BOUND = r"(?i:(?<![a-z])(?:key|pw|cred)s?(?![a-z]|_zone))|(?<=[a-z])(?:Key|Pw|Cred)s?(?![a-z])"
-_SECRET = rf"""(?:{_WORDS}|{_BOUND}|(?i:{"|".join(SECRETS)}))"""
+_KEY = r"(?i:(?<![a-z])(?:keys?|pw|creds?)(?![a-z]))|(?<=[a-z])(?:Keys?|Pw|Creds?)(?![a-z])"
+_SECRET = rf"""(?:{_WORDS}|{_KEY}|(?i:{"|".join(SECRETS)}))"""
 _NAME = rf"[\w.-]*{_SECRET}[\w.-]*"
-_LISTED = r"""secrets["']?:\s*(?:[\[{&*#]|$)"""
-_CALLED = re.compile(rf"""(?<![\w./-])(?<!\(\$)(?!{_LISTED})({_NAME})["']?\s*[=:]\s*""")
-# Values that only say where one is: a variable, a path, a secret that is mounted; or that one was masked already.
-_WHERE = re.compile(
-    r"""["']?(?:\$\{\w+\}|(?:(?:Basic|Bearer)\s)?\$[A-Za-z_]\w*|(?:file://)?/[a-z]+(?:/[\w.-]+)+"""
-    r"""|\$\$\(cat /run/secrets/\w+\)|\((?:[0-9a-f]{12}|given|to be generated)\))["']?"""
+_CALLED = re.compile(
+    rf"""(?<![\w./-])(?:(-{_NAME})["']?(?:\s*,\s*|\s+)(?=["']?[^-\s"'])"""  # --requirepass X, in a list as well
+    rf"""|({_NAME})["']?\s*(?:!?[=~]\*?|:)\s*)"""  # DB_PASSWORD=X, token: X, if ($http_x_token != X)
+    rf"""|^[\s#]*(?:(?:\w+_)?(?:set|header|param)\w*\s+)+["']?\$?({_NAME})["']?\s+"""  # nginx: set $api_token X
+    rf"""|\$\{{(\w*{_SECRET}\w*)[-+]"""  # ${{DB_PASSWORD-X}}
 )
-# Values without `=` or `:` before them; what stands behind them shows.
-_FLAG = rf"""(?<![\w./-])-{_NAME}["']?"""
-# A word as a shell has it, or a list: quoted, partly quoted, or neither.
-_WORD = r"""(?:\\".*?\\"|"(?:[^"\\]|\\.)*"|'[^']*'|\$\{\w+\}|\S)+?(?=["'\]),;}]*(?:\s|$|,["']))"""
-_BESIDE = (
-    # --requirepass X; "--requirepass", "X"
-    re.compile(rf"""({_FLAG}(?:\s*,\s*|\s+))(?!["']?--|\\?$)({_WORD})"""),
-    # curl -u user:X, but no ids of a user and a group
-    re.compile(rf"""((?<![\w-])(?:-u|--user)["']?[\s,=]*["']?(?!\d+:\d+\b)[^\s"',:]*:)({_WORD})"""),
-    # ${DB_PASSWORD-X}; another variable may stand in X
-    re.compile(rf"""(\$\{{\w*(?:{_SECRET}|(?i:auth|jwt)(?=:?[-+]))\w*:?[-+])((?:\$\{{[^}}]*\}}|[^}}])+)"""),
-    # nginx: if ($http_x_token != "X")
-    re.compile(rf"""(\(\s*\${_NAME}\s*!?[=~]\*?\s*)(.+)(?=\))"""),
-    # nginx: set $api_token X; proxy_set_header X-Token "X"; but none that only sounds like one, such as proxy_pass
-    re.compile(
-        r"""((?:^|[;{])[\s#]*(?!server_tokens|(?:proxy|fastcgi|scgi|uwsgi|grpc|memcached)_(?:pass(?![a-z])|cache_key))"""
-        rf"""(?:\w+\s+)?["']?\$?{_NAME}["']?\s+)(?![!=~]\S?\s|\{{)(\S.*)(?=;)"""
-    ),
+# - --token, its value being the next of the list, or in the next line; and what such a value is not.
+_ASKING = re.compile(rf"""(?<![\w./-])-{_NAME}["']?(?:,|\s\\)?$""")
+_NO_ANSWER = re.compile(r"""\s*(?:-\s+)?(?:["']?--?\w|[\w.-]+:(?:\s|$)|#|$)""")
+_WHERE = re.compile(r"""["']?(?:\$\{\w+\}|(?:file://)?/run/secrets/\w+|\$\$\(cat /run/secrets/\w+\))["']?""")
+# The password of a login; first that of a user who is called by an address.
+_LOGINS = (
+    re.compile(r"(?<=://)([^/\s:@]+@[^/\s:@]+:)([^/\s\"'@]+)(?=@)"),
+    re.compile(r"(?<=://)([^/\s:@]*:)?((?(1)[^\s\"']+|[^/\s\"'@]+))(?=@)"),
 )
-_BEGUN = re.compile(rf"""(?:{_FLAG}|_header\s+["']?{_NAME}["']?)\s*,?\s*\\?$""")  # the next line has the value
-# A login: behind a user its password, up to the last `@`; behind an address as user, or alone, in the host's part.
-_LOGIN = re.compile(r"""(?<=://)(?:([^/\s"':@]*:)((?:(?!,\w+://)[^\s"'])+)|([^/\s"':]*:)?([^/\s"']+))(?=@)""")
-_ALONE = re.compile(r"(?:[&!][\w-]+\s*)*(?:#.*)?")  # what may stand behind a key whose value begins below
-_INDENT = re.compile(r"\s*(?:-\s+)*")
+_ALONE = re.compile(r"(?:&[\w-]+)?\s*(?:#.*)?")  # what may stand behind a key whose value begins below
 _ENTRY = re.compile(r"\s*[\w.-]+:(\s|$)")
-# The Compose specification's keys of services, secrets, networks and volumes; not `content`, which is a secret itself.
+# Keys of services, secrets, networks and volumes in the Compose specification: below them are no values of one secret.
 _COMPOSE = re.compile(
-    r"\s*(?:<<|annotations|attach|attachable|build|blkio_config|cap_add|cap_drop|cgroup|cgroup_parent|command|configs"
-    r"|container_name|cpu\w+|cpus|credential_spec|depends_on|deploy|develop|devices?\w*|dns\w*|domainname|driver"
-    r"|driver_opts|enable_ipv[46]|entrypoint|env_file|environment|expose|extends|external|external_links|extra_hosts|file"
-    r"|gpus|group_add|healthcheck|hostname|image|init|internal|ipam|ipc|isolation|label_file|labels|links|logging"
-    r"|mac_address|mem\w+|models|name|network_mode|networks|oom\w+|pids_limit|pid|platform|ports|post_start|pre_stop"
-    r"|privileged|profiles|provider|pull_policy|read_only|restart|runtime|scale|secrets|security_opt|shm_size"
-    r"|stdin_open|stop_grace_period|stop_signal|storage_opt|sysctls|tmpfs|tty|ulimits|use_api_socket|user|userns_mode"
-    r"|uts|volumes|volumes_from|working_dir):(?:\s|$)"
+    r"\s*(?:build|cap_add|cap_drop|command|configs|container_name|depends_on|deploy|devices|dns|driver|driver_opts"
+    r"|entrypoint|env_file|environment|expose|extends|external|external_links|extra_hosts|file|healthcheck|hostname|image"
+    r"|init|internal|ipam|ipc|labels|links|logging|mem_limit|name|network_mode|networks|pid|platform|ports|privileged"
+    r"|profiles|pull_policy|read_only|restart|runtime|scale|secrets|security_opt|shm_size|stdin_open|stop_grace_period"
+    r"|stop_signal|sysctls|tmpfs|tty|ulimits|user|volumes|volumes_from|working_dir):(?:\s|$)"
 )
 _SHORTEST = 6  # what is shorter stands in other words by chance
 
@@ -148,54 +129,50 @@ class Masks:
 
     def _elsewhere(self, lines: Sequence[str], ours: Collection[str]) -> Iterator[str]:
         """What is not ours shows, but for a known secret, and for what is called like one, down to its last line."""
-        depth, begun = -1, None  # of the key whose value may go on here; of that which a line before has asked for
+        depth, opened = -1, False  # of the key whose value may go on here; that has not begun yet
+        asked = False  # the line before wants this one as its value
         for at, line in enumerate(lines):
-            deep = _deep(line)
-            text = line[deep:].strip()
-            if text and deep <= depth:
+            deep = len(line) - len(line.lstrip(" -"))
+            if line.strip() and (deep <= depth or (opened and _ENTRY.match(line))):
                 depth = -1
-            if line in ours or not text:
+            if line in ours or not line.strip():
                 yield line
-            elif depth >= 0:
-                yield line[:deep] + self._value("", text)
-            elif begun is not None and deep >= begun and not text.lstrip("\"'").startswith(("#", "--")):
-                depth = deep - text.startswith(("|", ">"))  # such a text may begin where the next one of a list would
-                yield line[:deep] + self._value("", text)
+            elif depth >= 0 or (asked and not _NO_ANSWER.match(line)):
+                if depth < 0 and (line.rstrip().endswith(("|", ">")) or _CALLED.search(line)):
+                    depth = deep - 1  # a text that begins where this one does
+                opened = opened and line.lstrip().startswith("#")
+                yield f"{line[: len(line) - len(line.lstrip())]}{self.secret('', line.strip())}"
             elif found := _CALLED.search(line):
                 text = line[found.end() :].strip()
-                depth = -1 if _ALONE.fullmatch(text) and _is_compose(lines[at + 1 :], deep) else deep
-                yield self._hidden(line[: found.end()]) + (text and self._value(found[1], text))
+                depth, opened = deep, bool(_ALONE.fullmatch(text)) and _is_of_compose(lines[at + 1 :], deep)
+                shown = not text or _WHERE.fullmatch(text)
+                yield self._hidden(line[: found.end()]) + (
+                    text if shown else self._value(found[found.lastindex or 0], text)
+                )
             else:
                 yield self._hidden(line)
-            if text and not text.startswith("#"):
-                begun = deep + bool(_ENTRY.match(line)) if depth < 0 and _BEGUN.search(line) else None
+            if line.strip() and not line.lstrip().startswith("#"):
+                asked = bool(_ASKING.search(line.rstrip()))
 
     def _value(self, key: str, text: str) -> str:
-        if _WHERE.fullmatch(text):
-            return text
         bare = text.strip("\"'")
         return self.secret(*self._known.get(bare, (key.lower(), bare)))
 
     def _hidden(self, line: str) -> str:
-        """A line without the secrets that are known, without values beside a name, and the password of a login."""
+        """A line without the secrets that are known, and without the password of a login, or its only word."""
         for form, secret in self._known.items():
             line = line.replace(form, self.secret(*secret))
-        for beside in _BESIDE:
-            line = beside.sub(lambda found: found[1] + self._value("", found[2]), line)
-        return _LOGIN.sub(lambda found: (found[1] or found[3] or "") + self.secret("", found[2] or found[4]), line)
+        for login in _LOGINS:
+            line = login.sub(lambda found: (found[1] or "") + self.secret("", found[2]), line)
+        return line
 
 
-def _deep(line: str) -> int:
-    """Where a line's text begins, behind the dash of a list."""
-    return len(_INDENT.match(line)[0])  # type: ignore[index]  # it matches nothing, too
-
-
-def _is_compose(lines: Iterable[str], depth: int) -> bool:
-    """Whether what stands below a key is plainly a service, or such: the keys of its first level are all Compose's."""
+def _is_of_compose(lines: Iterable[str], depth: int) -> bool:
+    """Whether below a key that is only called like a secret stands a service, or such: all keys there are Compose's."""
     first = 0
     for line in lines:
-        deep = _deep(line)
-        if not line[deep:] or line[deep] == "#":
+        deep = len(line) - len(line.lstrip(" -"))
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
         if deep <= depth:
             break

@@ -407,6 +407,25 @@ def test_for_the_state_of_a_newer_release_no_other_is_put_back(old: str, new: st
     assert refused_elsewhere(source, code=1).splitlines()[0] == f"avatar-setup: {source}/{STATE}: {reason}"
 
 
+@pytest.mark.parametrize("state", ["", None])
+def test_a_last_good_state_that_cannot_be_used_is_not_offered(state: str | None, tmp_path: Path) -> None:
+    source = deployed(tmp_path / "source")
+    whole = (source / LAST_GOOD).read_text()
+    if state is None:
+        (source / STATE).unlink()
+    else:
+        (source / STATE).write_text(state)
+    (source / LAST_GOOD).write_text(whole.replace("schema: 2", "schema: 99"))
+    said = refused_elsewhere(source, code=1)
+    assert "stands beside it: its schema is 99, this release knows 2: run the newer one" in said
+    assert "mv " not in said
+    (tmp_path / "elsewhere").rmdir()
+    (source / LAST_GOOD).write_text(whole[:-5])
+    said = refused_elsewhere(source, code=1)
+    assert f"{LAST_GOOD} {LAST_GOOD}.broken" in said
+    assert "cp " not in said
+
+
 def test_a_last_good_state_of_others_stops_nothing(tmp_path: Path) -> None:
     source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
     (source / LAST_GOOD).write_text("items: {}\n")
