@@ -69,16 +69,35 @@ def read_line() -> str:
     """The next line as it was typed; EOFError where the input ends or the terminal is gone."""
     descriptor, data = sys.stdin.fileno(), b""
     try:
-        while not data.endswith(b"\n"):
-            chunk = os.read(descriptor, 4096)
-            if not chunk:
-                break
-            data += chunk
+        with _signals() as signals:
+            while not data.endswith(b"\n"):
+                ready, _, _ = select.select([descriptor, signals], [], [])
+                if signals in ready:
+                    os.read(signals, 4096)
+                if descriptor in ready:
+                    chunk = os.read(descriptor, 4096)
+                    if not chunk:
+                        break
+                    data += chunk
     except OSError:
         raise EOFError from None
     if not data:
         raise EOFError
     return data.decode(sys.stdin.encoding, "surrogateescape").rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor with something to read once a signal came: one that comes just before a read does not end it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
 
 
 def _attributes() -> list[Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -667,6 +668,27 @@ def test_a_password_does_not_show_after_the_program_was_stopped_and_resumed(out:
         terminal.asks("SHELL> ")
         assert PASSWORD not in terminal.raw
     assert secrets(out)["smtp_password"] == PASSWORD
+
+
+# A signal that comes between the last look for one and the read, where it interrupts nothing: another thread takes it.
+UNNOTICED = """
+import signal, threading, time
+from setup import terminal
+def leave(number, frame):
+    raise SystemExit(143)
+signal.signal(signal.SIGTERM, leave)
+threading.Thread(target=time.sleep, args=(120,), daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("a question: ", end="", flush=True)
+terminal.read_line()
+"""
+
+
+def test_a_signal_that_comes_just_before_a_line_is_read_is_not_missed() -> None:
+    with Terminal([sys.executable, "-c", UNNOTICED], environ(), cwd=ROOT) as terminal:
+        terminal.asks("a question: ")
+        terminal.signal(signal.SIGTERM)
+        assert terminal.ends() == 143
 
 
 def test_a_program_that_is_resumed_while_it_writes_a_question_asks_it_again(out: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 import time
+import traceback
 
 from tests.torture.result import Result
 
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
         try:
             result = tried(layer, sample)
         except Exception as error:  # the other layers are tried all the same
+            traceback.print_exc()
             result = Result(0, [f"the layer broke off: {error!r}"])
         seconds = time.monotonic() - started
         short = not sample and result.cases < at_least
