@@ -68,7 +68,7 @@ def _swept(work: Sequence[tuple[str, Case]], points: int, name: str) -> tuple[li
     with scratch() as folder, disks.workers() as pool:
         prepared = pool.map(lambda one: _prepare(folder / one[0], *one), work)
         cuts = [cut for one in prepared for cut in _cuts(one, points) if str(cut).startswith(name)]
-        found = pool.map(lambda number: _tried(cuts[number], folder / str(number)), range(len(cuts)))
+        found = pool.map(lambda number: _judged(cuts[number], folder / str(number)), range(len(cuts)))
         return cuts, [f"{cut}: {'; '.join(texts[:5])}" for cut, texts in zip(cuts, found, strict=True) if texts]
 
 
@@ -93,6 +93,16 @@ def _cuts(prepared: Prepared, points: int) -> list[Cut]:
         chosen = [writing[int(shift + step * point)] for point in range(points)]
         cuts += [Cut(prepared, keeps, point) for point in (*chosen, None)]
     return cuts
+
+
+def _judged(cut: Cut, folder: Path) -> list[str]:
+    """As `_tried`; a cut that breaks off is wrong too, and leaves the others their turn."""
+    try:
+        return _tried(cut, folder)
+    except disks.Lacking:
+        raise
+    except Exception as error:
+        return [f"it broke off: {type(error).__name__}: {error}"]
 
 
 def _tried(cut: Cut, folder: Path) -> list[str]:
