@@ -550,6 +550,20 @@ def test_the_values_that_an_interrupted_rotation_replaces_outlast_a_restore(out:
     assert in_use in {(copy / ".secrets/db_password").read_text() for copy in (out / DATED).iterdir()}
 
 
+def test_a_copy_of_a_half_done_deployment_is_finished_first_when_it_is_brought_back(out: Path) -> None:
+    rotation = ("--rotate", "db_password", "--yes")
+    renames = calls(shutil.copytree(out, out.parent / "whole", symlinks=True), "renameat", *rotation)
+    assert killed(out, renames[-2], *rotation) == -9
+    compose = out / "docker-compose.yml"
+    compose.write_text(f"# mine\n{compose.read_text()}")
+    ran(out, "--on-conflict", "replace", settings={})
+    half = copies(out)[-1]
+    for told in (ran(out, "--restore", half, settings={}).stdout, ran(out, "--restore", half, settings={}).stdout):
+        assert "finishes what was half done then" in told
+        assert "docker compose up" not in told
+    assert "docker compose up -d" in ran(out, "--on-conflict", "replace", settings={}).stdout
+
+
 def test_a_restore_that_brought_back_what_was_there_names_no_way_back(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
     (first,) = copies(out)
