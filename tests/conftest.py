@@ -7,6 +7,11 @@ import subprocess
 from functools import cache
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No example has a time limit: how long one takes is the machine's affair, and beside a sweep it is long.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 pytest.register_assert_rewrite("tests.stack", "tests.stack_contract", "tests.client")
 

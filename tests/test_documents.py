@@ -8,7 +8,7 @@ import os
 import pytest
 import yaml
 from bad_files import MALFORMED, NOT_READABLE, SECRET, nested
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from setup.documents import DEEPEST, LARGEST_FILE, Malformed, decode, load_yaml, read_input
@@ -117,13 +117,11 @@ _PLAIN = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text("abcXYZ_", min_size=1, max_size=8), _PLAIN, max_size=4))
 def test_what_yaml_writes_comes_back(content):
     assert (load_yaml(yaml.safe_dump(content, allow_unicode=True).encode()) or {}) == content
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text("A: [{}]&*!|>'\"%@`#-?,\n\t \\xé\x00\ufeff", max_size=40).map(str.encode))
 def test_any_bytes_are_plain_data_or_malformed(data):
     try:

@@ -151,7 +151,7 @@ def test_a_state_comes_back_as_it_was_saved(volume: Volume) -> None:
     assert back.exists
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=60))
 def test_every_text_comes_back_unchanged(tmp_path: Path, text: str) -> None:
     volume = Volume(tmp_path)

@@ -259,7 +259,6 @@ _HOSTS = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["", "http", "https"]), _HOSTS, st.none() | st.integers(1, 65535))
 def test_a_public_url_comes_back_as_its_parts(scheme, host, port):
     text = (f"{scheme}://" if scheme else "") + addresses.netloc(host, port)
@@ -285,7 +284,7 @@ _TEXTS = (
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=_TEXTS)
 def test_any_text_is_a_value_that_shows_itself_or_is_refused(kind, text):
     try:
