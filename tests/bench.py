@@ -83,7 +83,7 @@ def _first_question(command: list[str]) -> float:
 
 def main(image: str) -> int:
     """Measures an image and prints a line for each figure; 1 when one is above its limit."""
-    from tests.engine import docker  # not in the container
+    from tests.support.engine import docker  # not in the container
 
     size = int(docker("image", "inspect", "-f", "{{.Size}}", image).stdout) / 1e6
     with tempfile.TemporaryDirectory() as directory:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-pytest.register_assert_rewrite("tests.stack", "tests.stack_contract", "tests.client")
+pytest.register_assert_rewrite("tests.support")
 
 REQUIRED = os.environ.get("AVATAR_REQUIRE_DOCKER") == "1"
 

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from tests.conftest import REQUIRED, missing_docker
-from tests.engine import ROOT, container, docker, environment
-from tests.support import REQUIRED as SETTINGS
+from tests.support.engine import ROOT, container, docker, environment
+from tests.support.runs import REQUIRED as SETTINGS
 from tests.torture.injection import Runner
 from tests.torture.result import Result
 

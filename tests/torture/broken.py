@@ -43,7 +43,7 @@ def broken(name: str, noticed_by: tuple[str, ...], *edits: tuple[str, str, str])
 
 
 def by_test(module: str, name: str) -> tuple[str, ...]:
-    return ("pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/test_{module}.py", "-k", name)
+    return ("pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{module}.py", "-k", name)
 
 
 def by_sweep(layer: str, name: str) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ MUTANTS = (
     ),
     broken(
         "chmod after write",
-        by_test("files", "mode_from_its_first_moment"),
+        by_test("unit/volume/test_files", "mode_from_its_first_moment"),
         (
             "staging",
             "os.open(temporary, flags, file.mode, dir_fd=folder)",
@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     broken(
         "modes left to the umask",
-        by_test("files", "modes_do_not_depend_on_the_umask"),
+        by_test("unit/volume/test_files", "modes_do_not_depend_on_the_umask"),
         ("folders", "    if _mode(descriptor) == mode:\n        return\n    try:\n", "    return\n    try:\n"),
     ),
     broken(
@@ -118,12 +118,12 @@ MUTANTS = (
     ),
     broken(
         "no fsync of files",
-        by_test("files", "durable_and_announced"),
+        by_test("unit/volume/test_files", "durable_and_announced"),
         ("staging", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
     ),
     broken(
         "no fsync of directories",
-        by_test("files", "durable_and_announced"),
+        by_test("unit/volume/test_files", "durable_and_announced"),
         ("folders", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
     ),
     broken(
@@ -166,7 +166,7 @@ MUTANTS = (
     ),
     broken(
         "follow a link to a folder",
-        by_test("files", "writes_through_a_folder_that_is_a_link"),
+        by_test("unit/volume/test_files", "writes_through_a_folder_that_is_a_link"),
         (
             "folders",
             "    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC\n    mode",
@@ -175,7 +175,7 @@ MUTANTS = (
     ),
     broken(
         "follow a link to a file",
-        by_test("files", "no_run_follows_a_link_at_any_path"),
+        by_test("unit/volume/test_files", "no_run_follows_a_link_at_any_path"),
         (
             "files",
             "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC",
@@ -220,12 +220,12 @@ MUTANTS = (
     ),
     broken(
         "the compose file anywhere",
-        by_test("files", "compose_file_is_the_last"),
+        by_test("unit/volume/test_files", "compose_file_is_the_last"),
         ("transaction", "(not file.once, file.path == COMPOSE)", "(not file.once, file.path != COMPOSE)"),
     ),
     broken(
         "rename a new secret over an old one",
-        by_test("files", "a_new_secret_cannot_replace_one"),
+        by_test("unit/volume/test_files", "a_new_secret_cannot_replace_one"),
         ("files", "one.once and there is not None and there.st_size", "False"),
         ("files", "        if one.once and there is None:\n", "        if False:\n"),
     ),
@@ -237,12 +237,12 @@ MUTANTS = (
     ),
     broken(
         "make a lost secret anew",
-        by_test("rerun", "a_lost_secret_is_named_and_never_minted_anew"),
+        by_test("cli/test_rerun", "a_lost_secret_is_named_and_never_minted_anew"),
         ("conflicts", "        if secret.name in made\n", "        if secret.name in ()\n"),
     ),
     broken(
         "give a bound secret another value",
-        by_test("rerun", "another_value_for_a_bound_secret_is_refused"),
+        by_test("cli/test_rerun", "another_value_for_a_bound_secret_is_refused"),
         ("vault", "    return bool(secret.bound) and not (", "    return False and not ("),
     ),
     broken(
@@ -262,67 +262,67 @@ MUTANTS = (
     ),
     broken(
         "no last good state",
-        by_test("state_manager", "complete_state_stands_there_twice"),
+        by_test("unit/test_state_manager", "complete_state_stands_there_twice"),
         ("state_manager", "volume.stage([self.file._replace(path=LAST_GOOD), self.file])", "volume.stage([self.file])"),
     ),
     broken(
         "take a state that was cut short",
-        by_test("state_manager", "cut_short_anywhere"),
+        by_test("unit/test_state_manager", "cut_short_anywhere"),
         ("state_document", 'endswith(b"\\n" + _END)', 'endswith(b"")'),
     ),
     broken(
         "overwrite what was edited by hand",
-        by_test("edits", "fail_writes_nothing_and_names_every_file"),
+        by_test("cli/test_edits", "fail_writes_nothing_and_names_every_file"),
         ("edits", "FAIL: REFUSED", "FAIL: REPLACED"),
     ),
     broken(
         "quote nothing in .env",
-        by_test("render", "env_quot"),
+        by_test("unit/deploy/test_render", "env_quot"),
         ("render", "    if not text or re.fullmatch(_ENV_BARE, text):\n        return text\n", "    return text\n"),
     ),
     broken(
         "quote nothing in YAML",
-        by_test("render", "yaml"),
+        by_test("unit/deploy/test_render", "yaml"),
         ("render", '"".join(_yaml_char(char) for char in _as_text(value))', "_as_text(value)"),
     ),
     broken(
         "echo a secret",
-        by_test("wizard", "a_masked_secret_shows_nowhere"),
+        by_test("terminal/test_wizard", "a_masked_secret_shows_nowhere"),
         ("lines", "terminal.echo_after_stops(not field.masked, ask)", "terminal.echo_after_stops(True, ask)"),
     ),
     broken(
         "show a secret in an error",
-        by_test("bad_inputs", "test_a_bad_secret"),
+        by_test("cli/test_bad_inputs", "test_a_bad_secret"),
         ("vault", "_hiding(secret, error) if secret.masked else str(error)", 'f"{said.text!r}: {error}"'),
     ),
     broken(
         "quote what a template looked up",
-        by_test("leaks", "a_fault_in_a_template_shows_no_value"),
+        by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
         ("render", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
     ),
     broken(
         "say the text of a fault",
-        by_test("leaks", "a_fault_in_a_template_shows_no_value"),
+        by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
         ("cli", "({type(error).__name__} at {where})", "({error} at {where})"),
     ),
     broken(
         "take a value for a key",
-        by_test("leaks", "a_slip_in_a_configuration_file"),
+        by_test("cli/test_leaks", "a_slip_in_a_configuration_file"),
         ("documents", '    return f"{place} (not shown', '    return repr(key)\n    return f"{place} (not shown'),
     ),
     broken(
         "a secrets folder that others can enter",
-        by_test("leaks_below", "private_from_its_first_moment"),
+        by_test("faults/test_leaks_below", "private_from_its_first_moment"),
         ("folders", "mode = 0o700 if any(", "mode = 0o755 if any("),
     ),
     broken(
         "leave a core dump",
-        by_test("leaks_below", "a_crash_leaves_no_core_dump"),
+        by_test("faults/test_leaks_below", "a_crash_leaves_no_core_dump"),
         ("__main__", "    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n", ""),
     ),
     broken(
         "leave the memory in a core dump",
-        by_test("leaks_below", "a_core_dump_that_is_taken_all_the_same"),
+        by_test("faults/test_leaks_below", "a_core_dump_that_is_taken_all_the_same"),
         ("__main__", 'file.write("0")', 'file.write("33")'),
     ),
     broken(
@@ -332,7 +332,7 @@ MUTANTS = (
     ),
     broken(
         "configure in spite of bad input",
-        by_test("bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
+        by_test("cli/test_bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
         ("session", "        if problems:\n            raise InputError(*problems)\n", ""),
     ),
 )

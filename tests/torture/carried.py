@@ -21,11 +21,11 @@ import yaml
 from setup.render import quote_env, quote_nginx, quote_yaml, reference
 from setup.secret_catalogue import SECRETS
 from setup.values import TEXT
-from tests import engine
 from tests.conftest import missing_docker
-from tests.hostile import CHOSEN, carried, generated
-from tests.support import REQUIRED, paths
-from tests.support import run as started
+from tests.support import engine
+from tests.support.hostile import CHOSEN, carried, generated
+from tests.support.runs import REQUIRED, paths
+from tests.support.runs import run as started
 from tests.torture.injection import scratch
 from tests.torture.result import Result
 

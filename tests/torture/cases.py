@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from setup.copies import HISTORY
-from tests import foreign_trees
-from tests.support import OPERATORS, REQUIRED, deployed, every_secret, run
+from tests.support import foreign_trees
+from tests.support.runs import OPERATORS, REQUIRED, deployed, every_secret, run
 from tests.torture.injection import QUIET, Case
 
 GENERATED = {**REQUIRED, "ORGANIZATION_NAME": "Example"}

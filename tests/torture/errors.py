@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from setup import staging
-from tests.support import LAST_GOOD, LOCK, STATE
+from tests.support.runs import LAST_GOOD, LOCK, STATE
 from tests.torture import cases
 from tests.torture.injection import (
     QUIET,

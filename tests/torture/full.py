@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests import disks
+from tests.support import disks
 from tests.torture.cases import CHANGE, FIRST, RESET, RESUME
 from tests.torture.injection import Scene, as_undisturbed, completes, emptied, rehearsed, scratch, unharmed
 from tests.torture.result import Result

@@ -29,7 +29,7 @@ from setup.errors import VolumeError
 from setup.files import Volume
 from setup.state_manager import DeploymentState
 from setup.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
-from tests.support import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
+from tests.support.runs import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
 
 Tree = Mapping[str, tuple[str, bytes]]
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]  # as tests.support.run: out, *flags, settings, prefix

@@ -1,4 +1,4 @@
-"""Bad inputs: the corpus of tests/test_bad_inputs.py, each case refused with not a byte written and no traceback."""
+"""Bad inputs: each case of tests/cli/test_bad_inputs.py is refused with not a byte written and no traceback."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
-from tests.support import ROOT
+from tests.support.runs import ROOT
 from tests.torture.injection import scratch
 from tests.torture.result import Result
 
-CORPUS = "tests/test_bad_inputs.py"
+CORPUS = "tests/cli/test_bad_inputs.py"
 SAMPLE = ("-k", "malformed or as_a_program")  # the corpus is a test itself, which runs whole beside a sample
 
 

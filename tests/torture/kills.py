@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from setup.copies import MARK
-from tests.support import run as on_this_host
-from tests.support import tree
+from tests.support.runs import run as on_this_host
+from tests.support.runs import tree
 from tests.torture import boxes, cases, sessions
 from tests.torture.injection import (
     QUIET,

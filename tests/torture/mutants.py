@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support import ROOT
-from tests.support import run as ordinary_run
+from tests.support.runs import ROOT
+from tests.support.runs import run as ordinary_run
 from tests.torture.broken import MUTANTS, Mutant
 from tests.torture.injection import in_parallel, repeated, scratch
 from tests.torture.result import Result

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests import disks
-from tests.support import command, environment
+from tests.support import disks
+from tests.support.runs import command, environment
 from tests.torture.cases import ALL_GIVEN, CHANGE, CHANGE_AGAIN, FIRST, RESET, RESUME
 from tests.torture.injection import Case, Point, Scene, as_undisturbed, completes, rehearsed, scratch, unharmed
 from tests.torture.result import Result

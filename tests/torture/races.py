@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support import command, deployed, environment
-from tests.support import run as on_this_host
+from tests.support.runs import command, deployed, environment
+from tests.support.runs import run as on_this_host
 from tests.torture import boxes, cases
 from tests.torture.injection import (
     DECISIVE,

@@ -1,6 +1,6 @@
 """Wizard sessions on a real terminal, killed, stopped or hung up while each of the answers is being saved.
 
-Leaving at a question that waits is tests/test_leaving.py; here the signal comes as the answer goes to the disk.
+Leaving at a question that waits is tests/terminal/test_leaving.py; here the signal comes as the answer is saved.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from tests.support import by_meaning, command, leftovers, secrets
-from tests.terminal import GREETING, MASKED, Terminal, environ, session, walk
+from tests.support.runs import by_meaning, command, leftovers, secrets
+from tests.support.terminal import GREETING, MASKED, Terminal, environ, session, walk
 from tests.torture.injection import QUIET, Tree, differences, in_parallel, scratch, state_problems, used
 from tests.torture.result import Result
 

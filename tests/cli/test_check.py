@@ -1,0 +1,495 @@
+"""`--check`: every finding is made to appear, by what an operator may do to a good deployment; nothing is changed by it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from setup import served
+from tests.cli.test_given_certificate import CHAIN, KEY, full, put
+from tests.cli.test_self_signed import issue
+from tests.cli.test_undo import half_restored
+from tests.support import pki
+from tests.support.runs import (
+    LAST_GOOD,
+    LOCK,
+    OPERATORS,
+    REQUIRED,
+    ROOT,
+    STATE,
+    deployed,
+    every_secret,
+    holding,
+    ran,
+    require_root,
+    require_strace,
+    run,
+    secrets,
+    stamps,
+)
+
+SETTINGS = REQUIRED | OPERATORS | {"TLS_MODE": "self-signed"}
+GIVEN = REQUIRED | OPERATORS
+HEADINGS = set(re.findall(r"^### (\S+)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return deployed(tmp_path / "out", settings=SETTINGS)
+
+
+def findings(out: Path, *flags: str, code: int | None = None) -> list[tuple[str, str, str]]:
+    """Level, name and text of every finding."""
+    done = run(out, "--check", "--json", *flags, settings={})
+    assert done.returncode == code if code is not None else done.returncode in (0, 3), done.stderr
+    data = json.loads(done.stdout)
+    assert data["ready"] is (done.returncode == 0) is not any(one["level"] == "fail" for one in data["findings"])
+    assert {one["name"] for one in data["findings"]} <= HEADINGS
+    return [(one["level"], one["name"], f"{one['text']}: {one['todo']}") for one in data["findings"]]
+
+
+def wrong(out: Path, *flags: str) -> list[tuple[str, str, str]]:
+    return [one for one in findings(out, *flags) if one[0] in ("warn", "fail")]
+
+
+# --- a good one -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "absent"),
+    [
+        ({"TLS_MODE": "self-signed"}, set()),
+        ({"TLS_MODE": "behind-proxy"}, {"certificate-names"}),
+        ({"PUBLIC_URL": "http://avatar.example.com:8080"}, {"certificate-names"}),
+        ({"TLS_MODE": "self-signed", "NGINX_HTTP_REDIRECT_PORT": "80", "DB_HOST": "pg.example.com", "DB_ADMIN_USER": "a",
+          "DB_ADMIN_PASSWORD": "b"}, set()),
+        ({"TLS_MODE": "self-signed", "AUTH_TYPE": "username", "AVATAR_FIRST_USER_NAME": "ada", "SMTP_HOST": "mail.example",
+          "SMTP_USERNAME": "a", "SMTP_PASSWORD": "it's $5 #1"}, set()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_good_deployment_passes(more: Mapping[str, str], absent: set[str], tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=GIVEN | more)
+    found = findings(out, code=0)
+    assert {level for level, _, _ in found} == {"ok", "skip"}
+    names = {name for _, name, _ in found}
+    assert names >= {"steps", "files", "file-modes", "secrets", "agreement", "room", "clock", "host-ports", "docker"}
+    assert not names & absent
+
+
+def test_it_says_one_line_a_finding_and_its_end(out: Path) -> None:
+    done = ran(out, "--check", settings={})
+    *lines, blank, end = done.stdout.splitlines()
+    assert all(re.fullmatch(r"(ok  |warn|fail|skip)  [a-z-]+: \S.*", line) for line in lines)
+    assert blank == ""
+    assert re.fullmatch(r"Nothing here would keep the stack from starting \(\d+ ok, 2 skip\)\.", end)
+    assert done.stderr == ""
+
+
+def test_a_certificate_that_is_given_is_judged_too(tmp_path: Path) -> None:
+    settings = GIVEN | {"TLS_CA_PATH": "./tls/ca.crt"}
+    out = put(tmp_path / "out", full(pki.server()), pki.server().private())
+    ran(out, settings=settings)
+    ((level, name, text),) = wrong(out)
+    assert (level, name) == ("warn", "file-open")
+    assert f"chmod 0600 {KEY}" in text
+    (out / KEY).chmod(0o600)
+    found = findings(out, code=0)
+    assert ("ok", "certificate-chain") in {(level, name) for level, name, _ in found}
+    put(out, pki.intermediate().pem + pki.server().pem, None)
+    assert {name for level, name, _ in wrong(out) if level == "fail"} == {
+        "certificate-key",
+        "certificate-chain",
+        "certificate-names",
+    }
+    (out / CHAIN).unlink()
+    ((level, name, text),) = wrong(out)
+    assert (level, name) == ("fail", "certificate-file")
+    assert "not there yet" in text
+
+
+# --- what may be wrong ----------------------------------------------------------------------------
+
+
+def edit(path: str, old: str, new: str) -> Callable[[Path], object]:
+    def change(out: Path) -> None:
+        text = (out / path).read_text()
+        assert old in text
+        (out / path).write_text(text.replace(old, new))
+
+    return change
+
+
+def write(path: str, data: bytes) -> Callable[[Path], object]:
+    return lambda out: (out / path).write_bytes(data)
+
+
+def append(path: str, text: str) -> Callable[[Path], object]:
+    return lambda out: (out / path).write_text((out / path).read_text() + text)
+
+
+def remove(path: str) -> Callable[[Path], object]:
+    return lambda out: (out / path).unlink()
+
+
+def mode(path: str, bits: int) -> Callable[[Path], object]:
+    return lambda out: (out / path).chmod(bits)
+
+
+def becomes_directory(path: str) -> Callable[[Path], object]:
+    def change(out: Path) -> None:
+        (out / path).unlink()
+        (out / path).mkdir()
+
+    return change
+
+
+def from_tomorrow(out: Path) -> None:
+    os.utime(out / ".env", (time.time() + 86400,) * 2)
+
+
+EDITED = ("warn", "file-edited")
+# What is done to a good deployment -> the findings, with words of the text of the first.
+DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[str]]] = {
+    "a file is gone": (remove("nginx/nginx.conf"), [("fail", "file-missing")], ["nginx/nginx.conf"]),
+    "the compose file is gone": (remove("docker-compose.yml"), [("fail", "file-missing")], ["docker-compose.yml"]),
+    "the authority's key is gone": (remove("tls/private/avatar-ca.key"), [("fail", "file-missing")], ["tls/private/avatar-ca.key", "put it back from a backup: it is not made anew"]),
+    "a file is a directory": (becomes_directory("nginx/nginx.conf"), [("fail", "file-odd")], ["nginx/nginx.conf"]),
+    "an edit": (edit("nginx/nginx.conf", "worker_connections 4096", "worker_connections 1024"), [EDITED], ["nginx/nginx.conf", "if the change is meant"]),
+    "another level in .env": (edit(".env", "LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"), [EDITED, ("warn", "env-differs")], [".env"]),
+    "a setting of ours among yours": (append(".env", "LOG_LEVEL=DEBUG\n"), [("warn", "env-differs")], ["LOG_LEVEL", "--set KEY=VALUE"]),
+    "a variable of yours": (append(".env", "MINE=1\n"), [], []),
+    "an empty secret": (write(".secrets/organization_name", b""), [("fail", "secret-lost")], ["organization_name", "backup"]),
+    "a secret is gone": (remove(".secrets/db_password"), [("fail", "secret-lost")], [".secrets/db_password"]),
+    "an unused secret is gone": (remove(".secrets/telemetry_s3_access_key_id"), [("fail", "mount-missing")], ["./.secrets/telemetry_s3_access_key_id"]),
+    "binary in a secret": (write(".secrets/db_user", b"\xff\xfe\x00"), [("fail", "secret-form")], [".secrets/db_user is not UTF-8"]),
+    "blanks in a secret": (write(".secrets/db_user", b"  \n"), [("fail", "secret-form")], [".secrets/db_user holds only white space"]),
+    "a short key": (write(".secrets/storage_encryption_key", b"abc"), [("fail", "secret-form")], ["64 hexadecimal digits", "its value is not shown"]),
+    "a link in a secret's place": (lambda out: (remove(".secrets/db_user")(out), (out / ".secrets/db_user").symlink_to("/etc/passwd")), [("fail", "secret-form")], [".secrets/db_user"]),
+    "a secret that shows in .env": (write(".secrets/authentik_bootstrap_password", b"another-one"), [("fail", "env-stale")], ["AUTHENTIK_BOOTSTRAP_PASSWORD (of .secrets/authentik_bootstrap_password)"]),
+    "closed secrets": (lambda out: [(out / ".secrets" / name).chmod(0o600) for name in ("db_user", "db_name")], [("fail", "file-closed")], [".secrets/db_name, .secrets/db_user", "chmod 0644 .secrets/db_name .secrets/db_user"]),
+    "an open directory": (mode(".secrets", 0o755), [("warn", "file-open")], ["chmod 0700 .secrets"]),
+    "a directory where others write": (mode(".", 0o777), [("warn", "file-open")], ["chmod go-w"]),
+    "an open .env": (mode(".env", 0o644), [("warn", "file-open")], ["chmod 0600 .env"]),
+    "an open key": (mode("tls/private/server.decrypted.key", 0o640), [("warn", "file-open")], ["chmod 0600 tls/private/server.decrypted.key"]),
+    "a line of .env is gone": (edit(".env", "ENV_NAME=example-prod\n", ""), [EDITED, ("fail", "env-unset")], []),
+    "a quote is not closed": (edit(".env", "ENV_NAME=example-prod", "ENV_NAME='example-prod"), [EDITED, ("fail", "env-form")], []),
+    "the compose file is no YAML": (edit("docker-compose.yml", "services:", "services: ["), [EDITED, ("fail", "compose-form")], []),
+    "another public address": (edit(".env", "https://avatar.example.com/api", "https://other.example.com/api"), [EDITED, ("fail", "address")], []),
+    "another port is published": (edit("docker-compose.yml", '"443:443"', '"8443:443"'), [EDITED, ("fail", "address")], []),
+    "nginx listens elsewhere": (edit("nginx/nginx.conf", "listen 443", "listen 8443"), [EDITED, ("fail", "address")], []),
+    "a mount of the operator's": (edit("docker-compose.yml", '"./nginx/nginx.conf"', '"./nginx/mine.conf"'), [EDITED, ("fail", "mount-missing")], []),
+    "another key": (lambda out: shutil.copy(out / "tls/private/avatar-ca.key", out / "tls/private/server.decrypted.key"), [EDITED, ("fail", "certificate-key")], []),
+    "another authority's bundle": (write("tls/ca-bundle.crt", pki.root().pem), [EDITED, ("fail", "authorities")], []),
+    "a clock that is behind": (from_tomorrow, [("fail", "clock")], ["the clock says", "timedatectl"]),
+    "another release": (edit(STATE, "  program: ", "  program: 00"), [("warn", "release")], ["another release"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DONE)
+def test_what_is_wrong_is_found(what: str, out: Path) -> None:
+    change, expected, words = DONE[what]
+    change(out)
+    found = wrong(out)
+    assert [(level, name) for level, name, _ in found] == expected
+    assert [word for word in words if word not in found[0][2]] == []
+
+
+DAMAGED = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+# What became of the authority that is named, after the deployment was complete -> words of the finding.
+UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (remove("tls/ca.crt"), "there is no such file below the output directory"),
+    "no certificate": (write("tls/ca.crt", b"hello"), "it is not a PEM certificate"),
+    "damaged": (write("tls/ca.crt", DAMAGED), "it holds a certificate that is damaged: copy it again"),
+    "the bundle itself": (edit(STATE, "./tls/ca.crt", "./tls/ca-bundle.crt"), "this file is written here"),
+    "a link to the bundle": (
+        lambda out: [remove("tls/ca.crt")(out), (out / "tls/ca.crt").symlink_to("ca-bundle.crt")],
+        "it leads to tls/ca-bundle.crt, which is written here, and would take in itself with every run. Put the "
+        "authority's own certificate into another file and name that, as in TLS_CA_PATH=./tls/authority.crt",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["provided", "self-signed"])
+@pytest.mark.parametrize("what", UNTRUSTED)
+def test_an_authority_that_cannot_be_used_is_a_finding_among_others(what: str, mode: str, tmp_path: Path) -> None:
+    change, words = UNTRUSTED[what]
+    out = tmp_path / "out"
+    put(out, *((full(pki.server()), pki.server().private()) if mode == "provided" else (None, None)))
+    ran(out, settings=SETTINGS | {"TLS_MODE": mode, "TLS_CA_PATH": "./tls/ca.crt"})
+    before = [one[1] for one in findings(out, code=0)]
+    change(out)
+    found = findings(out, code=3)
+    ((name, text),) = [one[1:] for one in found if one[0] == "fail"]
+    assert name == "authorities"
+    assert text.startswith("TLS_CA_PATH=./tls/")
+    assert words in text
+    assert [one[1] for one in found] == before
+
+
+def test_a_pending_secret_is_a_failure_until_it_is_filled_in(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings={**SETTINGS, "ORGANIZATION_NAME": ""})
+    ((level, name, text),) = wrong(out)
+    assert (level, name) == ("fail", "secret-pending")
+    assert ".secrets/organization_name is empty or missing (Organization name)" in text
+    (out / ".secrets/organization_name").write_text("Example")
+    assert findings(out, code=0)
+
+
+def test_an_unfinished_deployment_is_a_failure(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert {(level, name) for level, name, _ in wrong(out)} == {("fail", "steps"), ("fail", "settings")}
+    assert list(out.iterdir()) == []
+
+
+def test_a_lost_state_is_named_with_what_brings_it_back(out: Path) -> None:
+    (out / STATE).unlink()
+    (out / LAST_GOOD).unlink()
+    level, name, text = wrong(out)[0]
+    assert (level, name) == ("fail", "steps")
+    assert f"{STATE}, which tells about it, is gone" in text
+    assert "--restore ID" in text
+
+
+def test_a_deployment_that_is_half_restored_is_a_failure(tmp_path: Path) -> None:
+    """Else the stack would start with secrets of one deployment and files of another."""
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **every_secret()})
+    oldest = half_restored(out)
+    before = stamps(out)
+    level, name, text = findings(out, code=3)[0]
+    assert (level, name) == ("fail", "restoring")
+    assert f"bringing back {oldest} was interrupted" in text
+    assert f"--restore {oldest}" in text
+    assert stamps(out) == before
+    ran(out, "--restore", oldest, settings={})
+    assert "restoring" not in [name for _, name, _ in findings(out)]
+
+
+def test_a_failure_beside_a_run_that_is_at_work_names_that_run(tmp_path: Path) -> None:
+    """What is wrong may be its work, half done: nobody is told to run again over it."""
+    out = deployed(tmp_path / "out", settings={**SETTINGS, "ORGANIZATION_NAME": ""})
+    before = stamps(out)
+    with holding(out / LOCK):
+        for flags in ((), ("--json",)):
+            done = ran(out, "--check", *flags, settings={}, code=4)
+            assert "another run is working on this volume (process 4711 on elsewhere)" in done.stderr + done.stdout
+            assert "secret-pending" not in done.stderr + done.stdout
+    assert {path: one for path, one in stamps(out).items() if path != LOCK} == {
+        path: one for path, one in before.items() if path != LOCK
+    }
+    assert [one[:2] for one in wrong(out)] == [("fail", "secret-pending")]
+
+
+def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) -> None:
+    issue(out, 20, tmp_path)
+    todo = {name: text for _, name, text in wrong(out)}
+    assert "in 19 days: run avatar-setup --renew-certificate" in todo["certificate-dates"]
+    edit(STATE, "value: avatar.example.com", "value: other.example.com")(out)
+    todo = {name: text for _, name, text in wrong(out)}
+    assert todo["certificate-names"].endswith(": run avatar-setup, which issues another")
+    (out / CHAIN).write_bytes(pki.issue("avatar.example.com", pki.root(), lasts=(3, 90)).pem)
+    todo = {name: text for _, name, text in wrong(out)}
+    assert "is the clock right?" in todo["certificate-dates"]
+
+
+def test_settings_that_contradict_each_other_are_named(out: Path) -> None:
+    edit(STATE, "value: avatar.example.com", "value: http://avatar.example.com")(out)
+    (found,) = [one for one in wrong(out) if one[1] == "settings"]
+    assert "PUBLIC_URL says http://, but TLS_MODE=self-signed serves https" in found[2]
+
+
+def test_files_of_somebody_else_are_named(out: Path) -> None:
+    require_root()
+    os.chown(out / "nginx/nginx.conf", 1234, 1234)
+    ((level, name, text),) = wrong(out)
+    assert (level, name) == ("warn", "file-owner")
+    assert "sudo chown 0:0 nginx/nginx.conf" in text
+    os.chown(out / ".env", 1234, 1234)
+    assert [one[:2] for one in wrong(out)] == [("fail", "file-owner")]
+
+
+def test_a_full_volume_is_named(tmp_path: Path) -> None:
+    require_root()
+    prefix = (
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t tmpfs -o size=4m tmpfs "$0" && cp -a "$1"/. "$0" && shift && exec "$@"',
+    )
+    small, whole = tmp_path / "out", deployed(tmp_path / "whole", settings=SETTINGS)
+    small.mkdir()
+    done = run(small, "--check", settings={}, prefix=(*prefix, str(small), str(whole)))
+    assert re.search(r"^warn  room: [123] MiB free on the volume: free some", done.stdout, re.MULTILINE), (
+        done.stdout + done.stderr
+    )
+
+
+def test_a_tree_that_cannot_be_read_ends_with_1(out: Path, tmp_path: Path) -> None:
+    (out / STATE).write_text("nonsense")
+    assert "cannot be used" in ran(out, "--check", settings={}, code=1).stderr
+    assert "cannot be opened" in ran(tmp_path / "nowhere", "--check", settings={}, code=1).stderr
+
+
+# --- only a look ----------------------------------------------------------------------------------
+
+
+def test_it_writes_nothing_and_takes_no_lock(out: Path, tmp_path: Path) -> None:
+    require_strace()
+    log = tmp_path / "trace"
+    calls = "openat,open,creat,flock,mkdirat,mkdir,renameat,rename,renameat2,unlinkat,unlink,linkat,ftruncate,socket,connect"
+    with holding(out / LOCK):
+        before = stamps(out)
+        tracing = ("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={calls}")
+        ran(out, "--check", prefix=tracing, settings={})
+        assert stamps(out) == before
+    asked = [line for line in log.read_text().splitlines() if str(out) in line or "AF_INET" in line]
+    assert asked
+    assert not [
+        line for line in asked if "O_CREAT" in line or "O_WRONLY" in line or "O_RDWR" in line or "socket(" in line
+    ]
+
+
+def test_it_works_on_a_read_only_mount(out: Path) -> None:
+    require_root()
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+    done = run(out, "--check", settings={}, prefix=("unshare", "--mount", "sh", "-c", script, str(out)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_secret_shows_whatever_is_wrong(tmp_path: Path) -> None:
+    out = deployed(
+        tmp_path / "out",
+        settings=SETTINGS | {"SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "a", "SMTP_PASSWORD": "hunter2 $x"},
+    )
+    (out / ".secrets/storage_encryption_key").write_text("tooshort-but-secret")
+    (out / ".secrets/smtp_password").write_text("another-secret")
+    edit(".env", "SSO_CLIENT_SECRET=", "SSO_CLIENT_SECRET=0")(out)
+    texts = [
+        text
+        for name, text in secrets(out).items()
+        if name not in ("organization_name", "db_name", "db_user", "admin_emails")
+    ]
+    for flags in ((), ("--json",)):
+        done = ran(out, "--check", *flags, settings={}, code=3)
+        for text in (*texts, "hunter2"):
+            assert text not in done.stdout + done.stderr
+
+
+# --- the network, when asked ----------------------------------------------------------------------
+
+
+SERVER = """
+import http.server, ssl, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header("Location", sys.argv[4])
+        self.end_headers()
+    def log_message(self, *words):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer)
+if sys.argv[2]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+print("up", flush=True)
+server.serve_forever()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextlib.contextmanager
+def answering(port: int, out: Path | None, location: str) -> Iterator[None]:
+    """Something on loopback that redirects to `location`, with the certificate of a deployment, or without TLS."""
+    certificate = (out / CHAIN, out / KEY) if out else ("", "")
+    command = [sys.executable, "-c", SERVER, str(port), *map(str, certificate), location]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"up\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def network_findings(out: Path) -> list[tuple[str, str, str]]:
+    return [one for one in findings(out, "--online") if one[1].startswith("public-")]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_who_answers_at_the_public_address(host: str, tmp_path: Path) -> None:
+    port = free_port()
+    out = deployed(tmp_path / "out", settings=SETTINGS | {"PUBLIC_URL": f"{host}:{port}"})
+    other = deployed(tmp_path / "other", settings=SETTINGS | {"PUBLIC_URL": host})
+    named = [("ok", "public-name")] if host == "localhost" else []
+    with answering(port, out, "/web"):
+        found = network_findings(out)
+        assert [one[:2] for one in found] == [*named, ("ok", "public-answer")]
+        assert f"https://{host}:{port} answers and leads to the web client" in found[-1][2]
+    for certificate, location, level, words in (
+        (out, "/elsewhere", "warn", "answers 302, which is not this stack's answer"),
+        (other, "/web", "fail", "shows a certificate that is not accepted here"),
+        (None, "/web", "fail", f"nothing answers at https://{host}:{port}"),
+    ):
+        with answering(port, certificate, location):
+            found = network_findings(out)
+            assert found[-1][:2] == (level, "public-answer")
+            assert words in found[-1][2]
+    found = network_findings(out)
+    assert found[-1][:2] == ("fail", "public-answer")
+    assert "connection refused: is the stack up?" in found[-1][2]
+
+
+def test_a_plain_address_is_asked_without_tls(tmp_path: Path) -> None:
+    port = free_port()
+    out = deployed(tmp_path / "out", settings=GIVEN | {"PUBLIC_URL": f"http://localhost:{port}"})
+    with answering(port, None, "/web"):
+        assert [one[:2] for one in network_findings(out)] == [("ok", "public-name"), ("ok", "public-answer")]
+
+
+def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=SETTINGS | {"PUBLIC_URL": "avatar.invalid"})
+    ((level, name, text),) = network_findings(out)
+    assert (level, name) == ("fail", "public-name")
+    assert "avatar.invalid does not resolve here" in text
+
+
+def test_online_goes_with_check(out: Path) -> None:
+    assert "--online goes with --check" in ran(out, "--online", settings={}, code=2).stderr
+
+
+# --- told where it is explained -------------------------------------------------------------------
+
+
+def test_every_finding_has_an_entry_in_the_documentation_and_every_entry_a_finding() -> None:
+    """Read from the source: the names that findings are made with."""
+    made = set()
+    for path in (ROOT / "setup").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+                "Finding",
+                "_say",
+            ):
+                first = node.args[0] if node.args else None
+                made |= {first.value} if isinstance(first, ast.Constant) else set()
+    made |= {served.CERTIFICATE_FILE, served.KEY_FILE}
+    assert made == HEADINGS

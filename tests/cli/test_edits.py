@@ -1,0 +1,223 @@
+"""What an operator changed by hand survives: left alone, merged, kept beside the new text, or given up on purpose."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from setup.targets import MARK
+from tests.support.runs import DATED, STATE, WRITTEN, deployed, env_file, ran, rewritten, run, secrets, stamps, tree
+
+OTHER = ("--set", "PUBLIC_URL=other.example.com")
+NGINX = "nginx/nginx.conf"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return deployed(tmp_path / "out")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def copies(out: Path) -> list[Path]:
+    return sorted((out / DATED).glob("2*"))
+
+
+def nothing_to_do(out: Path, *flags: str) -> str:
+    """A run that finds nothing to do and changes nothing; its notes."""
+    before = stamps(out)
+    done = ran(out, *flags, settings={})
+    assert "Nothing to do" in done.stdout
+    assert stamps(out) == before
+    return done.stderr
+
+
+# --- only one side changed ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [".env", NGINX, "docker-compose.yml", "authentik/branding/brand_logo.png"])
+def test_an_edited_file_whose_rendering_did_not_change_is_left_alone(out: Path, path: str) -> None:
+    data = b"MINE=1\n" + (out / path).read_bytes()
+    (out / path).write_bytes(data)
+    assert f"note: {path} was edited by hand and is left as it is" in nothing_to_do(out)
+    ran(out, "--set", "AVATAR_SEAWEEDFS_LOG_VERBOSITY=1" if path != ".env" else "TLS_EXTRA_NAMES=a.example.com")
+    assert (out / path).read_bytes() == data
+
+
+@pytest.mark.parametrize("flags", [(), OTHER, ("--reset",), (*OTHER, "--on-conflict", "replace")])
+def test_the_documented_places_for_additions_are_never_touched(out: Path, flags: tuple[str, ...]) -> None:
+    block = b"MINE=1\n# a comment, and no end of line: \xc3\xa9\r\nLOG_LEVEL=DEBUG"
+    with (out / ".env").open("ab") as file:
+        file.write(block)
+    mine = {"compose.override.yaml": "services: {}\n", "nginx/conf.d/mine.conf": "# mine\n"}
+    for path, text in mine.items():
+        (out / path).parent.mkdir(exist_ok=True)
+        (out / path).write_text(text)
+    before = {path: (out / path).stat() for path in mine}
+    done = ran(out, *flags)
+    assert "by hand" not in done.stderr
+    assert (out / ".env").read_bytes().partition(b"\n" + MARK)[2] == block
+    assert {path: (out / path).stat()[:9] for path in mine} == {path: status[:9] for path, status in before.items()}
+    nothing_to_do(out)
+
+
+def test_additions_survive_where_the_env_file_was_written_without_the_mark(out: Path) -> None:
+    """A tree of an older release: its last line is no mark, and its hash is of that."""
+    old = (out / ".env").read_bytes().removesuffix(b"\n" + MARK)
+    edit(out / STATE, sha256((out / ".env").read_bytes()).hexdigest(), sha256(old).hexdigest())
+    (out / ".env").write_bytes(old)
+    ran(out, *OTHER)
+    assert (out / ".env").read_bytes().endswith(b"\n" + MARK)
+    nothing_to_do(out)
+
+
+# --- both sides changed -------------------------------------------------------------------------
+
+
+def test_an_edited_env_file_is_merged_by_key(out: Path) -> None:
+    kept = secrets(out)
+    edit(out / ".env", "LOG_LEVEL=INFO\n", "# louder\nLOG_LEVEL=DEBUG\nMINE=1\n")
+    edit(out / ".env", "SMTP_PORT=587\n", "")
+    before = stamps(out)
+    done = ran(out, *OTHER)
+    assert done.stderr == "note: .env was edited by hand: it now has your changes and the new ones\n"
+    now = env_file(out)
+    assert now["AVATAR_DOMAIN"] == "other.example.com"
+    assert (now["LOG_LEVEL"], now["MINE"], now.get("SMTP_PORT")) == ("DEBUG", "1", None)
+    assert "# louder\n" in (out / ".env").read_text()
+    assert (out / ".env").stat().st_mode & 0o777 == 0o600
+    assert secrets(out) == kept
+    assert rewritten(before, stamps(out)) >= {".env", NGINX}
+    assert "LOG_LEVEL=DEBUG" in (copies(out)[0] / ".env").read_text()
+    assert ".env was edited by hand" in nothing_to_do(out)
+    ran(out, "--set", "PUBLIC_URL=third.example.com")
+    assert (env_file(out)["AVATAR_DOMAIN"], env_file(out)["MINE"]) == ("third.example.com", "1")
+
+
+def test_an_edit_that_becomes_the_rendering_is_ours_again(out: Path) -> None:
+    edit(out / ".env", "LOG_LEVEL=INFO\n", "LOG_LEVEL=DEBUG\n")
+    ran(out, "--set", "LOG_LEVEL=DEBUG")
+    assert nothing_to_do(out) == ""
+    ran(out, "--set", "LOG_LEVEL=ERROR")
+    assert env_file(out)["LOG_LEVEL"] == "ERROR"
+
+
+def conflicting(out: Path) -> dict[str, bytes]:
+    """Three files that were edited where the run below changes them as well."""
+    edit(out / ".env", "AVATAR_DOMAIN=avatar.example.com", "AVATAR_DOMAIN=mine.example.com")
+    edit(out / NGINX, "worker_processes auto;", "worker_processes 3;")
+    edit(out / "docker-compose.yml", "retries: 12", "retries: 13")
+    return {path: (out / path).read_bytes() for path in (".env", NGINX, "docker-compose.yml")}
+
+
+@pytest.mark.parametrize("flags", [(), ("--on-conflict", "keep"), ("--on-conflict", "ask")])
+def test_kept_files_have_their_new_text_beside_them(out: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    mine = conflicting(out)
+    with (out / ".env").open("a") as file:
+        file.write("MINE=1\n")
+    done = ran(out, *OTHER, *flags, code=4)
+    wanted = tree(
+        deployed(tmp_path / "wanted", settings={"PUBLIC_URL": "other.example.com", "ENV_NAME": "example-prod"})
+    )
+    for path, data in mine.items():
+        assert f"{path} holds changes of yours and was left as it is; its new text stands in {path}.new" in done.stderr
+        assert (out / path).read_bytes() == data + (b"MINE=1\n" if path == ".env" else b"")
+        assert (out / f"{path}.new").stat().st_mode == (out / path).stat().st_mode
+    assert (out / f"{NGINX}.new").read_bytes() == wanted[NGINX][1]
+    beside = (out / ".env.new").read_text()
+    assert "AVATAR_DOMAIN=other.example.com\n" in beside and beside.endswith(MARK.decode() + "MINE=1\n")
+    assert "All else is done" in done.stderr
+    notes = nothing_to_do(out)
+    for path in mine:
+        assert f"{path} was edited by hand and is left as it is; its new text stands in {path}.new" in notes
+    (out / ".env.new").rename(out / ".env")
+    (out / f"{NGINX}.new").rename(out / NGINX)
+    (out / "docker-compose.yml.new").rename(out / "docker-compose.yml")
+    assert nothing_to_do(out) == ""
+
+
+def test_replaced_files_stand_in_the_dated_copy(out: Path) -> None:
+    mine = conflicting(out)
+    done = ran(out, *OTHER, "--on-conflict", "replace")
+    assert "by hand" not in done.stderr
+    [copy] = copies(out)
+    for path, data in mine.items():
+        assert (copy / path).read_bytes() == data
+        assert (out / path).read_bytes() != data
+    assert env_file(out)["AVATAR_DOMAIN"] == "other.example.com"
+    assert nothing_to_do(out) == ""
+
+
+@pytest.mark.parametrize("flags", [OTHER, ("--reset", *OTHER)])
+def test_fail_writes_nothing_and_names_every_file(out: Path, flags: tuple[str, ...]) -> None:
+    mine = conflicting(out)
+    before = stamps(out)
+    done = ran(out, *flags, "--on-conflict", "fail", code=4)
+    for path in mine:
+        assert f"{path} holds changes that are not from here and would be overwritten" in done.stderr
+    assert "--on-conflict keep" in done.stderr and "--on-conflict replace" in done.stderr
+    assert stamps(out) == before
+
+
+def test_a_saved_configuration_that_was_edited_is_named_before_anything_is_written(out: Path) -> None:
+    ran(out, "--save-config")
+    (out / "deployment-config.yaml").write_text("PUBLIC_URL: mine.example.com\n")
+    before = stamps(out)
+    done = ran(out, *OTHER, "--on-conflict", "fail", code=4)
+    assert "deployment-config.yaml holds changes" in done.stderr
+    assert stamps(out) == before
+
+
+def test_without_the_text_that_was_written_last_nothing_is_merged(out: Path) -> None:
+    edit(out / ".env", "LOG_LEVEL=INFO\n", "LOG_LEVEL=DEBUG\n")
+    (out / WRITTEN / ".env").write_text("LOG_LEVEL=INFO\n")  # not what the state knows
+    ran(out, *OTHER, code=4)
+    assert env_file(out)["LOG_LEVEL"] == "DEBUG"
+    assert (out / ".env.new").exists()
+
+
+def test_an_env_file_that_compose_would_misread_is_kept(out: Path) -> None:
+    edit(out / ".env", "LOG_LEVEL=INFO\n", "LOG_LEVEL='INFO\n")
+    ran(out, *OTHER, code=4)
+    assert (out / ".env.new").exists()
+
+
+# --- files that were never ours -----------------------------------------------------------------
+
+
+def foreign(out: Path) -> Path:
+    out.mkdir()
+    (out / "docker-compose.yml").write_text("services: {}\n")
+    return out
+
+
+def test_a_foreign_file_stops_a_first_run_unless_somebody_decides(tmp_path: Path) -> None:
+    out = foreign(tmp_path / "fresh")
+    before = stamps(out)
+    done = ran(out, code=4)
+    assert "docker-compose.yml holds changes that are not from here" in done.stderr
+    assert stamps(out) == before
+    ran(out, "--on-conflict", "keep", code=4)
+    assert (out / "docker-compose.yml").read_text() == "services: {}\n"
+    assert "octopize-avatar" in (out / "docker-compose.yml.new").read_text()
+
+
+def test_a_foreign_file_that_is_replaced_stands_in_a_dated_copy(tmp_path: Path) -> None:
+    out = foreign(tmp_path / "fresh")
+    ran(out, "--on-conflict", "replace")
+    [copy] = copies(out)
+    assert (copy / "docker-compose.yml").read_text() == "services: {}\n"
+    assert nothing_to_do(out) == ""
+
+
+@pytest.mark.parametrize("word", ["", "KEEP", "yes"])
+def test_another_word_is_refused(out: Path, word: str) -> None:
+    done = run(out, "--on-conflict", word)
+    assert done.returncode == 2
+    assert "--on-conflict wants one of ask, keep, replace, fail" in done.stderr

@@ -1,0 +1,330 @@
+"""TLS_MODE=provided: the operator's certificate is read before anything is written; nginx has the second opinion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+
+from tests.support import engine, pki, trees
+from tests.support.pki import HOST, Pair, intermediate, issue, root, server
+from tests.support.runs import REQUIRED, deployed, ran, require_root, tree
+
+CHAIN, KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
+
+
+def full(pair: Pair) -> bytes:
+    """A server's certificate followed by the intermediate that issued it."""
+    return pair.pem + intermediate().pem
+
+
+def put(out: Path, chain: bytes | None, key: bytes | None) -> Path:
+    for path, data in ((CHAIN, chain), (KEY, key)):
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        if data is not None:
+            (out / path).write_bytes(data)
+    (out / "tls/ca.crt").write_bytes(root().pem)
+    return out
+
+
+def made(pair: Pair) -> Callable[[Path], tuple[bytes, bytes]]:
+    return lambda _folder: (full(pair), pair.private())
+
+
+def both(chain: Callable[[], bytes], key: Callable[[], bytes] | None = None) -> Callable[[Path], tuple[bytes, bytes]]:
+    return lambda _folder: (chain(), (key or server().private)())
+
+
+def of(kind: str, names: tuple[str, ...] = (HOST,), **other: object) -> Callable[[Path], tuple[bytes, bytes]]:
+    def pair(_folder: Path) -> tuple[bytes, bytes]:
+        one = issue(HOST, intermediate(), names=names, kind=kind, **other)  # type: ignore[arg-type]
+        return full(one), one.private()
+
+    return pair
+
+
+def pkcs12(encryption: object = None) -> bytes:
+    chosen = encryption or NoEncryption()
+    return serialize_key_and_certificates(
+        b"x", server().key, server().certificate, [intermediate().certificate], chosen
+    )  # type: ignore[arg-type]
+
+
+def request() -> bytes:
+    (label, end), pem = (b"CERTIFICATE", b"CERTIFICATE REQUEST"), server().pem
+    return pem.replace(label, end)
+
+
+# What stands there -> the words of the refusal, the command included where one helps.
+REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] = {
+    "nothing in it": (both(lambda: b""), [f"./{CHAIN}: it is not a certificate in PEM"]),
+    "another text": (both(lambda: b"hello\n"), [f"./{CHAIN}: it is not a certificate in PEM"]),
+    "a damaged one": (both(lambda: server().pem[:200] + b"AAAA" + server().pem[210:]), ["it holds a certificate that is damaged"]),
+    "a second one that is cut off": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["it holds a certificate that is damaged"]),
+    "a request": (both(request), ["it is a request for a certificate"]),
+    "DER": (both(lambda: server().der), ["it is DER", f"openssl x509 -inform DER -in ./{CHAIN} -out ./{CHAIN}.pem"]),
+    "PKCS#12": (both(pkcs12), ["it is PKCS#12", f"openssl pkcs12 -nokeys -in ./{CHAIN} -out ./{CHAIN}.pem"]),
+    "PKCS#12 with a password": (both(lambda: pkcs12(BestAvailableEncryption(b"x"))), ["it is PKCS#12"]),
+    "PKCS#7": (both(lambda: serialize_certificates([server().certificate], Encoding.PEM)), ["it is PKCS#7", "openssl pkcs7 -print_certs -in"]),
+    "PKCS#7 in DER": (both(lambda: serialize_certificates([server().certificate], Encoding.DER)), ["it is PKCS#7", "openssl pkcs7 -inform DER -print_certs -in"]),
+    "UTF-16": (both(lambda: full(server()).decode().encode("utf-16")), ["it is UTF-16"]),
+    "the two swapped": (lambda _: (server().private(), full(server())), [f"./{CHAIN}: it is a key", "swap the two paths"]),
+    "a certificate as key": (both(lambda: full(server()), lambda: server().pem), [f"./{KEY}: it is a certificate", "swap the two paths"]),
+    "no key in it": (both(lambda: full(server()), lambda: b""), [f"./{KEY}: it is not a private key in PEM"]),
+    "a damaged key": (both(lambda: full(server()), lambda: server().private()[:60] + b"\n-----END PRIVATE KEY-----\n"), [f"./{KEY}: it is damaged"]),
+    "a key in DER": (both(lambda: full(server()), lambda: server().private(Encoding.DER)), ["it is DER", f"openssl pkey -inform DER -in ./{KEY} -out ./{KEY}.pem"]),
+    "a key in PKCS#12": (both(lambda: full(server()), pkcs12), ["it is PKCS#12", f"openssl pkcs12 -nocerts -nodes -in ./{KEY} -out ./{KEY}.pem"]),
+    "an encrypted key": (both(lambda: full(server()), server().encrypted), ["it is encrypted", f"openssl pkey -in ./{KEY} -out ./{KEY}.pem"]),
+    "a key encrypted in the old way": (both(lambda: full(server()), lambda: server().encrypted(PrivateFormat.TraditionalOpenSSL)), ["it is encrypted"]),
+    "another key": (both(lambda: full(server()), intermediate().private), [f"./{KEY} is the key of certificate 2 in ./{CHAIN}, not of the first one"]),
+    "a key of nothing there": (both(lambda: full(server()), root().private), [f"./{KEY} is not the key of the first certificate in ./{CHAIN} ({HOST})"]),
+    "the chain first": (both(lambda: intermediate().pem + server().pem), ["is the key of certificate 2", "put the server's own certificate first", "certificate 1 (Test Intermediate) was not issued by the next"]),
+    "the wrong order": (both(lambda: server().pem + root().pem + intermediate().pem), [f"certificate 1 ({HOST}) was not issued by the next (Test Root)"]),
+    "ended": (of("P-256", lasts=(-90, -3)), [f"{HOST} ended on"]),
+    "not yet": (of("P-256", lasts=(3, 90)), [f"{HOST} is valid from", "is the clock right?"]),
+    "an issuer that ended": (lambda _: _under(issue("Old", root(), authority=True, lasts=(-90, -3))), ["Old ended on"]),
+    "another host": (of("P-256", ("www.example.com",)), [f"./{CHAIN} is not for {HOST}: it is for www.example.com"]),
+    "no names": (of("P-256", ()), [f"./{CHAIN} is not for {HOST}: it has no subject alternative names at all"]),
+    "the domain above": (of("P-256", ("*.com", "example.com", "*.avatar.example.com", "*")), [f"is not for {HOST}"]),
+    "a small key": (of("RSA-1024"), ["has an RSA key of 1024 bits"]),
+    "SHA-1": (pki.issued_with_sha1, ["is signed with SHA1"]),
+    "for clients": (of("P-256", purpose=pki.ExtendedKeyUsageOID.CLIENT_AUTH), ["is not meant for servers"]),
+}  # fmt: skip
+
+
+def _under(issuer: Pair) -> tuple[bytes, bytes]:
+    one = issue(HOST, issuer, names=(HOST,))
+    return one.pem + issuer.pem, one.private()
+
+
+# What nginx does not start with; the rest of the above is refused by its clients.
+NOT_FOR_NGINX = set(REFUSED) - {
+    *("ended", "not yet", "an issuer that ended", "another host", "no names", "the domain above", "for clients"),
+    *("the wrong order", "SHA-1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(case: str, tmp_path: Path) -> None:
+    make, words = REFUSED[case]
+    out = put(tmp_path / "out", *make(tmp_path))
+    before = tree(out)
+    done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}, code=1)
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+    assert tree(out) == before
+
+
+# What is usable, or may be, with a remark -> its words; "" for none.
+TAKEN: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], str]] = {
+    "the usual one": (made(server()), ""),
+    "the root in the chain too": (both(lambda: full(server()) + root().pem), ""),
+    "text between the certificates": (both(lambda: b"subject=x\n" + server().pem + b"issuer: y\n\n" + intermediate().pem), ""),
+    "a byte order mark": (both(lambda: b"\xef\xbb\xbf" + full(server()), lambda: b"\xef\xbb\xbf" + server().private()), ""),
+    "CRLF": (both(lambda: full(server()).replace(b"\n", b"\r\n"), lambda: server().private().replace(b"\n", b"\r\n")), ""),
+    "the old form of a key": (both(lambda: full(server()), lambda: server().private(form=PrivateFormat.TraditionalOpenSSL)), ""),
+    "RSA": (of("RSA-2048"), ""),
+    "P-384": (of("P-384"), ""),
+    "a wildcard": (of("P-256", ("*.example.com",)), ""),
+    "in capitals": (of("P-256", ("AVATAR.Example.com",)), ""),
+    "P-521": (of("P-521"), "browsers take RSA keys, and EC keys on P-256 and P-384"),
+    "Ed25519": (of("Ed25519"), "browsers take RSA keys, and EC keys on P-256 and P-384"),
+    "soon to end": (of("P-256", lasts=(-300, 20)), f"./{CHAIN}: {HOST} ends on"),
+    "no intermediate": (both(lambda: server().pem), f"./{CHAIN} ends at {HOST}, and Test Intermediate, which issued it, is no public authority"),
+    "signed by itself": (lambda _: _alone(), "which is no public authority: name its file in TLS_CA_PATH"),
+}  # fmt: skip
+
+
+def _alone() -> tuple[bytes, bytes]:
+    one = issue(HOST, names=(HOST,))
+    return one.pem, one.private()
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_what_can_be_used_is_taken_with_a_remark(case: str, tmp_path: Path) -> None:
+    make, words = TAKEN[case]
+    out = put(tmp_path / "out", *make(tmp_path))
+    done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"})
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == (1 if words else 0), notes
+    assert words in "".join(notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "extra", "code", "words"),
+    [
+        ((HOST, "avatar.internal", "192.0.2.7", "2001:db8::7"), "avatar.internal,192.0.2.7,2001:db8::7", 0, ""),
+        ((HOST, "*.internal"), "avatar.internal", 0, ""),
+        ((HOST,), "avatar.internal,192.0.2.7", 0, f"note: ./{CHAIN} is not for avatar.internal, 192.0.2.7: it is for {HOST}"),
+        ((HOST, "*.0.2.7"), "192.0.2.7", 0, f"note: ./{CHAIN} is not for 192.0.2.7"),
+    ],
+)  # fmt: skip
+def test_further_names_are_looked_for(
+    names: tuple[str, ...], extra: str, code: int, words: str, tmp_path: Path
+) -> None:
+    out = put(tmp_path / "out", *of("P-256", names)(tmp_path))
+    done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt", "TLS_EXTRA_NAMES": extra}, code=code)
+    assert words in done.stderr
+    assert words or "note" not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "[2001:db8::7]"])
+def test_an_address_is_looked_for_as_an_address(host: str, tmp_path: Path) -> None:
+    bare = host.strip("[]")
+    settings = REQUIRED | {"PUBLIC_URL": host, "TLS_CA_PATH": "./tls/ca.crt"}
+    ran(put(tmp_path / "right", *of("P-256", (bare,))(tmp_path)), settings=settings)
+    done = ran(put(tmp_path / "wrong", *of("P-256", ("other.example.com",))(tmp_path)), settings=settings, code=1)
+    assert f"is not for {bare}" in done.stderr
+
+
+# --- where it stands ------------------------------------------------------------------------------
+
+
+def test_what_is_not_there_yet_is_told_among_the_next_steps(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    next_steps = ran(out).stdout.partition("Next, on the host")[2]
+    for path in (CHAIN, KEY):
+        assert f"  # ./{path} is not there yet: put it there before the stack starts\n" in next_steps
+    put(out, full(server()), server().private())
+    assert "not there yet" not in ran(out).stdout
+
+
+def test_what_cannot_be_seen_from_here_is_taken_with_a_note(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    paths = {"NGINX_SSL_CERTIFICATE_PATH": "/etc/host's/own.crt", "NGINX_SSL_CERTIFICATE_KEY_PATH": "/etc/host/own.key"}
+    done = ran(out, settings=REQUIRED | paths)
+    told = "note: /etc/host's/own.crt cannot be seen from here and was not checked: on the host: "
+    assert told + "openssl x509 -noout -text -in '/etc/host'\\''s/own.crt'" in done.stderr
+    assert "note: /etc/host/own.key cannot be seen from here and was not checked" in done.stderr
+
+
+def test_what_is_mounted_at_its_path_is_read(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "mine.crt").write_bytes(full(server()))
+    (tmp_path / "mine.key").write_bytes(root().private())
+    paths = {"NGINX_SSL_CERTIFICATE_PATH": "../mine.crt", "NGINX_SSL_CERTIFICATE_KEY_PATH": f"{tmp_path}/mine.key"}
+    done = ran(out, settings=REQUIRED | paths, code=1)
+    assert f"{tmp_path}/mine.key is not the key of the first certificate in ../mine.crt" in done.stderr
+    assert list(out.iterdir()) == []
+
+
+def test_a_directory_in_its_place_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / CHAIN).mkdir(parents=True)
+    done = ran(out, code=1)
+    assert f"./{CHAIN} is a directory: remove it, and put the file there" in done.stderr
+
+
+def test_a_link_that_leads_nowhere_here_may_lead_somewhere_on_the_host(tmp_path: Path) -> None:
+    out = put(tmp_path / "out", None, server().private())
+    (out / CHAIN).symlink_to("/etc/letsencrypt/live/avatar/fullchain.pem")
+    assert f"note: ./{CHAIN} cannot be seen from here" in ran(out).stderr
+
+
+def test_a_link_inside_the_volume_is_followed(tmp_path: Path) -> None:
+    out = put(tmp_path / "out", None, server().private())
+    (out / "tls/version-7.crt").write_bytes(full(issue("other", intermediate(), names=("other.example",))))
+    (out / CHAIN).symlink_to("version-7.crt")
+    assert f"./{CHAIN} is not for {HOST}" in ran(out, code=1).stderr
+
+
+def test_a_key_that_only_somebody_else_may_read_is_a_note(tmp_path: Path) -> None:
+    require_root()
+    out = put(tmp_path / "out", full(server()), server().private())
+    (out / KEY).chmod(0o600)
+    os.chown(out / KEY, 1234, 1234)
+    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}, prefix=prefix)
+    assert f"note: ./{KEY} may not be read by user 0 and was not checked: on the host: openssl pkey" in done.stderr
+
+
+# --- looked at once -------------------------------------------------------------------------------
+
+
+def test_an_unchanged_run_does_not_read_it_closely_again(tmp_path: Path) -> None:
+    out = put(tmp_path / "out", full(server()), server().private())
+    settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}
+    ran(out, settings=settings)
+    done = ran(out, settings=settings | {"PYTHONPROFILEIMPORTTIME": "1"})
+    assert "Nothing to do" in done.stdout
+    assert "setup.served" in done.stderr
+    assert "cryptography" not in done.stderr
+
+
+def test_a_new_one_is_looked_at_and_told(tmp_path: Path) -> None:
+    out = put(deployed(tmp_path / "out"), full(server()), server().private())
+    done = ran(out, settings={})
+    assert f"Changed: ./{CHAIN} is new; a running nginx takes it when it starts again" in done.stdout
+    assert "Nothing to do" in ran(out, settings={}).stdout
+    put(out, full(issue("other", intermediate(), names=("other.example",))), None)
+    before = tree(out)
+    assert f"./{CHAIN} is not for {HOST}" in ran(out, settings={}, code=1).stderr
+    assert tree(out) == before
+
+
+def test_one_that_was_good_does_not_stop_later_runs_when_it_ends(tmp_path: Path) -> None:
+    """The stack may be started by a run: an outage of one more kind would help nobody."""
+    one = issue(HOST, intermediate(), names=(HOST,), lasts=(-90, 10))
+    out = put(tmp_path / "out", full(one), one.private())
+    settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}
+    assert "in 10 days: renew it" in ran(out, settings=settings).stderr
+    state = out / ".deployment-state.yaml"
+    text = state.read_text()
+    (mark,) = [line.split()[1] for line in text.splitlines() if line.startswith("  certificate: ")]
+    state.write_text(text.replace(mark, "2020-01-01T00:00:00+00:00"))
+    done = ran(out, settings=settings)
+    assert "Nothing to do" in done.stdout
+    assert f"note: the certificate ./{CHAIN} ended on 2020-01-01: put a new one there" in done.stderr
+
+
+def test_no_key_shows(tmp_path: Path) -> None:
+    out = put(tmp_path / "out", full(server()), root().private())
+    done = ran(out, code=1)
+    for line in root().private().decode().splitlines()[1:-1]:
+        assert line not in done.stdout + done.stderr
+
+
+# --- the commands that are said, and nginx itself -------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["DER", "PKCS#12", "PKCS#7", "PKCS#7 in DER", "a key in DER", "an encrypted key"])
+def test_the_command_that_is_said_makes_what_is_wanted(case: str, tmp_path: Path) -> None:
+    out = put(tmp_path / "out", *REFUSED[case][0](tmp_path))
+    settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}
+    said = ran(out, settings=settings, code=1).stderr
+    command = said[said.index("openssl ") :].splitlines()[0]
+    command += {"PKCS#12": " -passin pass:", "an encrypted key": " -passin pass:secret"}.get(case, "")
+    subprocess.run(command, shell=True, cwd=out, check=True, capture_output=True)
+    made = KEY if "key" in case else CHAIN
+    os.replace(out / f"{made}.pem", out / made)
+    ran(out, settings=settings)
+
+
+@pytest.mark.docker
+def test_nginx_agrees(tmp_path: Path) -> None:
+    """What is refused as unusable, nginx does not start with; with the rest it starts, whatever its clients say."""
+    config = trees.named_targets("usual").nginx[0].data.decode()
+    every = {**{name: make for name, (make, _) in REFUSED.items()}, **{name: make for name, (make, _) in TAKEN.items()}}
+    (tmp_path / "work").mkdir()
+    for number, make in enumerate(every.values()):
+        folder = put(tmp_path / "cases" / str(number), *make(tmp_path / "work"))
+        (folder / "nginx.conf").write_text(config.replace("/etc/nginx/tls/", f"/cases/{number}/tls/"))
+    script = (
+        "cd /cases; for n in *; do nginx -t -q -c /cases/$n/nginx.conf </dev/null >/dev/null 2>&1; echo $n $?; done"
+    )
+    hosts = [
+        option for name in ("web", "api", "authentik_server", "s3") for option in ("--add-host", f"{name}:127.0.0.1")
+    ]
+    mount = ("-v", f"{tmp_path / 'cases'}:/cases:ro")
+    done = engine.docker("run", "--rm", *hosts, *mount, engine.stand_ins()["nginx"], "sh", "-c", script)
+    codes = dict(line.split() for line in done.stdout.decode().splitlines())
+    refused = {name for number, name in enumerate(every) if codes[str(number)] != "0"}
+    assert refused == NOT_FOR_NGINX

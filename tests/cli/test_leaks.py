@@ -1,0 +1,277 @@
+"""No secret shows: not in what a run says, not in what it leaves, however it was given and whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from setup.cli import main
+from setup.flags import REPEATED, VALUES, VERBS
+from setup.secret_catalogue import DIRECTORY, SECRETS
+from tests.support.canaries import BY_MAIL, BY_NAME, DEPLOYMENTS, Canary, canaries, environment, places, seen
+from tests.support.runs import ROOT, command, paths, ran, require_strace, run, secrets
+from tests.support.terminal import CTRL_D, Terminal, environ, walk
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def test_a_canary_is_seen_in_every_disguise() -> None:
+    """The looks of the other tests can fail."""
+    wanted = canaries()
+    for name, canary in wanted.items():
+        for disguise in (canary.text, repr(canary.text), json.dumps(canary.text), canary.text[::-1]):
+            assert seen(f"..{disguise}..", wanted) == {name}
+    assert not seen("nothing", wanted)
+
+
+# --- the life of a deployment ---------------------------------------------------------------------------
+
+Given = tuple[tuple[str, ...], dict[str, str]]  # flags and environment of the first run
+
+
+def by_environment(_out: Path, _folder: Path, wanted: Mapping[str, Canary]) -> Given:
+    return (), environment(wanted)
+
+
+def by_files(_out: Path, folder: Path, wanted: Mapping[str, Canary]) -> Given:
+    for name, canary in wanted.items():
+        (folder / name).write_text(canary.text)
+    return (), {f"{name.upper()}_FILE": str(folder / name) for name in wanted}
+
+
+def by_configuration(_out: Path, folder: Path, wanted: Mapping[str, Canary]) -> Given:
+    (folder / "config.yaml").write_text(yaml.safe_dump(environment(wanted)))
+    return ("--config", str(folder / "config.yaml")), {}
+
+
+def by_hand(out: Path, _folder: Path, wanted: Mapping[str, Canary]) -> Given:
+    (out / DIRECTORY).mkdir(mode=0o700)
+    for name, canary in wanted.items():
+        (out / DIRECTORY / name).write_text(canary.text)
+    return (), {}
+
+
+def by_chance(_out: Path, _folder: Path, _wanted: Mapping[str, Canary]) -> Given:
+    """Nothing is given: what is generated is what must not show."""
+    return (), {}
+
+
+LIVES = {
+    "environment": (by_environment, "by-mail", ()),
+    "environment, as JSON": (by_environment, "by-name", ("--json",)),
+    "files": (by_files, "by-name", ()),
+    "configuration file": (by_configuration, "by-mail", ("--json",)),
+    "hand": (by_hand, "by-mail", ()),
+    "chance": (by_chance, "by-mail", ()),
+    "chance, as JSON": (by_chance, "by-name", ("--json",)),
+}
+
+
+def life(
+    out: Path, given: Given, settings: Mapping[str, str], form: tuple[str, ...], other: Mapping[str, Canary]
+) -> Iterator[str]:
+    """All that is said when it is made, looked at, changed, refused, damaged and reset, and by every verb."""
+
+    def says(*flags: str, code: int | None = 0, **more: str) -> str:
+        done = run(out, *flags, *form, settings={**settings, **more})
+        assert code in (None, done.returncode), done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    changed = environment(other)
+    yield says(*given[0], "--debug", "--save-config", **given[1])
+    yield says("--status")
+    yield says("--set", "LOG_LEVEL=DEBUG")
+    yield says(code=4, **changed)
+    yield says(**{key: text for key, text in changed.items() if not SECRETS[key.lower()].bound})
+    yield says(code=1, **{key: f"{text}\x01" for key, text in changed.items() if SECRETS[key.lower()].masked})
+    env = (out / ".env").read_text()
+    (out / ".env").write_text(env.replace("LOG_LEVEL=DEBUG", "LOG_LEVEL=INFO\nMINE=1"))
+    yield says("--set", "LOG_LEVEL=ERROR", "--on-conflict", "fail", code=4)
+    yield says("--set", "LOG_LEVEL=ERROR", code=4)
+    yield says("--set", "SMTP_PORT=26")
+    yield says("--set", "LOG_LEVEL=WARNING", "--on-conflict", "replace")
+    (out / ".env.new").unlink()
+    (out / DIRECTORY / "db_password").rename(out.parent / "lost")
+    yield says(code=1)
+    yield says("--status")
+    (out.parent / "lost").rename(out / DIRECTORY / "db_password")
+    yield says("--reset")
+    for flag in (f"--{verb}" for verb in VERBS):
+        for values in [("-",), ("seaweedfs_admin_password",)] if flag in (*VALUES, *REPEATED) else [()]:
+            yield says(flag, *values, code=None)
+
+
+@pytest.mark.parametrize("case", LIVES)
+def test_no_secret_shows_in_the_life_of_a_deployment(out: Path, tmp_path: Path, case: str) -> None:
+    way, deployment, form = LIVES[case]
+    wanted, other = canaries(), canaries()
+    for told in life(out, way(out, tmp_path, wanted), DEPLOYMENTS[deployment], form, other):
+        made = {name: Canary(text, text) for name, text in secrets(out).items() if SECRETS[name].masked}
+        for known in (wanted, other, made):
+            assert seen(told, known) == set(), told
+            assert places(out, known) == set()
+    assert len(made) > 15
+
+
+def test_every_secret_had_its_place_in_one_of_these_lives(out: Path, tmp_path: Path) -> None:
+    """Else a canary could not have shown."""
+    held = set()
+    for name, settings in DEPLOYMENTS.items():
+        (out / name).mkdir()
+        wanted = canaries()
+        ran(out / name, settings=settings | environment(wanted))
+        held |= {secret for secret, text in secrets(out / name).items() if wanted[secret].token in text}
+    assert held == set(SECRETS)
+
+
+def test_no_private_key_shows_either(out: Path) -> None:
+    """Those of the deployment's own certificate stand in their files, and nowhere else."""
+    settings = BY_NAME | {"TLS_MODE": "self-signed"}
+    told = "".join(ran(out, *flags, settings=settings).stdout for flags in (("--debug",), ("--status", "--json"), ()))
+    keys = {path.name: path.read_text().splitlines()[1] for path in (out / "tls" / "private").glob("*.key")}
+    wanted = {name: Canary(line, line) for name, line in keys.items()}
+    assert len(wanted) == 2
+    assert seen(told, wanted) == set()
+    holding = {path.name for path in paths(out) if path.is_file() and seen(path.read_bytes(), wanted)}
+    assert holding == set(wanted)
+
+
+# --- what a slip of the operator brings into a message ---------------------------------------------------
+
+SLIPPED = ("", ":", "'", '"', "\n", " ", "#", "{", "&", "|", "\t")
+SHAPES = ("LOG_LEVEL: INFO\nDB_PASSWORD: {}\nSMTP_PORT: 25\n", "{{DB_PASSWORD: '{}'}}")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_slip_in_a_configuration_file_shows_no_secret(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: str
+) -> None:
+    """One character left out, added or replaced, at every place; PUBLIC_URL is missing, so that nothing is written."""
+    wanted = {"db_password": Canary("ca5f00d1e7 hunter: x-2", "ca5f00d1e7")}
+    text = shape.format(wanted["db_password"].text)
+    path = tmp_path / "config.yaml"
+    for place in range(len(text)):
+        for char in SLIPPED:
+            for slipped in (text[:place] + char + text[place + 1 :], text[:place] + char + text[place:]):
+                path.write_text(slipped)
+                assert main(["--output-dir", str(out), "--config", str(path)], {}) == 1
+                told = capsys.readouterr()
+                assert not seen(told.out + told.err, wanted), (slipped, told.err)
+    assert list(out.iterdir()) == []
+
+
+# --- faults of the program ------------------------------------------------------------------------------
+
+# What a broken template does with the text of every secret that stands in `.env`.
+BROKEN = {
+    "an index": "{{ groups[text] }}",
+    "a value error": "{{ [].index(text) }}",
+    "an inclusion": "{% include text %}",
+    "a key error": "{{ {}.pop(text) }}",
+    "an attribute": "{{ groups | attr(text) | env }}",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_fault_in_a_template_shows_no_value(out: Path, tmp_path: Path, broken: str) -> None:
+    """Their exceptions quote what they looked for, which is a secret for some."""
+    shutil.copytree(ROOT / "templates", tmp_path / "templates")
+    secrets_last = "{% for _, text in groups[-1][1] %}" + BROKEN[broken] + "{% endfor %}"
+    (tmp_path / "templates" / "env.j2").write_text(secrets_last)
+    wanted = canaries()
+    first = {name: wanted[name] for name in SECRETS if SECRETS[name].shown}
+    flags = ("--debug", "--templates-dir", str(tmp_path / "templates"))
+    done = run(out, *flags, settings=BY_MAIL | environment(first))
+    assert done.returncode in (1, 70)
+    assert "env.j2" in done.stderr
+    assert seen(done.stdout + done.stderr, wanted) == set()
+    assert places(out, wanted) == set()
+
+
+@pytest.mark.parametrize("flags", [(), ("--debug",)])
+def test_a_fault_of_the_program_shows_no_secret(out: Path, flags: tuple[str, ...]) -> None:
+    """The kernel refuses random numbers while the secrets that were given are held: nothing expects that."""
+    require_strace()
+    wanted = {name: canary for name, canary in canaries().items() if name != "seaweedfs_admin_password"}
+    prefix = ("strace", "-f", "-qq", "-o", str(out.parent / "trace"), "-e", "inject=getrandom:error=EIO:when=3+")
+    settings = BY_MAIL | environment(wanted) | {"PYTHONHASHSEED": "0"}
+    done = run(out, *flags, prefix=prefix, settings=settings)
+    assert done.returncode == 70
+    assert "a fault of its own (OSError at vault.py" in done.stderr
+    assert ("in _run" in done.stderr) == bool(flags)
+    assert seen(done.stdout + done.stderr, wanted) == set()
+    assert places(out, wanted) == set()
+
+
+# --- the terminal ------------------------------------------------------------------------------------------
+
+# Questions (their beginnings) for secrets, by deployment.
+ASKED = {
+    "by-mail": {
+        "SMTP password": "smtp_password", "Telemetry access key": "telemetry_s3_access_key_id",
+        "Telemetry secret key": "telemetry_s3_secret_access_key",
+    },
+    "by-name": {
+        "AWS mail access key": "aws_mail_account_access_key_id",
+        "AWS mail secret key": "aws_mail_account_secret_access_key",
+    },
+}  # fmt: skip
+# Without a terminal's name prompt_toolkit, which does not know how to hide there, is not what asks.
+TERMS = ("xterm-256color", "vt100", "linux", "dumb", "unknown", "", None, "--plain")
+
+
+@pytest.mark.parametrize("deployment", ASKED)
+@pytest.mark.parametrize("term", TERMS)
+def test_what_is_typed_at_a_masked_question_never_comes_back(out: Path, term: str | None, deployment: str) -> None:
+    """In every byte that ever reached the terminal, so in its scrollback too; and nothing goes to its clipboard."""
+    wanted = canaries()
+    plain = term == "--plain"
+    env = environ("xterm" if plain else term or "", **DEPLOYMENTS[deployment])
+    if term is None:
+        del env["TERM"]
+    answers = {question: wanted[name].text for question, name in ASKED[deployment].items()}
+    with Terminal(command(out, *(["--plain"] if plain else [])), env, cwd=out.parent, columns=200) as terminal:
+        asked = walk(terminal, answers=answers)
+        assert terminal.ends() == 0, terminal.screen.text()
+        shown = terminal.raw
+    assert {question for question in answers if any(one.startswith(question) for one in asked)} == set(answers)
+    assert all(wanted[name].text == secrets(out)[name] for name in ASKED[deployment].values())
+    assert seen(shown, wanted) == set()
+    assert places(out, wanted) == set()
+    for control in ("\x1b]", "\x1bP", "\x1b_", "\x1b^", "\x1b[?1049", "\x9d", "\x90"):
+        assert control not in shown
+    if term in ("dumb", "unknown", "", None, "--plain"):
+        assert "\x1b" not in shown
+
+
+def test_the_command_for_a_pending_secret_keeps_it_out_of_the_shells_history(out: Path) -> None:
+    """Typed behind the command as the last message says; it arrives to the byte."""
+    told = ran(out, settings=BY_NAME).stdout
+    wanted = canaries()["aws_mail_account_secret_access_key"]
+    (line,) = re.findall(r"^  (?:sudo )?((?:cat >|tee) \S+/organization_name.*)$", told, re.MULTILINE)
+    history = out.parent / "history"
+    env = {**environ(), "PS1": "SHELL> ", "HISTFILE": str(history), "HOME": str(out.parent)}
+    with Terminal(["bash", "--norc", "--noediting", "-i"], env, columns=200) as terminal:
+        terminal.asks("SHELL> ")
+        terminal.answer("set -o history")
+        terminal.asks("SHELL> ")
+        terminal.keys(line.replace("organization_name", "aws_mail_account_secret_access_key") + "\r")
+        terminal.keys(wanted.text + CTRL_D + CTRL_D)
+        terminal.shows("SHELL> ")
+        terminal.keys("exit\r")
+        terminal.ends()
+    assert secrets(out)["aws_mail_account_secret_access_key"] == wanted.text
+    assert f"{out}/.secrets/aws_mail_account_secret_access_key" in history.read_text()
+    assert wanted.token not in history.read_text()

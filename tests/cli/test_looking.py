@@ -1,0 +1,657 @@
+"""`--diff`: what would change, with sources and without secrets; and nothing is written by it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from setup.config_file import CONFIG
+from setup.masks import Masks
+from setup.render import quote_yaml
+from setup.secret_catalogue import SECRETS
+from setup.targets import MARK
+from tests.support import foreign_trees
+from tests.support.canaries import BY_MAIL, Canary, canaries, environment, seen
+from tests.support.runs import (
+    LOCK,
+    REQUIRED,
+    ROOT,
+    deployed,
+    every_secret,
+    holding,
+    present,
+    python,
+    ran,
+    require_root,
+    require_strace,
+    run,
+    secrets,
+    stamps,
+    tree,
+)
+
+OTHER = {**REQUIRED, "PUBLIC_URL": "other.example.com"}
+LOOKS = pytest.mark.parametrize("flag", ["--diff", "--dry-run"])
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return deployed(tmp_path / "out")
+
+
+def looked(out: Path, *flags: str, code: int = 3, **options: object) -> dict[str, object]:
+    """What `--diff --json` tells; it wrote nothing."""
+    before = stamps(out)
+    done = ran(out, "--diff", "--json", *flags, code=code, **options)
+    assert stamps(out) == before
+    told = json.loads(done.stdout)
+    assert told["pending"] == (code == 3)
+    return told
+
+
+# --- it only looks ------------------------------------------------------------------------------
+
+
+@LOOKS
+@pytest.mark.parametrize("settings", [REQUIRED, OTHER])
+def test_a_look_opens_nothing_for_writing_and_takes_no_lock(
+    out: Path, tmp_path: Path, flag: str, settings: dict[str, str]
+) -> None:
+    require_strace()
+    log = tmp_path / "trace"
+    calls = "openat,flock,mkdirat,renameat,unlinkat,linkat,ftruncate,fchmod,fsync,write,pwrite64"
+    prefix = ("strace", "-f", "-qq", "-y", "-o", str(log), "-e", f"trace={calls}")
+    with holding(out / LOCK):
+        before = stamps(out)
+        ran(out, flag, settings=settings, prefix=prefix, code=0 if settings is REQUIRED else 3)
+        assert stamps(out) == before
+    ours = [line for line in log.read_text().splitlines() if str(out) in line]
+    assert ours
+    assert not [line for line in ours if "openat(" not in line or "O_CREAT" in line or "O_WRONLY" in line]
+
+
+@LOOKS
+def test_a_look_at_an_empty_directory_shows_all_and_leaves_it_empty(tmp_path: Path, flag: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    done = ran(out, flag, code=3)
+    assert tree(out) == {}
+    assert "  PUBLIC_URL: (none) -> avatar.example.com (environment)" in done.stdout
+    assert "--- /dev/null\n+++ docker-compose.yml\n" in done.stdout
+    assert "+AUTHENTIK_API_TOKEN=(to be generated)" in done.stdout
+    assert done.stdout.endswith("Nothing was written.\n")
+    assert run(out, flag).stdout == done.stdout, "it is the same again, though secrets are generated anew"
+
+
+def test_a_read_only_mount_can_be_looked_at(tmp_path: Path) -> None:
+    require_root()
+    out = deployed(tmp_path / "out")
+    for settings, code in ((REQUIRED, 0), (OTHER, 3)):
+        script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && cd / && shift && exec "$@"'
+        prefix = ("unshare", "--mount", "sh", "-c", script, "sh", str(out))
+        ran(out, "--diff", settings=settings, prefix=prefix, code=code)
+    done = run(out, settings=OTHER, prefix=prefix)
+    assert done.returncode == 1, "the mount was read-only"
+
+
+def test_a_look_without_changes_loads_no_templates(out: Path) -> None:
+    code = "import sys; from setup.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    loaded = python(code, "--output-dir", str(out), "--diff", cwd=out.parent).split()
+    assert not {"jinja2", "difflib", "hmac"} & set(loaded)
+
+
+def test_a_second_look_after_the_run_finds_nothing(out: Path) -> None:
+    looked(out, settings=OTHER)
+    ran(out, settings=OTHER)
+    assert looked(out, settings=OTHER, code=0) == {
+        "pending": False,
+        "reasons": [],
+        "settings": [],
+        "secrets": [],
+        "files": [],
+    }
+    assert "Nothing to do" in ran(out, "--diff", settings={}).stdout
+
+
+# --- what it tells is what a run does -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--set", "PUBLIC_URL=other.example.com"),
+        ("--set", "LOG_LEVEL=DEBUG", "--save-config"),
+        ("--set", "TLS_MODE=behind-proxy"),
+        ("--preset", "dev-mode"),
+        ("--reset",),
+        ("--auth-type", "username"),
+    ],
+)
+def test_the_files_it_names_are_those_a_run_writes(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **every_secret()})
+    settings = REQUIRED if "PUBLIC_URL=other.example.com" not in flags else {}
+    told = looked(out, *flags, settings=settings)
+    before = present(out)
+    ran(out, *flags, settings=settings)
+    after = present(out)
+    changed = {path for path in after if after[path] != before.get(path) and not path.startswith(".deployment-")}
+    assert {row["path"] for row in told["files"]} == {path for path in changed if not path.startswith(".secrets/")}
+    assert {row["name"] for row in told["secrets"]} == {path[9:] for path in changed if path.startswith(".secrets/")}
+
+
+def test_a_setting_is_shown_with_its_old_and_new_source(out: Path) -> None:
+    told = looked(out, "--set", "LOG_LEVEL=DEBUG", settings=OTHER)
+    rows = {row["key"]: (row["old"], row["new"]) for row in told["settings"]}
+    assert rows["LOG_LEVEL"] == ({"value": "INFO", "source": "default"}, {"value": "DEBUG", "source": "caller"})
+    assert rows["PUBLIC_URL"][0] == {"value": "avatar.example.com", "source": "environment"}
+    assert rows["AVATAR_DOMAIN"][1] == {"value": "other.example.com", "source": "default"}
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings=OTHER)
+    told = looked(out, "--unset", "LOG_LEVEL", settings={})
+    assert [row["key"] for row in told["settings"]] == ["LOG_LEVEL"]
+    ran(out, "--set", "LOG_LEVEL=INFO", settings={})
+    told = looked(out, "--unset", "LOG_LEVEL", settings={})
+    assert told["settings"] == [
+        {
+            "key": "LOG_LEVEL",
+            "old": {"value": "INFO", "source": "caller"},
+            "new": {"value": "INFO", "source": "default"},
+        }
+    ]
+    assert told["files"] == []
+
+
+def test_a_setting_that_no_longer_applies_is_told(out: Path) -> None:
+    told = looked(out, "--set", "TLS_MODE=behind-proxy")
+    rows = {row["key"]: (row["old"], row["new"]) for row in told["settings"]}
+    assert rows["NGINX_SSL_CERTIFICATE_PATH"][1] is None
+    assert rows["NGINX_HTTP_PORT"][0] is None
+
+
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "release"
+    shutil.copytree(ROOT / "setup", root / "setup", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "templates", root / "templates")
+    return root
+
+
+def released(root: Path, **versions: str) -> None:
+    path = root / "setup" / "defaults.yaml"
+    text = path.read_text()
+    for key, version in versions.items():
+        text = re.sub(rf"(?m)^  {key}: .*$", f'  {key}: "{version}"', text)
+    path.write_text(text)
+
+
+def test_a_new_release_says_which_versions_change(tmp_path: Path) -> None:
+    root, out = checkout(tmp_path), tmp_path / "out"
+    out.mkdir()
+    released(root, AVATAR_AUTHENTIK_VERSION="2026.5.1")
+    ran(out, "--set", "AVATAR_WEB_VERSION=0.68.0", root=root)
+    released(root, AVATAR_AUTHENTIK_VERSION="2026.8.1", AVATAR_API_VERSION="3.99.10", AVATAR_WEB_VERSION="0.99.0")
+    told = looked(out, root=root)
+    assert [(row["key"], row["old"]["value"], row["new"]["value"]) for row in told["settings"]] == [
+        ("AVATAR_API_VERSION", "3.20.1", "3.99.10"),
+        ("AVATAR_AUTHENTIK_VERSION", "2026.5.1", "2026.8.1"),
+    ]
+    said = ran(out, root=root).stdout
+    assert "Changed: AVATAR_API_VERSION: 3.20.1 -> 3.99.10 (default)\n" in said
+    assert "Changed: AVATAR_AUTHENTIK_VERSION: 2026.5.1 -> 2026.8.1 (default)\n" in said
+    assert "Changed: AVATAR_WEB_VERSION" not in said
+    assert "Nothing to do" in ran(out, root=root).stdout
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_release_that_skips_a_line_of_authentik_is_refused_step_by_step(tmp_path: Path, recorded: bool) -> None:
+    """What is deployed is known also where an older release has not recorded it."""
+    root, out = checkout(tmp_path), tmp_path / "out"
+    out.mkdir()
+    released(root, AVATAR_AUTHENTIK_VERSION="2025.12.3")
+    ran(out, root=root)
+    if not recorded:
+        shutil.rmtree(out / ".deployment-written")
+    released(root, AVATAR_AUTHENTIK_VERSION="2026.8.4")
+    for flags in ((), ("--diff",), ("--reset",)):
+        before = stamps(out)
+        done = ran(out, *flags, root=root, code=4)
+        assert "The next stop is 2026.2: --set AVATAR_AUTHENTIK_VERSION=2026.2" in done.stderr
+        assert stamps(out) == before
+    for stop in ("2026.2", "2026.5", "2026.8"):
+        ran(out, "--set", f"AVATAR_AUTHENTIK_VERSION={stop}", root=root)
+    done = ran(out, "--unset", "AVATAR_AUTHENTIK_VERSION", root=root)
+    assert "AVATAR_AUTHENTIK_VERSION: 2026.8 -> (default)" in done.stdout
+    assert "AVATAR_AUTHENTIK_VERSION=2026.8.4\n" in (out / ".env").read_text()
+    assert "is older than 2026.8.4" in ran(out, "--set", "AVATAR_AUTHENTIK_VERSION=2026.5", root=root, code=4).stderr
+
+
+# --- edits by hand ------------------------------------------------------------------------------
+
+
+def test_merged_kept_and_replaced_files_are_told_as_such(out: Path) -> None:
+    env, nginx = out / ".env", out / "nginx" / "nginx.conf"
+    env.write_text(env.read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"))
+    nginx.write_text(nginx.read_text() + "# mine\n")
+    hows = {row["path"]: row["change"] for row in looked(out, settings=OTHER)["files"]}
+    assert (hows[".env"], hows["nginx/nginx.conf.new"]) == ("merged", "kept")
+    hows = {row["path"]: row["change"] for row in looked(out, "--on-conflict", "replace", settings=OTHER)["files"]}
+    assert hows["nginx/nginx.conf"] == "replaced"
+    before = stamps(out)
+    assert "holds changes" in ran(out, "--diff", "--on-conflict", "fail", settings=OTHER, code=4).stderr
+    assert stamps(out) == before
+
+
+# --- no secret shows ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_shows_and_equal_values_show_alike(tmp_path: Path, form: tuple[str, ...]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    first, second = canaries(), canaries()
+    settings = BY_MAIL | environment(first)
+    looks = [run(out, "--diff", *form, settings=settings)]
+    ran(out, settings=settings)
+    changed = BY_MAIL | {name: text for name, text in environment(second).items() if name == "SMTP_PASSWORD"}
+    looks.append(run(out, "--diff", *form, settings=changed))
+    (out / ".env").write_text(
+        (out / ".env").read_text() + f"MINE={second['db_password'].text}\n# {second['pepper'].text}\n"
+    )
+    (out / "nginx/nginx.conf").write_text(f"# {first['db_password'].text}\n" + (out / "nginx/nginx.conf").read_text())
+    looks.append(run(out, "--diff", *form, "--on-conflict", "replace", settings=changed | {"LOG_LEVEL": "DEBUG"}))
+    looks.append(run(out, "--diff", *form, "--set", "TLS_EXTRA_NAMES=b.example.com", settings=changed))
+    for done in looks:
+        assert done.returncode == 3
+        for wanted in (first, second):
+            assert seen(done.stdout + done.stderr, wanted) == set()
+    assert looks[1].stdout.count("SMTP_PASSWORD=(") == 2
+    assert len(set(re.findall(r"SMTP_PASSWORD=(\([0-9a-f]{12}\))", looks[1].stdout))) == 2
+    assert "(given)" in looks[0].stdout
+
+
+FILED = ("--save-config", "--with-secrets")
+SMTP = "SMTP_PASSWORD"
+BY_HAND = {
+    "plain": "{}: {}\n",
+    "quoted": '{}: "{} \\"x"\n',
+    "a block": "{}: |\n  {}\n  {}\n",
+    "over two lines": '{}: "{}\n  {}"\n',
+    "a comment": "# {}: {}\n",
+    "no setting": "# {} is {}\n",
+}
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_shows_of_a_configuration_file_that_holds_them(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """Not of one that is made, changes, was edited by hand, or is brought back."""
+    out = tmp_path / "out"
+    out.mkdir()
+    first, second, theirs = canaries(), canaries(), {"smtp_password": Canary("Canary77", "canary77")}
+    settings = BY_MAIL | environment(first)
+    changed = BY_MAIL | {SMTP: environment(second)[SMTP]}
+    config = out / CONFIG
+    looks = [run(out, "--diff", *FILED, *form, settings=settings), run(out, "--diff", *FILED, *form, settings=BY_MAIL)]
+    ran(out, settings=settings)
+    looks.append(run(out, "--diff", *FILED, *form, settings=BY_MAIL))
+    ran(out, *FILED, settings=BY_MAIL)
+    looks.append(run(out, "--diff", *form, settings=changed))
+    looks.append(run(out, "--rotate", "sessions", "--dry-run", *form, settings=BY_MAIL))
+    ran(out, settings=changed)
+    made = {name: Canary(text, text) for name, text in secrets(out).items() if SECRETS[name].masked}
+    newest = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"][0]["id"]
+    looks.append(run(out, "--restore", newest, "--diff", *form, settings={}))
+    whole = config.read_text()
+    for shape in BY_HAND.values():
+        edited = shape.format(SMTP, *["Canary77"] * 2)
+        config.write_text(re.sub(rf"(?m)^{SMTP}: .*\n", lambda _: edited, whole))  # noqa: B023
+        edits = ("--on-conflict", "replace", "--set", "LOG_LEVEL=DEBUG")
+        looks.append(run(out, "--diff", *edits, *form, settings=changed))
+    for done in looks:
+        assert done.returncode == 3, done.stderr
+        assert not re.search("[0-9a-f]{20}", done.stdout), "a secret that would be generated"
+        for wanted in (first, second, theirs, made):
+            assert seen(done.stdout + done.stderr, wanted) == set(), done.stdout
+    for done in looks[:2]:
+        assert "+DB_PASSWORD: (" in done.stdout
+    assert "+DB_PASSWORD: (to be generated)" in looks[1].stdout
+    for done in (looks[3], looks[5]):
+        assert len(set(re.findall(rf"[-+]{SMTP}: (\([0-9a-f]{{12}}\))", done.stdout))) == 2
+    assert "+SMTP_HOST: " in looks[0].stdout
+    assert "mail.example.com" in looks[0].stdout.partition("+SMTP_HOST: ")[2][:30]
+
+
+# What somebody else may have put into a compose file; `shown` stands beside it and is no secret.
+THEIRS = """\
+  mine:
+    image: shown/image:1
+    command: ["--password=canary77", "--port=80"]
+    environment:
+      - POSTGRES_PASSWORD=canary77
+      - "SMTP_PASSWORD=canary77"
+      - MINE=shown
+    volumes: ["./tls/shown.key:/shown"]
+      - API_TOKEN_FILE=/run/secrets/shown
+  other:
+    environment:
+      "MY_SECRET": canary77
+      SMTP_PASS: canary77
+      DB_PWD: canary77
+      MY_TOKENS: canary77,canary77
+      APP_SECRETS: canary77
+      PRIVATEKEY: canary77
+      BASIC_AUTH: canary77
+      HEADER: "Authorization: Basic canary77"
+      WORK: $PWD:/shown
+      USER_AUTH_TYPE: shown
+      DATABASE_URL: postgres://shown:canary77@shown/
+      REPOSITORY: https://canary77@shown/@shown
+      REGISTRY: https://shown/@shown
+      REFERRED_PASSWORD: ${SHOWN}
+      PRIVATE_KEY: |
+        canary77
+
+        canary77
+      FOLDED_TOKEN:
+        canary77
+      LICENCE_KEY: "begun
+        canary77"
+      LATER: shown
+    labels: {mine.token: canary77}
+      - "mine.basicauth.users=canary77:canary77"
+    secrets: [shown]
+  # OLD_PASSWORD=canary77
+  third: {environment: {PASSWORD: canary77}}
+  fourth: {environment: ['accessKey=canary77']}
+  token-shown: &mine
+    image: shown/image:1
+    command: shown
+  auth: # the sign-in
+    # of ours
+    image: shown/image:1
+    environment:
+      MY_TOKEN:
+        # the new one
+        canary77
+secrets:
+  shown_password:
+    file: ./shown
+"""
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_shows_of_a_compose_file_of_another_hand(tmp_path: Path, form: tuple[str, ...]) -> None:
+    """None that this program knows the name of, and none that is only called like one."""
+    wanted = {"theirs": Canary("canary77", "canary77")}
+    out, edited = foreign_trees.by_hand(tmp_path / "adopted"), deployed(tmp_path / "edited")
+    top, services = foreign_trees.COMPOSE.split("services:\n")
+    own, volumes = services.split("volumes:\n  postgres")
+    theirs, last = THEIRS.split("secrets:\n  shown")
+    whole = f"{top}services:\n{own}{theirs}volumes:\n  postgres{volumes}secrets:\n  shown{last}"
+    (out / "docker-compose.yml").write_text(whole)
+    with (edited / "docker-compose.yml").open("a") as file:
+        file.write(THEIRS)
+    for done in (
+        run(out, "--adopt", str(out), "--dry-run", *form, settings={}),
+        run(edited, "--diff", "--on-conflict", "replace", "--set", "TLS_EXTRA_NAMES=b.example.com", *form),
+    ):
+        assert done.returncode == 3, done.stderr
+        assert seen(done.stdout + done.stderr, wanted) == set(), done.stdout
+        assert done.stdout.lower().count("shown") >= THEIRS.lower().count("shown")
+
+
+# What somebody else may have put into a server of nginx.
+THEIR_NGINX = """\
+server {
+    set $api_token "canary77";
+    proxy_set_header Authorization "Basic canary77";
+    # proxy_set_header X-Api-Key canary77;
+    if ($http_x_token != "canary77") {
+        return 403;
+    }
+    if ($http_x_token = canary77) {
+        return 403;
+    }
+    proxy_set_header X-Forwarded-For $shown;
+    ssl_certificate_key /etc/nginx/shown.pem;
+    auth_basic_user_file /shown;
+    proxy_pass http://shown;
+    fastcgi_pass_header shown;
+    proxy_pass_request_headers shown;
+    proxy_cache_key "$scheme$shown";
+    keepalive_timeout shown;
+    server_tokens shown;
+}
+"""
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_shows_of_an_nginx_configuration_of_another_hand(out: Path, form: tuple[str, ...]) -> None:
+    with (out / "nginx" / "nginx.conf").open("a") as file:
+        file.write(THEIR_NGINX)
+    done = run(out, "--diff", "--on-conflict", "replace", "--set", "TLS_EXTRA_NAMES=b.example.com", *form)
+    assert done.returncode == 3, done.stderr
+    assert seen(done.stdout + done.stderr, {"theirs": Canary("canary77", "canary77")}) == set(), done.stdout
+    assert done.stdout.count("shown") >= THEIR_NGINX.count("shown")
+
+
+def elsewhere(text: str) -> str:
+    """What shows of a file of another hand."""
+    masks = Masks({"storage_encryption_key": "0123456789abcdef" * 4}, {})
+    return "\n".join(masks.lines("docker-compose.yml", text.encode(), ()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tokens:\n  shown: no\n  admin: canary77",
+        "x-passwords:\n  admin: canary77",
+        "x-passwords: &passwords\n  admin: canary77",
+        "x-passwords: &passwords # canary77\n\n  # canary77\n  admin:\n    canary77\n  other: canary77",
+        "API_TOKEN: # from the vault\n  L2: canary77",
+        "tokens:\n- canary77\n- canary77",
+        "tokens:\n  image: shown/image:1\n  admin: canary77",
+        "auth:\n  image: shown/image:1\n  environment:\n    password: canary77",
+        "app_secrets:\n  - canary77",
+    ],
+)
+def test_what_stands_below_a_key_that_is_called_like_a_secret_is_masked(text: str) -> None:
+    assert "canary77" not in elsewhere(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth:\n  image: a\n  environment:\n    A: b\n  command: c",
+        "secrets:\n  db_password:\n    file: ./a\n  api_token:\n    external: true",
+        "a:\n  secrets:\n    - db_password\n    - source: api_token\n      target: a",
+        "a:\n  secrets: [db_password]\n  restart: always",
+        "a:\n  credential_spec:\n    file: a.json",
+        "token_net:\n  driver: bridge\n  internal: true",
+    ],
+)
+def test_a_part_of_a_compose_file_that_is_only_called_like_a_secret_shows(text: str) -> None:
+    assert elsewhere(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "command: redis-server --requirepass canary77 --port shown",
+        "command: redis-server --requirepass 'of canary77' --port shown",
+        'command: sh -c "redis-server --requirepass \\"of canary77\\" --port shown"',
+        "command: redis-server --requirepass 'can of '\"canary77\" --port shown",
+        'command: redis-server --requirepass "${A}"canary77 --port shown',
+        "command: redis-server --requirepass it's-canary77 --port shown",
+        'command: ["redis-server", "--requirepass", "canary77", "--port", "shown"]',
+        "command: [redis-server, --requirepass, canary77, --port, shown]",
+        'command: ["redis-server","--requirepass","canary77","--port","shown"]',
+        'command: ["redis-server", "--requirepass",\n  "canary77"]\nshown: yes',
+        "command:\n  - --token\n  - canary77\n  - --shown",
+        'command:\n  - "--token"\n\n  # of ours\n  - "canary77"\n  - shown',
+        "command:\n  - --token\n  - |\n    canary77\n    canary77\nshown: yes",
+        "command:\n  - --token=canary77\n  - --shown",
+        'command:\n  - "token=canary77"\n  - --shown',
+        "command: >\n  redis-server --requirepass\n  canary77\nshown: yes",
+        "command: |\n  redis-server --requirepass \\\n  canary77\nshown: yes",
+        "WHERE: ${DB_PASSWORD-canary77}/shown",
+        "WHERE: ${DB_PASSWORD-${OTHER}canary77}/shown",
+        "WHERE: ${JWT-can-canary77}/shown",
+        "WHERE: /shown/${DB_PASSWORD:-canary77}",
+    ],
+)
+def test_a_secret_without_an_equals_sign_is_masked(text: str) -> None:
+    assert "canary77" not in elsewhere(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "command:\n  - --verify-token\n  - --port=80\n  - a",
+        "a:\n  command: server --verify-token\n  environment:\n    A: b",
+        "command: docker run -u 1000:1000 a",
+        "command: docker run -u $USER:$GROUP a",
+        "WHERE: ${HOME-/a}",
+        "# the token is in the vault\nimage: a",
+    ],
+)
+def test_what_only_says_where_a_secret_is_shows(text: str) -> None:
+    assert elsewhere(text) == text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "POSTGRES_PW dbPw basic_auth_pw db.pwd db-pwd REQUIREPASS",
+        "DB_CREDS db_cred dbCreds JWT ACCESS_JWT authorization_header",
+        "tokens KEYS API_KEYS apiKeys",
+        "SIGNINGKEY LICENSEKEY LICENCE_KEY HMACKEY masterkey",
+    ],
+)
+@pytest.mark.parametrize("form", ["{}=canary77", '"{}": "canary77"', "--{} canary77", "set ${} canary77;"])
+def test_names_of_secrets_are_known_however_they_are_written(names: str, form: str) -> None:
+    for name in names.split():
+        assert "canary77" not in elsewhere(form.format(name)), name
+
+
+@pytest.mark.parametrize("form", ["{}=a", '"{}": "a"', "--{} a", "set ${} a;"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "keepalive keyspace KEYSPACE_EVENTS keyboard monkey turkey valkey",
+        "author authority AUTH_TYPE passthrough passenger pwm sacred credit",
+    ],
+)
+def test_ordinary_words_are_no_names_of_secrets(names: str, form: str) -> None:
+    for name in names.split():
+        assert elsewhere(form.format(name)) == form.format(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://me:{}@db/a?b=c",
+        "postgres://me:{}/a@db/a",
+        "postgres://me:@{}@db/a",
+        "redis://:{}@cache",
+        "https://{}@host:443/a@b",
+        "https://host:443/a",
+        "https://host/a@b",
+    ],
+)
+def test_of_a_login_the_password_is_masked_and_the_rest_shows(text: str) -> None:
+    told = elsewhere(f"A: {text.replace('{}', 'canary77')} a@b")
+    shape = r"\([0-9a-f]{12}\)".join(map(re.escape, re.split("@?{}(?:/a)?", text)))
+    assert re.fullmatch(f"A: {shape} a@b", told), told
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        *("smtp://me:a@canary77/c@mail", "smtp://me:a/canary77@c@mail", "smtp://me:a@b/canary77@c@mail"),
+        *("smtp://me@example.com:canary77@mail", "smtp://o'brien:canary77@mail", "https://canary77@host:443?to=a@b"),
+        *("amqp://me:canary77@one,amqp://me:canary77@two", "postgres://me:can,x://ary77@db"),
+    ],
+)
+def test_no_password_of_a_login_shows(login: str) -> None:
+    assert "ary77" not in elsewhere(f"A: {login}")
+
+
+def test_a_known_secret_is_masked_however_it_looks() -> None:
+    for text in ("/mail/canary77.word", "$canary77", "canary77-word"):
+        masks = Masks({"smtp_password": text, "storage_encryption_key": "0123456789abcdef" * 4}, {})
+        shown = masks.secret("smtp_password", text)
+        for form in ("SMTP_PASSWORD: {}", "SMTP_PASSWORD='{}'", "a --smtp-password {}", "x: {}"):
+            (told,) = masks.lines("docker-compose.yml", form.format(text).encode(), ())
+            assert told == form.replace("'", "").format(shown)
+
+
+@pytest.mark.parametrize("spelled", ["{}", "'{}'", '"{}"', "$${}"])
+def test_a_secret_that_is_known_shows_nowhere_in_what_is_not_ours(spelled: str) -> None:
+    """However the file spells it, and of several lines none."""
+    text = "can'ary77 $\"x\\\nline of canary77"
+    masks = Masks({"pepper": text, "storage_encryption_key": "0123456789abcdef" * 4}, {})
+    for form in (text, text.replace("'", "''"), quote_yaml(text)[1:-1], quote_yaml(text)[1:-1].replace("$$", "$")):
+        told = masks.lines("nginx/nginx.conf", f"add_header X {spelled.format(form)};".encode(), ())
+        assert "ary77" not in "".join(told), told
+
+
+def test_fingerprints_are_stable_and_tell_values_apart() -> None:
+    there = {"storage_encryption_key": "0123456789abcdef" * 4, "smtp_password": "pw"}
+    masks = Masks(there, {"smtp_password": "other"})
+    assert masks.secret("smtp_password", "pw") == Masks(there, {}).secret("smtp_password", "pw\n")
+    assert len({masks.secret(name, text) for name in ("smtp_password", "pepper") for text in ("pw", "other")}) == 4
+    assert masks.secret("smtp_password", "pw") != Masks(there | {"storage_encryption_key": "f" * 64}, {}).secret(
+        "smtp_password", "pw"
+    )
+    assert masks.lines(".env", b"SMTP_PASSWORD=pw\n", ()) == [f"SMTP_PASSWORD={masks.secret('smtp_password', 'pw')}"]
+
+
+def test_without_a_key_of_the_deployment_there_is_no_fingerprint() -> None:
+    """A hash without a key would let a short password be guessed."""
+    masks = Masks({}, {"smtp_password": "pw"})
+    assert masks.secret("smtp_password", "pw") == "(given)"
+
+
+def test_what_an_operator_put_into_the_env_file_is_masked_and_what_is_ours_is_not() -> None:
+    masks = Masks({"storage_encryption_key": "0123456789abcdef" * 4}, {})
+    ours = ["# Logging", MARK.decode().strip()]
+    lines = masks.lines(".env", b"# Logging\nLOG_LEVEL=DEBUG\n\nMINE=hunter2\n# hunter2\nhunter2'\n" + MARK, ours)
+    assert lines[:3] == ["# Logging", "LOG_LEVEL=DEBUG", ""]
+    assert lines[6] == ours[1]
+    assert "hunter2" not in "".join(lines)
+    assert re.fullmatch(r"MINE=\([0-9a-f]{12}\)", lines[3])
+
+
+def test_what_stands_behind_a_setting_of_ours_is_masked(out: Path) -> None:
+    """A comment beside a value is an operator's, and may say anything."""
+    env = out / ".env"
+    env.write_text(env.read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=INFO  # hunter2"))
+    for flags in (("--set", "LOG_LEVEL=DEBUG"), ("--set", "IS_SENTRY_ENABLED=false")):
+        done = ran(out, "--diff", "--on-conflict", "replace", *flags, code=3)
+        assert "hunter2" not in done.stdout
+        assert re.search(r"[- ]LOG_LEVEL=INFO  # \([0-9a-f]{12}\)", done.stdout)
+
+
+@pytest.mark.parametrize("path", ["tls/private/server.decrypted.key", "authentik/branding/brand_logo.png"])
+def test_keys_and_pictures_are_told_by_fingerprint(path: str) -> None:
+    masks = Masks({"storage_encryption_key": "0123456789abcdef" * 4}, {})
+    [line] = masks.lines(path, b"\0-----BEGIN PRIVATE KEY-----\nhunter2\n", ())
+    assert "hunter2" not in line
+    assert line != masks.lines(path, b"\0-----BEGIN PRIVATE KEY-----\nhunter3\n", ())[0]
+
+
+# --- wrong usage and trouble --------------------------------------------------------------------
+
+
+def test_a_look_at_bad_inputs_names_them_all(out: Path) -> None:
+    before = stamps(out)
+    done = ran(out, "--diff", "--set", "LOG_LEVEL=LOUD", "--set", "SMTP_PORT=x", "--unset", "NO_SUCH", code=1)
+    assert all(word in done.stderr for word in ("LOG_LEVEL='LOUD'", "SMTP_PORT='x'", "NO_SUCH"))
+    assert stamps(out) == before
+
+
+def test_a_look_at_a_deployment_that_lost_a_secret_says_so(out: Path) -> None:
+    (out / ".secrets" / "db_password").unlink()
+    assert ".secrets/db_password was made earlier" in ran(out, "--diff", code=1).stderr

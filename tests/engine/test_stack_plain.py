@@ -1,0 +1,123 @@
+"""A deployment without TLS, made by the documented init service, held up by the preflight, and changed later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.support import engine
+from tests.support.runs import secrets
+from tests.support.stack import HOST, Stack, deployment
+from tests.support.stack_contract import *  # noqa: F403 - the tests that every stack passes
+from tests.unit.deploy.test_targets import API_SERVICES, NETWORKS
+
+pytestmark = pytest.mark.docker
+
+DOCUMENT = engine.ROOT / "docs" / "init-service.compose.yaml"
+SMTP_PASSWORD = """ it's "5 $5" \\ #no comment """
+
+
+def configure_by_init_service(stack: Stack, **settings: str) -> None:
+    """The first command of docs/init-service.md, with these settings in the init service's environment."""
+    engine.image()
+    document = yaml.safe_load(DOCUMENT.read_text())
+    environment = document["services"]["avatar-setup"]["environment"]
+    stack.settings = environment | stack.settings | settings
+    environment |= stack.settings
+    (stack.directory / "smtp-password").write_text(SMTP_PASSWORD)
+    (stack.directory / DOCUMENT.name).write_text(yaml.safe_dump(document))
+    init = ("compose", "-p", f"{stack.project}-init", "-f", DOCUMENT.name)
+    try:
+        engine.docker(*init, "up", "-d", cwd=stack.directory)
+    finally:
+        engine.docker(*init, "down", "-v", cwd=stack.directory, check=False)
+
+
+class HeldUp(NamedTuple):
+    """What was seen of a deployment that waits for a secret: what compose and the preflight said, and containers."""
+
+    stack: Stack
+    said: str
+    log: str
+    containers: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def held_up(tmp_path_factory) -> Iterator[HeldUp]:
+    with deployment(tmp_path_factory.mktemp("plain")) as made:
+        settings = {"PUBLIC_URL": f"http://{HOST}:{made.port}", "DB_ADMIN_USER": "-;a=%I/-*{}#!"}
+        # An empty variable says nothing.
+        configure_by_init_service(made, **settings, ORGANIZATION_NAME="", PREFLIGHT_IMAGE=engine.IMAGE)
+        with pytest.raises(AssertionError) as refused:
+            made.compose("up", "-d", "--wait")
+        containers = made.every_container()
+        yield HeldUp(made, str(refused.value), engine.logs(containers["preflight"]["Id"]), containers)
+
+
+@pytest.fixture(scope="module")
+def stack(held_up) -> Stack:
+    made: Stack = held_up.stack
+    (made.out / ".secrets" / "organization_name").write_text("Example & Söhne\n")
+    made.up()
+    return made
+
+
+def test_a_pending_secret_keeps_every_service_from_starting(held_up: HeldUp) -> None:
+    assert "preflight" in held_up.said
+    assert "didn't complete successfully" in held_up.said
+    fails = [line for line in held_up.log.splitlines() if line.startswith("fail")]
+    assert len(fails) == 1
+    assert ".secrets/organization_name" in fails[0]
+    assert [name for name, text in secrets(held_up.stack.out).items() if len(text) > 12 and text in held_up.log] == []
+    states = {service: entry["State"] for service, entry in held_up.containers.items()}
+    preflight = states.pop("preflight")
+    assert (preflight["Status"], preflight["ExitCode"]) == ("exited", 3)
+    assert {service: state["Status"] for service, state in states.items()} == dict.fromkeys(NETWORKS, "created")
+
+
+def test_the_preflight_passes_once_it_is_filled(stack: Stack) -> None:
+    assert (stack.out / ".secrets" / "organization_name").read_text() == "Example & Söhne\n"
+    assert stack.every_container()["preflight"]["State"]["ExitCode"] == 0
+
+
+def test_the_preflight_sees_the_tree_and_nothing_else_as_its_owner(stack: Stack) -> None:
+    entry = stack.every_container()["preflight"]
+    assert [(mount["Source"], mount["RW"]) for mount in entry["Mounts"]] == [(str(stack.out), False)]
+    assert list(entry["NetworkSettings"]["Networks"]) == ["none"]
+    status = stack.out.stat()
+    assert entry["Config"]["User"] == f"{status.st_uid}:{status.st_gid}"
+
+
+def test_a_value_with_quotes_and_dollars_reaches_a_process_as_it_was_given(stack: Stack) -> None:
+    assert stack.execute("api", "printenv", "SMTP_PASSWORD") == SMTP_PASSWORD + "\n"
+
+
+# --- Day two: the same file with another value, and the same two commands ---------------------------------
+
+
+def signed_in(stack: Stack) -> tuple[str, str, str]:
+    texts = secrets(stack.out)
+    return texts["db_user"], texts["db_password"], texts["db_name"]
+
+
+def test_a_changed_setting_recreates_the_services_that_read_it_and_the_data_stays(stack: Stack) -> None:
+    before = secrets(stack.out)
+    stack.sql("CREATE TABLE kept AS SELECT 42 AS answer", *signed_in(stack))
+    with stack.recreating(*API_SERVICES):
+        configure_by_init_service(stack, LOG_LEVEL="DEBUG")
+        stack.up()
+    assert stack.execute("dask-worker", "printenv", "LOG_LEVEL") == "DEBUG\n"
+    assert secrets(stack.out) == before
+    assert stack.sql("SELECT answer FROM kept", *signed_in(stack)) == "42"
+
+
+def test_a_changed_file_and_a_changed_secret_recreate_those_that_mount_them(stack: Stack) -> None:
+    with stack.recreating("nginx", "admin"):
+        configure_by_init_service(stack, TLS_EXTRA_NAMES="more.test", SEAWEEDFS_ADMIN_PASSWORD="another one")
+        stack.up()
+    assert stack.client.ask("/web", host="more.test").seen["service"] == "web"
+    assert stack.execute("admin", "cat", "/run/secrets/seaweedfs_admin_password") == "another one"
+    assert stack.sql("SELECT answer FROM kept", *signed_in(stack)) == "42"

@@ -1,0 +1,443 @@
+"""The catalogue against the stack's facts, which are written out here once more, independently of it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from setup import catalogue, derived, secret_catalogue
+from setup.catalogue import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
+from setup.render import Renderer
+from setup.resolve import resolve
+from setup.secret_catalogue import SECRETS
+from setup.sources import CONTROLS, gather
+from setup.targets import Targets
+from setup.values import show
+from setup.vault import GENERATORS, is_operators, pending, plan
+from tests.support.deployments import MAIL, REQUIRED, resolution, values
+
+ROOT = Path(__file__).resolve().parents[3]
+DEFAULTS = yaml.safe_load((ROOT / "setup" / "defaults.yaml").read_text())
+
+TELEMETRY = {"TELEMETRY_ENABLED": "true", "TELEMETRY_S3_BUCKET_NAME": "bucket"}
+USERNAME = {"AUTH_TYPE": "username"}
+EXTERNAL = {"DB_HOST": "pg.example.com"}
+API_2 = {"AVATAR_API_VERSION": "2.30"}
+OFF = {"TLS_MODE": "off"}
+BEHIND = {"TLS_MODE": "behind-proxy"}
+AIRGAPPED = {"PRESET": "airgapped"}
+EVERYWHERE = [
+    {},
+    MAIL,
+    TELEMETRY,
+    USERNAME,
+    EXTERNAL,
+    API_2,
+    OFF,
+    BEHIND,
+    AIRGAPPED,
+    MAIL | TELEMETRY | USERNAME | EXTERNAL | API_2 | OFF,
+]
+
+
+def _id(said):
+    return " ".join(f"{key}={text}" for key, text in said.items()) or "smallest"
+
+
+# --- the rows -----------------------------------------------------------------------------------
+
+
+def test_names_are_unique_and_disjoint():
+    assert len(SETTINGS) == len(catalogue._ROWS)
+    assert len(SECRETS) == len(secret_catalogue._ROWS)
+    variables = [*SETTINGS, *map(str.upper, SECRETS), *CONTROLS]
+    variables += [f"{name}_FILE" for name in (*SETTINGS, *map(str.upper, SECRETS))]
+    assert len(variables) == len({*variables})
+
+
+def test_shown_names_are_unique_and_no_settings():
+    shown = [key for secret in SECRETS.values() for key in secret.shown]
+    assert len(shown) == len({*shown})
+    assert not {*shown} & {*SETTINGS}
+
+
+def test_names_are_written_as_names():
+    assert all(re.fullmatch("[A-Z][A-Z0-9_]*", key) for key in SETTINGS)
+    assert all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in SECRETS)
+
+
+@pytest.mark.parametrize("row", [*SETTINGS.values(), *SECRETS.values()], ids=lambda row: row[0])
+def test_every_row_can_be_asked_and_explained(row):
+    for text in (row.question, row.help):
+        assert text and text.strip() == text and text.isprintable()
+    assert not row.question.endswith((":", "?", "."))
+    assert row.help.endswith(".")
+
+
+def test_groups_in_the_order_of_the_specification():
+    assert GROUPS[0] == "Required Settings"
+    assert {"PUBLIC_URL", "ENV_NAME"} == REQUIRED_KEYS
+    assert {row.group for row in SETTINGS.values()} == {*GROUPS}
+    in_groups = [key for group in GROUPS for key, row in SETTINGS.items() if row.group == group]
+    assert in_groups == list(SETTINGS), "the rows of a group stand together"
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in (*SETTINGS.values(), *SECRETS.values()) if row.example], ids=lambda row: row[0]
+)
+def test_examples_parse(row):
+    assert show(row.kind.parse(row.example)) == row.example
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in SETTINGS.values() if isinstance(row.default, str)], ids=lambda row: row.key
+)
+def test_constant_defaults_parse(row):
+    if row.default == "":
+        assert row.empty
+    else:
+        assert show(row.kind.parse(row.default)) == row.default
+
+
+@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
+def test_every_value_shows_itself(said):
+    """parse(show(v)) == v for every value of a deployment, computed defaults included."""
+    found = resolution(**REQUIRED, **said)
+    assert found.problems == ()
+    for key, resolved in found.applying().items():
+        text = show(resolved.value)
+        assert (SETTINGS[key].kind.parse(text) if text else "") == resolved.value
+        assert text or SETTINGS[key].empty
+
+
+@pytest.mark.parametrize("row", [row for row in SETTINGS.values() if row.empty], ids=lambda row: row.key)
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_an_empty_value_stays_empty_where_it_is_allowed(row, blank):
+    inputs = gather(REQUIRED, None, None, {row.key: blank}, {})
+    assert resolve(inputs.layers, inputs.presets, {}, {}).values[row.key] == ""
+
+
+def test_customary_values_parse():
+    named = {name: secret.customary for name, secret in SECRETS.items() if secret.customary is not None}
+    assert all(show(SECRETS[name].kind.parse(text)) == text for name, text in named.items())
+
+
+def test_generators_are_known_and_their_secrets_parse():
+    for secret in SECRETS.values():
+        if secret.generate:
+            assert secret.kind.parse(GENERATORS[secret.generate]())
+
+
+# --- defaults.yaml ------------------------------------------------------------------------------
+
+
+def test_defaults_and_presets_name_known_settings_with_values_that_parse():
+    assert {*DEFAULTS} == {"settings", "presets"}
+    assert {*DEFAULTS["presets"]} == {*PRESETS}
+    for section in (DEFAULTS["settings"], *DEFAULTS["presets"].values()):
+        for key, text in section.items():
+            assert isinstance(text, str), f"{key}: quote it, or YAML may change it"
+            assert show(SETTINGS[key].kind.parse(text)) == text
+
+
+def test_every_setting_has_one_default():
+    """In its row or in defaults.yaml, never in both; only what nobody can guess has none."""
+    without = {key for key, row in SETTINGS.items() if row.default is None}
+    assert without - {*DEFAULTS["settings"]} == {"PUBLIC_URL", "ENV_NAME", "TELEMETRY_S3_BUCKET_NAME"}
+    assert {*DEFAULTS["settings"]} <= without
+
+
+def test_the_versions_and_images():
+    v = values()
+    expected = {
+        "AVATAR_API_VERSION": "3.20.1",
+        "AVATAR_WEB_VERSION": "0.68.0",
+        "AVATAR_SEAWEEDFS_VERSION": "4.44",
+        "AVATAR_AUTHENTIK_VERSION": "2026.8.4",
+        "AVATAR_REGISTRY": "quay.io/octopize",
+        "AVATAR_SEAWEEDFS_REGISTRY": "chrislusf",
+        "AVATAR_AUTHENTIK_REPOSITORY": "ghcr.io/goauthentik",
+        "POSTGRES_IMAGE": "postgres:14-alpine",
+        "NGINX_IMAGE": "nginx:1.31.0",
+        "PREFLIGHT_IMAGE": "",
+    }
+    assert {key: v[key] for key in expected} == expected
+    assert {key for key, row in SETTINGS.items() if row.group == catalogue.IMAGES} == {*expected}
+
+
+# --- the table ".env" ---------------------------------------------------------------------------
+
+BASE = "https://avatar.example.com"
+# Every key of `.env` in the smallest deployment: e-mail sign-in, Octopize's mail account, no telemetry.
+ENV = {
+    "ENV_NAME": "example-prod",
+    "DB_HOST": "db",
+    "DB_VOLUME": "avatar_postgres_data",
+    "SEAWEEDFS_VOLUME": "avatar_seaweedfs_data",
+    "AVATAR_API_VERSION": "3.20.1",
+    "AVATAR_WEB_VERSION": "0.68.0",
+    "AVATAR_SEAWEEDFS_VERSION": "4.44",
+    "AVATAR_AUTHENTIK_VERSION": "2026.8.4",
+    "AVATAR_SEAWEEDFS_REGISTRY": "chrislusf",
+    "AVATAR_AUTHENTIK_REPOSITORY": "ghcr.io/goauthentik",
+    "AVATAR_SEAWEEDFS_LOG_VERBOSITY": "0",
+    "AVATAR_DOMAIN": "avatar.example.com",
+    "AVATAR_WEB_CLIENT_URL": f"{BASE}/web/",
+    "AVATAR_API_URL": f"{BASE}/api",
+    "AVATAR_STORAGE_ENDPOINT_PUBLIC_URL": f"{BASE}/storage",
+    "AVATAR_STORAGE_ENDPOINT_INTERNAL_URL": "http://s3:8333",
+    "SSO_PROVIDER_URL": f"{BASE}/sso",
+    "SSO_PROVIDER_APP_NAME": "avatar-api",
+    "SSO_CLIENT_ID": "<sso_client_id>",
+    "SSO_CLIENT_SECRET": "<sso_client_secret>",
+    "AVATAR_AUTHENTIK_BLUEPRINT_DOMAIN": "avatar.example.com",
+    "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_ID": "<sso_client_id>",
+    "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_SECRET": "<sso_client_secret>",
+    "AVATAR_AUTHENTIK_BLUEPRINT_API_REDIRECT_URI": f"{BASE}/api/login/sso/auth",
+    "AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE": "free_trial",
+    "AVATAR_AUTHENTIK_BLUEPRINT_API_WEBHOOK_URL": "http://api:8000/internal/authentik/user-events",
+    "AVATAR_AUTHENTIK_BLUEPRINT_WEBHOOK_SECRET": "<authentik_webhook_secret>",
+    "AUTHENTIK_WEBHOOK_SECRET": "<authentik_webhook_secret>",
+    "AUTHENTIK_BOOTSTRAP_EMAIL": "admin@avatar.example.com",
+    "AUTHENTIK_BOOTSTRAP_PASSWORD": "<authentik_bootstrap_password>",
+    "AUTHENTIK_BOOTSTRAP_TOKEN": "<authentik_bootstrap_token>",
+    "AUTHENTIK_API_TOKEN": "<authentik_api_token>",
+    "AVATAR_AUTHENTIK_BLUEPRINT_API_TOKEN": "<authentik_api_token>",
+    "SHARED_STORAGE_PATH": "s3://{user_id}/{expire_days}d",
+    "DATASET_EXPIRATION_DAYS": "30d",
+    "USE_EMAIL_AUTHENTICATION": "true",
+    "USE_CONSOLE_LOGGING": "false",
+    "IS_SENTRY_ENABLED": "true",
+    "LOG_LEVEL": "INFO",
+    "COMPATIBILITY_MAPPING_URL": "https://license.octopize.io/compatibility/compatibility_mapping.json",
+    "MAIL_PROVIDER": "aws",
+    "SMTP_HOST": "email-smtp.eu-west-3.amazonaws.com",
+    "SMTP_PORT": "587",
+    "SMTP_USE_TLS": "false",
+    "SMTP_START_TLS": "true",
+    "SMTP_VERIFY": "true",
+    "SMTP_SENDER_EMAIL": "noreply@octopize.io",
+    "SMTP_USERNAME": "",
+    "SMTP_PASSWORD": "<smtp_password>",
+    "AVATAR_REGISTRY": "quay.io/octopize",
+    "POSTGRES_IMAGE": "postgres:14-alpine",
+    "NGINX_IMAGE": "nginx:1.31.0",
+}
+# What else a deployment says, and what of `.env` differs then.
+ENV_DIFFERENCES = [
+    ({}, {}),
+    (TELEMETRY, {"TELEMETRY_S3_ENDPOINT_URL": "https://s3.fr-par.scw.cloud", "TELEMETRY_S3_REGION": "fr-par",
+    "TELEMETRY_S3_BUCKET_NAME": "bucket"}),
+    (USERNAME, {"USE_EMAIL_AUTHENTICATION": "false"}),
+    (MAIL, {"MAIL_PROVIDER": "smtp", "SMTP_HOST": "mail.example.com"}),
+    (MAIL | {"SMTP_PORT": "465", "SMTP_USERNAME": "avatar"},
+     {"MAIL_PROVIDER": "smtp", "SMTP_HOST": "mail.example.com", "SMTP_PORT": "465", "SMTP_USE_TLS": "true",
+     "SMTP_START_TLS": "false", "SMTP_USERNAME": "avatar"}),
+    (EXTERNAL, {"DB_HOST": "pg.example.com"}),
+    (API_2, {"AVATAR_API_VERSION": "2.30"}),
+    (AIRGAPPED, {"IS_SENTRY_ENABLED": "false", "COMPATIBILITY_MAPPING_URL": "disabled"}),
+    ({"PRESET": "dev-mode"}, {"IS_SENTRY_ENABLED": "false", "USE_CONSOLE_LOGGING": "true"}),
+    (BEHIND, {}),
+    ({"NGINX_HTTP_REDIRECT_PORT": "80", "TLS_EXTRA_NAMES": "b.example", "TLS_CA_PATH": "./ca.crt",
+    "NGINX_IPV6": "on"}, {}),
+]  # fmt: skip
+
+
+def env_of(said: dict[str, str]) -> dict[str, str]:
+    """`.env` as rendered from the real template, every secret's text being its name."""
+    texts = {name: f"<{name}>" for name in SECRETS}
+    targets = Targets(Renderer(ROOT / "templates"), values(**said), texts, {})
+    lines = [line for line in targets.env.data.decode().splitlines() if line and not line.startswith("#")]
+    return {key: text.strip("'\"") for key, _, text in (line.partition("=") for line in lines)}
+
+
+@pytest.mark.parametrize(("said", "differs"), ENV_DIFFERENCES, ids=lambda said: _id(said)[:40])
+def test_env_holds_every_key_of_the_table_and_no_other(said, differs):
+    assert env_of(said) == ENV | differs
+
+
+def test_env_follows_the_public_address():
+    found = env_of({"PUBLIC_URL": "http://localhost:8088"})
+    assert {key for key, text in found.items() if "avatar.example.com" in text} == set()
+    assert (found["AVATAR_DOMAIN"], found["AVATAR_API_URL"]) == ("localhost:8088", "http://localhost:8088/api")
+
+
+# --- the table "Secrets" ------------------------------------------------------------------------
+
+HEX, URLSAFE, FERNET = r"[0-9a-f]{64}", r"[A-Za-z0-9_][A-Za-z0-9_-]{42}", r"[A-Za-z0-9_-]{43}="
+GENERATED = {
+    "db_password": HEX, "db_admin_password": HEX, "authentik_database_password": HEX,
+    "authjwt_secret_key": HEX, "pepper": HEX, "file_jwt_secret_key": HEX, "authentik_secret_key": HEX,
+    "clevercloud_sso_salt": HEX,
+    "file_encryption_key": FERNET, "storage_encryption_key": HEX,
+    "storage_admin_access_key_id": HEX, "storage_admin_secret_access_key": HEX, "seaweedfs_admin_password": URLSAFE,
+    "avatar_first_user_password": URLSAFE,
+    "sso_client_id": HEX, "sso_client_secret": HEX,
+    "authentik_bootstrap_password": URLSAFE, "authentik_bootstrap_token": URLSAFE, "authentik_api_token": URLSAFE,
+    "authentik_webhook_secret": URLSAFE,
+}  # fmt: skip
+CUSTOMARY = {
+    "db_name": "avatar", "db_user": "avataruser", "db_admin_user": "postgres",
+    "authentik_database_name": "authentik", "authentik_database_user": "authentikuser",
+}  # fmt: skip
+OPERATORS = {
+    "organization_name", "admin_emails", "avatar_first_user_name", "aws_mail_account_access_key_id",
+    "aws_mail_account_secret_access_key", "smtp_password", "telemetry_s3_access_key_id",
+    "telemetry_s3_secret_access_key",
+}  # fmt: skip
+# Those that only some deployments have.
+CONDITIONAL = {
+    "admin_emails": lambda said: "AUTH_TYPE" not in said,
+    "avatar_first_user_name": lambda said: "AUTH_TYPE" in said,
+    "avatar_first_user_password": lambda said: "AUTH_TYPE" in said,
+    "aws_mail_account_access_key_id": lambda said: "SMTP_HOST" not in said,
+    "aws_mail_account_secret_access_key": lambda said: "SMTP_HOST" not in said,
+    "smtp_password": lambda said: "SMTP_HOST" in said,
+    "pepper": lambda said: "AVATAR_API_VERSION" in said,
+    "file_jwt_secret_key": lambda said: "AVATAR_API_VERSION" in said,
+    "file_encryption_key": lambda said: "AVATAR_API_VERSION" in said,
+}
+UNBOUND = {
+    "seaweedfs_admin_password", "organization_name", "admin_emails", "avatar_first_user_name",
+    "authentik_webhook_secret",
+    "aws_mail_account_access_key_id", "aws_mail_account_secret_access_key", "smtp_password",
+    "telemetry_s3_access_key_id", "telemetry_s3_secret_access_key",
+}  # fmt: skip
+SHOWN = {
+    "sso_client_id": {"SSO_CLIENT_ID", "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_ID"},
+    "sso_client_secret": {"SSO_CLIENT_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_SECRET"},
+    "authentik_bootstrap_password": {"AUTHENTIK_BOOTSTRAP_PASSWORD"},
+    "authentik_bootstrap_token": {"AUTHENTIK_BOOTSTRAP_TOKEN"},
+    "authentik_api_token": {"AUTHENTIK_API_TOKEN", "AVATAR_AUTHENTIK_BLUEPRINT_API_TOKEN"},
+    "authentik_webhook_secret": {"AUTHENTIK_WEBHOOK_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_WEBHOOK_SECRET"},
+    "smtp_password": {"SMTP_PASSWORD"},
+}
+# Not a secret in itself, so that a question may show what is typed.
+PLAIN = {*CUSTOMARY, "organization_name", "admin_emails", "avatar_first_user_name"}
+
+
+def test_the_table_is_whole():
+    assert {*GENERATED, *CUSTOMARY} | OPERATORS == {*SECRETS}
+    assert {name for name, row in SECRETS.items() if row.shown} == {*SHOWN}
+    assert {name: {*SECRETS[name].shown} for name in SHOWN} == SHOWN
+    assert {name for name, row in SECRETS.items() if not row.bound} == UNBOUND
+    assert {name for name, row in SECRETS.items() if not row.masked} == PLAIN
+
+
+@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
+def test_which_secrets_a_deployment_has(said):
+    expected = {name for name in SECRETS if CONDITIONAL.get(name, lambda said: True)(said)}
+    assert {*plan(values(**said), {}, {})} == expected
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_forms(name):
+    planned = plan(values(AVATAR_API_VERSION="2.30", **USERNAME), {}, {})
+    assert planned[name].origin == "generated"
+    assert re.fullmatch(GENERATED[name], planned[name].text)
+
+
+def test_generated_secrets_differ_from_each_other_and_from_run_to_run():
+    v = values()
+    texts = [one.text for _ in range(3) for one in plan(v, {}, {}).values() if one.origin == "generated"]
+    assert len(texts) == len({*texts})
+
+
+def test_no_generated_url_safe_secret_begins_with_a_dash():
+    """One in 64 would: some programs take it for an option."""
+    assert not [text for text in (GENERATORS["urlsafe"]() for _ in range(1000)) if text.startswith("-")]
+
+
+@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
+def test_customary_and_the_operators_own(said):
+    planned = plan(values(**said), {}, {})
+    theirs = {"db_admin_user", "db_admin_password"} if "DB_HOST" in said else set()
+    for name, one in planned.items():
+        if name in OPERATORS | theirs:
+            assert (one.origin, one.text) == ("pending", "")
+        elif name in CUSTOMARY:
+            assert (one.origin, one.text) == ("customary", CUSTOMARY[name])
+        else:
+            assert one.origin == "generated"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {"organization_name", "admin_emails", "aws_mail_account_access_key_id",
+        "aws_mail_account_secret_access_key"}),
+        (USERNAME, {"organization_name", "avatar_first_user_name", "aws_mail_account_access_key_id",
+        "aws_mail_account_secret_access_key"}),
+        (MAIL, {"organization_name", "admin_emails"}),
+        (MAIL | {"SMTP_USERNAME": "avatar"}, {"organization_name", "admin_emails", "smtp_password"}),
+        (MAIL | EXTERNAL, {"organization_name", "admin_emails", "db_admin_user", "db_admin_password"}),
+        (MAIL | TELEMETRY, {"organization_name", "admin_emails", "telemetry_s3_access_key_id",
+        "telemetry_s3_secret_access_key"}),
+    ],
+    ids=lambda said: _id(said) if isinstance(said, dict) else "",
+)  # fmt: skip
+def test_what_stays_pending(said, expected):
+    v = values(**said)
+    texts = {name: one.text for name, one in plan(v, {}, {}).items()}
+    assert {secret.name for secret in pending(v, texts)} == expected
+
+
+@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
+def test_whose_each_secret_is(said):
+    v = values(**said)
+    theirs = OPERATORS | {*CUSTOMARY} | ({"db_admin_password"} if "DB_HOST" in said else set())
+    assert {name for name, secret in SECRETS.items() if is_operators(secret, v)} == theirs
+
+
+# --- "Who gets what" ----------------------------------------------------------------------------
+
+API = {"db_name", "db_user", "db_password", "organization_name", "authjwt_secret_key",
+"storage_admin_access_key_id", "storage_admin_secret_access_key"}  # fmt: skip
+AUTHENTIK = {"authentik_database_name", "authentik_database_user", "authentik_database_password"}
+ADMIN = {"db_admin_user", "db_admin_password"}
+
+
+def expected_services(said: dict[str, str]) -> dict[str, set[str]]:
+    first_user = {"avatar_first_user_name", "avatar_first_user_password"} if "AUTH_TYPE" in said else {"admin_emails"}
+    mail = set() if "SMTP_HOST" in said else {"aws_mail_account_access_key_id", "aws_mail_account_secret_access_key"}
+    old = {"pepper", "file_jwt_secret_key"} if "AVATAR_API_VERSION" in said else set()
+    telemetry = {"telemetry_s3_access_key_id", "telemetry_s3_secret_access_key"}
+    return {
+        "api": API | telemetry | {"clevercloud_sso_salt"} | first_user | mail | old,
+        "init-db": API | ADMIN | first_user | mail | old,
+        "dask-scheduler": API,
+        "dask-worker": API,
+        "db": ADMIN,
+        "authentik_init_db": ADMIN | AUTHENTIK,
+        "authentik_server": AUTHENTIK | {"authentik_secret_key"},
+        "authentik_worker": AUTHENTIK | {"authentik_secret_key"},
+        "filer": {"storage_encryption_key"},
+        "s3": {"storage_encryption_key"},
+        "init-storage": {"storage_admin_access_key_id", "storage_admin_secret_access_key"},
+        "admin": {"seaweedfs_admin_password"},
+    }
+
+
+@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
+def test_which_service_mounts_which_secrets(said):
+    v = values(**said)
+    mounted: dict[str, set[str]] = {}
+    for name, secret in SECRETS.items():
+        for service in secret.services if secret.when(v) else ():
+            mounted.setdefault(service, set()).add(name)
+    assert mounted == expected_services(said)
+
+
+def test_a_secret_that_shows_in_env_is_not_mounted_too():
+    assert [name for name, secret in SECRETS.items() if secret.shown and secret.services] == []
+
+
+def test_conditions_are_decided_by_settings_alone():
+    """A condition may be asked before any secret is known."""
+    for said, row in itertools.product(EVERYWHERE, [*SETTINGS.values(), *SECRETS.values()]):
+        assert row.when(values(**said)) in (True, False)
+    assert derived.external_database(values(**EXTERNAL))

@@ -1,0 +1,215 @@
+"""Who may look into which room: read from the imports, those for type checkers included."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.support.runs import ROOT
+
+PACKAGE = ROOT / "setup"
+
+# From the ground up: a module imports only from rows that stand before its own.
+ROWS = (
+    {"errors", "addresses", "documents", "console", "terminal"},
+    {"values", "folders", "container", "render", "dotenv"},
+    {"model", "lock", "composed"},
+    {"staging"},
+    {"lookup", "files", "lines", "wizard", "questions", "pem"},
+    {"confirm"},
+    {"derived", "certificates"},
+    {"catalogue", "secret_catalogue", "refusals"},
+    {"sources", "resolve", "vault", "targets", "reference", "flags"},
+    {"authorities"},
+    {"config_file", "conflicts", "rotation", "issuer", "served", "merging", "upgrades", "agreement", "online"},
+    {"material"},
+    {"steps", "copies"},
+    {"state_document"},
+    {"state_manager", "foreign"},
+    {"understand"},
+    {"adoption"},
+    {"concerns", "report", "written", "standing", "masks"},
+    {"edits"},
+    {"preview"},
+    {"session"},
+    {"transaction", "check"},
+    {"ending"},
+    {"dialogue"},
+    {"configure"},
+    {"looking"},
+    {"hand_over", "rotate", "adopt", "past"},
+    {"way"},
+    {"undo"},
+    {"verbs"},
+    {"cli"},
+    {"__main__"},
+)
+ROW = {name: number for number, names in enumerate(ROWS) for name in names}
+
+LONGEST = 250
+
+# Third party -> its only importers; the standard library's ways to the outside -> their only users.
+ONLY = {
+    "prompt_toolkit": {"wizard"},
+    "jinja2": {"render"},
+    "yaml": {"documents", "state_document"},
+    "idna": {"addresses"},
+    "cryptography": {"certificates", "issuer"},
+    "termios": {"terminal", "wizard"},
+    "fcntl": {"lock"},
+    "subprocess": set(),
+    "socket": {"online"},
+    "ssl": {"online"},
+    "http": {"online"},
+    "threading": {"online"},
+    "urllib": set(),
+    "pickle": set(),
+    "tempfile": set(),
+    "logging": set(),
+    "random": set(),
+    "secrets": set(),
+}
+ONLY_NAMES = {
+    "os.environ": {"configure", "cli"},
+    "os.getenv": set(),
+    "sys.stdout": {"console", "wizard"},
+    "sys.stderr": {"console"},
+    "sys.stdin": {"console", "terminal", "dialogue"},
+    "sys.exit": {"__main__"},
+    "os.write": {"__main__", "console"},
+    "os.rename": {"files", "staging"},
+    "os.replace": set(),
+    "os.link": {"staging"},
+    "os.unlink": {"files", "folders", "staging", "lock"},
+    "os.remove": set(),
+    "os.rmdir": {"folders"},
+    "os.mkdir": {"folders"},
+    "os.makedirs": {"render"},  # `bake`, which the image's build runs
+    "os.chmod": set(),
+    "os.chown": set(),
+    "os.fchmod": {"folders"},
+    "os.ftruncate": {"lock"},
+    "os.symlink": set(),
+    "os.urandom": {"vault"},
+    "os.system": set(),
+    "time.time": {"rotate"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.glob("*.py"))
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of everything a module imports, wherever the import stands."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms_of(path: Path) -> set[str]:
+    """The modules of this package that a module imports from."""
+    inside = {name.split(".")[1] for name in imported(path) if name.startswith("setup.")}
+    return {name for name in inside if (PACKAGE / f"{name}.py").exists()}
+
+
+def used_names(path: Path) -> set[str]:
+    """Names such as `os.environ` that a module uses, however it imported them."""
+    dotted = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    return dotted | imported(path)
+
+
+def test_every_module_has_its_row_and_no_row_names_another() -> None:
+    assert {path.stem for path in modules()} - {"__init__"} == set(ROW)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_a_module_imports_only_from_lower_rooms(path: Path) -> None:
+    if path.stem == "__init__":
+        assert imported(path) == set()
+        return
+    upward = {name for name in rooms_of(path) if ROW[name] >= ROW[path.stem]}
+    assert not upward, f"{path.stem} imports from {upward}, which do not stand below it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_no_module_is_too_long(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST, f"{path.name} has {lines} lines: find the room that wants to come out of it"
+
+
+def test_the_package_is_flat() -> None:
+    folders = [path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert folders == []
+
+
+def test_nothing_shadows_the_package() -> None:
+    assert not (ROOT / "setup.py").exists()
+    assert {path.name for path in PACKAGE.iterdir() if path.is_file()} == {
+        *(path.name for path in modules()),
+        "defaults.yaml",
+    }
+
+
+@pytest.mark.parametrize("name", ONLY)
+def test_an_outside_package_has_its_only_importers(name: str) -> None:
+    users = {path.stem for path in modules() if any(f"{one}.".startswith(f"{name}.") for one in imported(path))}
+    assert users == ONLY[name]
+
+
+@pytest.mark.parametrize("name", ONLY_NAMES)
+def test_a_way_to_the_outside_has_its_only_users(name: str) -> None:
+    assert {path.stem for path in modules() if name in used_names(path)} <= ONLY_NAMES[name]
+
+
+def test_nothing_prints_asks_or_evaluates() -> None:
+    forbidden = {"print", "input", "breakpoint", "eval", "exec", "compile", "__import__"}
+    for path in modules():
+        called = {
+            node.func.id
+            for node in ast.walk(tree_of(path))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert not called & forbidden, path.name
+
+
+def test_the_pure_rooms_open_no_file() -> None:
+    pure = {"errors", "addresses", "values", "model", "lookup", "derived", "catalogue", "secret_catalogue", "resolve"}
+    pure |= {
+        "targets",
+        "config_file",
+        "steps",
+        "vault",
+        "report",
+        "reference",
+        "dotenv",
+        "composed",
+        "understand",
+        "rotation",
+    }
+    for name in pure:
+        path = PACKAGE / f"{name}.py"
+        opened = {one for one in used_names(path) if one in ("os.open", "os.fdopen", "os.walk", "os.listdir")}
+        called = {getattr(node.func, "id", "") for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
+        assert not opened and "open" not in called, name
+
+
+def test_contributing_names_every_module() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = {name for name in ROW if f"`{name}`" in text}
+    assert named == set(ROW)

@@ -1,0 +1,86 @@
+"""Generated text is current, and the files that list settings by hand list all of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from setup.catalogue import SETTINGS
+from setup.secret_catalogue import SECRETS
+from setup.sources import CONTROLS, gather
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _generator():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generated():
+    """Path -> what should stand there; a session is recorded for it."""
+    return {path.relative_to(ROOT).as_posix(): text for path, text in _generator().texts().items()}
+
+
+GENERATED = (
+    ".env.example",
+    "README.md",
+    "config.example.yaml",
+    "docs/config.schema.json",
+    "docs/review.svg",
+    "docs/session.txt",
+    "docs/settings.md",
+)
+
+
+@pytest.mark.parametrize("path", GENERATED)
+def test_generated_text_is_current(path, generated):
+    assert (ROOT / path).read_text() == generated[path], "run `make reference`"
+
+
+def test_every_generated_text_is_looked_at(generated):
+    assert sorted(generated) == list(GENERATED)
+
+
+def test_the_recorded_session_is_the_same_everywhere(generated):
+    """Neither a path of this machine, nor who ran it, nor what was typed at a password."""
+    text = generated["docs/session.txt"]
+    assert not [word for word in ("/tmp", str(ROOT), "sudo", "\x1b", "\r", "battery") if word in text]
+    assert "docker run --rm -v /app/avatar:/out avatar-setup --status\n" in text
+    assert ElementTree.fromstring(generated["docs/review.svg"]).tag.endswith("svg")
+    assert "PUBLIC_URL = avatar.mycompany.com  (answer)" in generated["docs/review.svg"]
+
+
+def test_the_examples_are_accepted_as_they_stand(tmp_path):
+    """Every line of the example configuration, uncommented, is a known key with a value that parses."""
+    lines = (ROOT / "config.example.yaml").read_text().splitlines()
+    keys = [line.removeprefix("# ") for line in lines if line.removeprefix("# ").partition(":")[0] in SETTINGS]
+    assert len(keys) == len(SETTINGS)
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(keys))
+    inputs = gather({}, str(path), None, {}, {})
+    assert inputs.problems == []
+    for key, given in inputs.layers[2].items():
+        if given.text:
+            SETTINGS[key].kind.parse(given.text)
+
+
+def test_the_schema_knows_every_key_and_no_other():
+    schema = json.loads((ROOT / "docs" / "config.schema.json").read_text())
+    assert set(schema["properties"]) == {*SETTINGS, *SECRETS}
+    assert schema["additionalProperties"] is False
+
+
+def test_compose_yaml_hands_on_every_setting_and_secret():
+    """The project's own compose.yaml lists names by hand, as compose has no way to hand on all of them."""
+    document = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    handed_on = set(document["services"]["setup"]["environment"])
+    assert handed_on == {*SETTINGS, *map(str.upper, SECRETS), *CONTROLS}
