@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from setup.documents import load_yaml  # noqa: E402
+from setup.formats.yaml_file import load_yaml  # noqa: E402
 from setup.reference import documents  # noqa: E402
 from tests.support.terminal import PASSWORD, session  # noqa: E402 - the checkout comes first
 

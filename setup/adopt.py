@@ -7,9 +7,9 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import adoption, confirm, console, copies, edits, ending, foreign, looking, material, transaction, vault
-from setup.documents import Malformed
 from setup.errors import DecisionNeeded, SetupError
 from setup.files import Volume
+from setup.formats.yaml_file import Malformed
 from setup.model import Answer, File, Given, Source
 from setup.resolve import Resolution
 from setup.secret_catalogue import SECRETS

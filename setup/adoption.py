@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup import vault
 from setup.catalogue import IMAGES, REQUIRED_KEYS, SETTINGS
-from setup.documents import key_shown
+from setup.formats.yaml_file import key_shown
 from setup.lookup import Unavailable
 from setup.model import Given, Source
 from setup.secret_catalogue import IRREPLACEABLE, SECRETS

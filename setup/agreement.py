@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import composed, derived, dotenv
+from setup import derived
 from setup.catalogue import DERIVED, SETTINGS
-from setup.documents import Malformed, load_yaml
+from setup.formats import compose_file as composed
+from setup.formats import dotenv
+from setup.formats.yaml_file import Malformed, load_yaml
 from setup.lookup import Values
 from setup.model import FAIL, OK, WARN, Finding
 from setup.secret_catalogue import SECRETS

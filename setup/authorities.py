@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-from setup.documents import Malformed, read_input
 from setup.errors import InputError, VolumeError
 from setup.files import Volume
+from setup.formats.yaml_file import Malformed, read_input
 from setup.lookup import Values
 from setup.targets import CA_BUNDLE
 

@@ -85,8 +85,8 @@ def _merge(volume: Volume, state: DeploymentState, whole: File, there: bytes) ->
     base = written.base(volume, state, whole.path) if whole.path == ENV else None
     if base is None:
         return None, ""
-    from setup.documents import Malformed  # with it comes a parser that other runs do not need
-    from setup.merging import merge
+    from setup.formats.dotenv_merge import merge
+    from setup.formats.yaml_file import Malformed  # with it comes a parser that other runs do not need
 
     (theirs, additions), ours = split(ENV, there), split(ENV, whole.data)[0]
     try:

@@ -10,9 +10,10 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import copies, dotenv, lock, state_document
-from setup.documents import Malformed, read_input
+from setup import copies, lock, state_document
 from setup.errors import Busy, DecisionNeeded, InputError
+from setup.formats import dotenv
+from setup.formats.yaml_file import Malformed, read_input
 from setup.model import File
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from setup import copies, preview, written
-from setup.documents import Malformed
 from setup.files import Volume
+from setup.formats.yaml_file import Malformed
 from setup.model import Answer, File, Given
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import parse

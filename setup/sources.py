@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from setup.catalogue import PRESETS, SETTINGS
-from setup.documents import Malformed, decode, key_shown, load_yaml, read_input
+from setup.formats.yaml_file import Malformed, decode, key_shown, load_yaml, read_input
 from setup.model import Given, Source
 from setup.secret_catalogue import SECRETS
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.catalogue import SETTINGS
-from setup.documents import Malformed, load_yaml
+from setup.formats.yaml_file import Malformed, load_yaml
 from setup.model import Given, Source
 from setup.secret_catalogue import SECRETS
 from setup.steps import STEPS

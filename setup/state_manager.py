@@ -6,9 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from setup import state_document
-from setup.documents import Malformed
 from setup.errors import VolumeError
 from setup.files import Volume
+from setup.formats.yaml_file import Malformed
 from setup.model import File, Given
 from setup.staging import KEPT
 from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, SCHEMA, STEP_NAMES, Sections

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import copies, vault, written
-from setup.documents import Malformed
 from setup.edits import KEPT, MERGED, REPLACED
 from setup.errors import SetupError
 from setup.files import Volume
+from setup.formats.yaml_file import Malformed
 from setup.material import MARK
 from setup.model import File, Outcome, SecretFile, Source
 from setup.secret_catalogue import SECRETS

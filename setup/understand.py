@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import composed, dotenv, foreign, state_document
+from setup import foreign, state_document
 from setup.catalogue import SETTINGS
-from setup.documents import Malformed, load_yaml
+from setup.formats import compose_file as composed
+from setup.formats import dotenv
+from setup.formats.yaml_file import Malformed, load_yaml
 from setup.secret_catalogue import SECRETS
 from setup.vault import path_of
 

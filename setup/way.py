@@ -6,9 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import copies
-from setup.documents import Malformed
 from setup.errors import VolumeError
 from setup.files import Volume
+from setup.formats.yaml_file import Malformed
 from setup.model import File, Secret
 from setup.past import is_known, is_secret, ours
 from setup.secret_catalogue import DIRECTORY, SECRETS

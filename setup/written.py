@@ -65,8 +65,8 @@ def settings(volume: Volume, resolution: Resolution) -> list[File]:
 
 def deployed(volume: Volume) -> dict[str, Given]:
     """The settings in force, as far as they are known; what `.env` says of an image counts, as Compose goes by it."""
-    from setup import dotenv
-    from setup.documents import Malformed
+    from setup.formats import dotenv
+    from setup.formats.yaml_file import Malformed
 
     found = recorded(volume.read(SETTINGS_FILE) or b"{}")
     try:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from setup.copies import MARK
-from setup.dotenv import parse
+from setup.formats.dotenv import parse
 from setup.secret_catalogue import IRREPLACEABLE, SECRETS
 from tests.support import engine, foreign_trees, pki
 from tests.support.foreign_trees import ENV, SHOWN, edited

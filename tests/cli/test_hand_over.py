@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from setup.config_file import CONFIG
-from setup.documents import load_yaml
+from setup.formats.yaml_file import load_yaml
 from tests.support.runs import (
     LAST_GOOD,
     LOCK,

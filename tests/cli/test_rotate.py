@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from setup.dotenv import parse
+from setup.formats.dotenv import parse
 from setup.secret_catalogue import ENCRYPTING, SECRETS
 from tests.support.runs import (
     LOCK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from setup.documents import DEEPEST, LARGEST_FILE
+from setup.formats.yaml_file import DEEPEST, LARGEST_FILE
 
 
 def nested(levels: int) -> bytes:

@@ -308,7 +308,11 @@ MUTANTS = (
     broken(
         "take a value for a key",
         by_test("cli/test_leaks", "a_slip_in_a_configuration_file"),
-        ("documents", '    return f"{place} (not shown', '    return repr(key)\n    return f"{place} (not shown'),
+        (
+            "formats/yaml_file",
+            '    return f"{place} (not shown',
+            '    return repr(key)\n    return f"{place} (not shown',
+        ),
     ),
     broken(
         "a secrets folder that others can enter",

@@ -24,9 +24,9 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from setup import state_document
 from setup.copies import MARK
-from setup.documents import Malformed
 from setup.errors import VolumeError
 from setup.files import Volume
+from setup.formats.yaml_file import Malformed
 from setup.state_manager import DeploymentState
 from setup.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
 from tests.support.runs import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree

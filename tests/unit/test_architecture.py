@@ -13,9 +13,9 @@ PACKAGE = ROOT / "setup"
 
 # From the ground up: a module imports only from rows that stand before its own.
 ROWS = (
-    {"errors", "addresses", "documents", "console", "terminal"},
-    {"values", "folders", "container", "render", "dotenv"},
-    {"model", "lock", "composed"},
+    {"errors", "addresses", "formats.yaml_file", "console", "terminal"},
+    {"values", "folders", "container", "render", "formats.dotenv"},
+    {"model", "lock", "formats.compose_file"},
     {"staging"},
     {"lookup", "files", "lines", "wizard", "questions", "pem"},
     {"confirm"},
@@ -23,7 +23,17 @@ ROWS = (
     {"catalogue", "secret_catalogue", "refusals"},
     {"sources", "resolve", "vault", "targets", "reference", "flags"},
     {"authorities"},
-    {"config_file", "conflicts", "rotation", "issuer", "served", "merging", "upgrades", "agreement", "online"},
+    {
+        "config_file",
+        "conflicts",
+        "rotation",
+        "issuer",
+        "served",
+        "formats.dotenv_merge",
+        "upgrades",
+        "agreement",
+        "online",
+    },
     {"material"},
     {"steps", "copies"},
     {"state_document"},
@@ -54,7 +64,7 @@ LONGEST = 250
 ONLY = {
     "prompt_toolkit": {"wizard"},
     "jinja2": {"render"},
-    "yaml": {"documents", "state_document"},
+    "yaml": {"formats.yaml_file", "state_document"},
     "idna": {"addresses"},
     "cryptography": {"certificates", "issuer"},
     "termios": {"terminal", "wizard"},
@@ -99,7 +109,12 @@ ONLY_NAMES = {
 
 
 def modules() -> list[Path]:
-    return sorted(PACKAGE.glob("*.py"))
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """A module's dotted name below the package: `cli`, or `volume.lock`."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -120,8 +135,8 @@ def imported(path: Path) -> set[str]:
 
 def rooms_of(path: Path) -> set[str]:
     """The modules of this package that a module imports from."""
-    inside = {name.split(".")[1] for name in imported(path) if name.startswith("setup.")}
-    return {name for name in inside if (PACKAGE / f"{name}.py").exists()}
+    inside = {name.removeprefix("setup.") for name in imported(path) if name.startswith("setup.")}
+    return {module for module in ROW for name in inside if name == module or name.startswith(f"{module}.")}
 
 
 def used_names(path: Path) -> set[str]:
@@ -135,46 +150,41 @@ def used_names(path: Path) -> set[str]:
 
 
 def test_every_module_has_its_row_and_no_row_names_another() -> None:
-    assert {path.stem for path in modules()} - {"__init__"} == set(ROW)
+    assert {name_of(path) for path in modules() if path.stem != "__init__"} == set(ROW)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_a_module_imports_only_from_lower_rooms(path: Path) -> None:
     if path.stem == "__init__":
         assert imported(path) == set()
         return
-    upward = {name for name in rooms_of(path) if ROW[name] >= ROW[path.stem]}
-    assert not upward, f"{path.stem} imports from {upward}, which do not stand below it"
+    upward = {name for name in rooms_of(path) if ROW[name] >= ROW[name_of(path)]}
+    assert not upward, f"{name_of(path)} imports from {upward}, which do not stand below it"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_no_module_is_too_long(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST, f"{path.name} has {lines} lines: find the room that wants to come out of it"
 
 
-def test_the_package_is_flat() -> None:
-    folders = [path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
-    assert folders == []
-
-
 def test_nothing_shadows_the_package() -> None:
     assert not (ROOT / "setup.py").exists()
     assert {path.name for path in PACKAGE.iterdir() if path.is_file()} == {
-        *(path.name for path in modules()),
+        *(path.name for path in PACKAGE.glob("*.py")),
         "defaults.yaml",
     }
 
 
 @pytest.mark.parametrize("name", ONLY)
 def test_an_outside_package_has_its_only_importers(name: str) -> None:
-    users = {path.stem for path in modules() if any(f"{one}.".startswith(f"{name}.") for one in imported(path))}
+    users = {name_of(path) for path in modules() if any(f"{one}.".startswith(f"{name}.") for one in imported(path))}
     assert users == ONLY[name]
 
 
 @pytest.mark.parametrize("name", ONLY_NAMES)
 def test_a_way_to_the_outside_has_its_only_users(name: str) -> None:
-    assert {path.stem for path in modules() if name in used_names(path)} <= ONLY_NAMES[name]
+    assert {name_of(path) for path in modules() if name in used_names(path)} <= ONLY_NAMES[name]
 
 
 def test_nothing_prints_asks_or_evaluates() -> None:
@@ -197,13 +207,13 @@ def test_the_pure_rooms_open_no_file() -> None:
         "vault",
         "report",
         "reference",
-        "dotenv",
-        "composed",
+        "formats.dotenv",
+        "formats.compose_file",
         "understand",
         "rotation",
     }
     for name in pure:
-        path = PACKAGE / f"{name}.py"
+        path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
         opened = {one for one in used_names(path) if one in ("os.open", "os.fdopen", "os.walk", "os.listdir")}
         called = {getattr(node.func, "id", "") for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
         assert not opened and "open" not in called, name

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setup.documents import DEEPEST, LARGEST_FILE, Malformed, decode, load_yaml, read_input
+from setup.formats.yaml_file import DEEPEST, LARGEST_FILE, Malformed, decode, load_yaml, read_input
 from tests.support.bad_files import MALFORMED, NOT_READABLE, SECRET, nested
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.documents import Malformed
-from setup.dotenv import parse
+from setup.formats.dotenv import parse
+from setup.formats.yaml_file import Malformed
 from setup.render import quote_env
 from tests.support import engine
 from tests.support.hostile import CHOSEN, carried

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setup import dotenv
-from setup.documents import Malformed
-from setup.merging import merge
+from setup.formats import dotenv
+from setup.formats.dotenv_merge import merge
+from setup.formats.yaml_file import Malformed
 from setup.render import Renderer, quote_env
 from setup.targets import ENV, MARK, Targets, split
 from tests.support.deployments import values

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.documents import Malformed, decode
+from setup.formats.yaml_file import Malformed, decode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import dotenv
-from setup.documents import Malformed, load_yaml
+from setup.formats import dotenv
+from setup.formats.yaml_file import Malformed, load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import dotenv
-from setup.documents import Malformed
-from setup.dotenv import Statement
+from setup.formats import dotenv
+from setup.formats.dotenv import Statement
+from setup.formats.yaml_file import Malformed
 from setup.targets import MARK
 
 if TYPE_CHECKING:
