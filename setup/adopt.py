@@ -6,9 +6,8 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, copies, edits, ending, foreign, looking, material, transaction, vault
+from setup import adoption, confirm, console, edits, ending, foreign, looking, material, transaction, vault
 from setup.errors import DecisionNeeded, SetupError
-from setup.files import Volume
 from setup.formats.yaml_file import Malformed
 from setup.model import Answer, File, Given, Source
 from setup.resolve import Resolution
@@ -18,6 +17,8 @@ from setup.state_document import is_ours, parse
 from setup.state_manager import DeploymentState
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.understand import Understood, understand
+from setup.volume import backups as copies
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse

@@ -6,10 +6,10 @@ import contextlib
 import os
 
 from setup.errors import InputError, VolumeError
-from setup.files import Volume
 from setup.formats.yaml_file import Malformed, read_input
 from setup.lookup import Values
 from setup.targets import CA_BUNDLE
+from setup.volume.volume import Volume
 
 PUBLIC_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _BEGIN, _PRIVATE = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"

@@ -9,10 +9,10 @@ from setup import agreement, conflicts, served, standing, vault
 from setup.authorities import private_authority, public_roots, trusted
 from setup.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
 from setup.errors import InputError
-from setup.files import Volume
 from setup.lookup import Values
 from setup.model import FAIL, OK, SKIP, WARN, Answer, Finding
 from setup.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

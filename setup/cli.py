@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from setup import __version__, console, flags
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.container import become_owner, require_mount
-from setup.copies import LAST
 from setup.errors import InputError, Interrupted, SetupError, VolumeError
 from setup.values import BOOLEAN
+from setup.volume.backups import LAST
 
 if TYPE_CHECKING:
     import argparse

@@ -19,9 +19,9 @@ from setup.values import show
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from setup.files import Volume
     from setup.model import Given
     from setup.resolve import Resolution
+    from setup.volume.volume import Volume
 
 
 BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from setup import console, ending, sources, transaction
 from setup.concerns import program_basis
-from setup.copies import A_RUN, HISTORY, LAST
 from setup.errors import DecisionNeeded, VolumeError
-from setup.files import Volume
 from setup.render import Renderer
 from setup.session import Options, Session
 from setup.state_document import STEP_NAMES
 from setup.state_manager import STATE, DeploymentState
 from setup.steps import FOLDERS, STEPS, generate_env_file
+from setup.volume.backups import A_RUN, HISTORY, LAST
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

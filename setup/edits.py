@@ -12,7 +12,7 @@ from setup.targets import ENV, split
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from setup.files import Volume
+    from setup.volume.volume import Volume
 
 ASK, KEEP, REPLACE, FAIL = "ask", "keep", "replace", "fail"
 CHOICES = (ASK, KEEP, REPLACE, FAIL)

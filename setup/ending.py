@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, copies, report, transaction, vault
+from setup import console, report, transaction, vault
 from setup.container import command_again, host_path
 from setup.edits import BESIDE
 from setup.errors import DecisionNeeded
+from setup.volume import backups as copies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from setup.files import Volume
     from setup.lookup import Values
     from setup.model import Answer, Secret
     from setup.session import Session
+    from setup.volume.volume import Volume
 
 
 def result(session: Session, status: str) -> dict[str, Any]:

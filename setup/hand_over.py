@@ -6,14 +6,16 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from setup import conflicts, console, lock, sources, staging, vault
+from setup import conflicts, console, sources, vault
 from setup.config_file import CONFIG, config_file, is_ours
 from setup.container import require_mount
-from setup.copies import require_whole
 from setup.errors import InputError, UsageError, VolumeError
-from setup.files import Volume
 from setup.model import Answer, File
 from setup.session import Options
+from setup.volume import atomic as staging
+from setup.volume import lock
+from setup.volume.backups import require_whole
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import console, preview, transaction
-from setup.files import Volume
 from setup.masks import Masks
 from setup.model import Answer, Given
 from setup.values import show
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse

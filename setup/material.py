@@ -9,10 +9,10 @@ from setup import served
 from setup.authorities import ca_bundle
 from setup.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.errors import InputError
-from setup.files import Volume
 from setup.lookup import Values
 from setup.model import FAIL, OK, File, Finding, Material
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from setup import copies, preview, written
-from setup.files import Volume
+from setup import preview, written
 from setup.formats.yaml_file import Malformed
 from setup.model import Answer, File, Given
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import parse
 from setup.state_manager import STATE
+from setup.volume import backups as copies
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
     from setup.configure import DeploymentConfigurator
-    from setup.copies import Copy
+    from setup.volume.backups import Copy
 
     Tree = Mapping[str, File]
 

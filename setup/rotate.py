@@ -8,15 +8,16 @@ import functools
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import confirm, console, copies, ending, looking, rotation, transaction, vault
-from setup.copies import Copy
+from setup import confirm, console, ending, looking, rotation, transaction, vault
 from setup.errors import InputError
-from setup.files import Volume
 from setup.model import Answer, Given, Secret, Source
 from setup.questions import reason_of
 from setup.session import Options, Session
 from setup.state_manager import STATE
 from setup.values import show
+from setup.volume import backups as copies
+from setup.volume.backups import Copy
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse

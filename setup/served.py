@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup.authorities import trusted
 from setup.container import shell_word
 from setup.derived import certificate_names
-from setup.files import Volume
 from setup.formats.yaml_file import Malformed, read_input
 from setup.lookup import Values
 from setup.model import FAIL, SKIP, Finding
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from datetime import datetime

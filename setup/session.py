@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, conflicts, copies, edits, material, upgrades, vault, written
+from setup import concerns, conflicts, edits, material, upgrades, vault, written
 from setup.config_file import CONFIG, config_file, holds_secrets
 from setup.edits import Conflict, Fate
 from setup.errors import DecisionNeeded, InputError, SetupError
-from setup.files import Volume
 from setup.model import File, Given, Source
 from setup.render import Renderer
 from setup.resolve import Resolution, missing_text, resolve
@@ -18,6 +17,8 @@ from setup.sources import Inputs
 from setup.state_manager import DeploymentState
 from setup.steps import Context
 from setup.targets import COMPOSE, OUR_LABEL, Targets
+from setup.volume import backups as copies
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable

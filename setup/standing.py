@@ -7,17 +7,18 @@ import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from setup import conflicts, copies, vault
+from setup import conflicts, vault
 from setup.config_file import CONFIG
 from setup.container import shell_word
 from setup.errors import VolumeError
-from setup.files import Volume
 from setup.lookup import Values
 from setup.model import FAIL, OK, WARN, Finding
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import COMPLETED
 from setup.state_manager import STATE, DeploymentState
 from setup.targets import AUTHORITY_KEY, COMPOSE, ENV
+from setup.volume import backups as copies
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

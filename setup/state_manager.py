@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from setup import state_document
 from setup.errors import VolumeError
-from setup.files import Volume
 from setup.formats.yaml_file import Malformed
 from setup.model import File, Given
-from setup.staging import KEPT
 from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, SCHEMA, STEP_NAMES, Sections
 from setup.targets import split
+from setup.volume.atomic import KEPT
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import copies, vault, written
+from setup import vault, written
 from setup.edits import KEPT, MERGED, REPLACED
 from setup.errors import SetupError
-from setup.files import Volume
 from setup.formats.yaml_file import Malformed
 from setup.material import MARK
 from setup.model import File, Outcome, SecretFile, Source
@@ -16,11 +15,13 @@ from setup.state_document import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.steps import Context, step_of_setting
 from setup.targets import COMPOSE
+from setup.volume import backups as copies
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from setup.copies import Copy
-    from setup.files import Staged
     from setup.session import Session
+    from setup.volume.backups import Copy
+    from setup.volume.volume import Staged
 
 
 def nothing_to_do(session: Session, seen: bytes | None) -> bool:

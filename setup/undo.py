@@ -10,9 +10,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import __version__, copies, ending, preview, rotation, sources, transaction, vault, written
+from setup import __version__, ending, preview, rotation, sources, transaction, vault, written
 from setup.errors import DecisionNeeded, VolumeError
-from setup.files import Volume
 from setup.masks import Masks
 from setup.model import Answer, File
 from setup.past import is_known, is_secret, ours, settings_of
@@ -21,14 +20,16 @@ from setup.session import Options
 from setup.state_manager import LAST_GOOD, STATE
 from setup.steps import FOLDERS
 from setup.targets import COMPOSE
+from setup.volume import backups as copies
+from setup.volume.volume import Volume
 from setup.way import NO_WAY, Way, way_to, what_stands
 
 if TYPE_CHECKING:
     import argparse
 
     from setup.configure import DeploymentConfigurator
-    from setup.copies import Copy
     from setup.past import Tree
+    from setup.volume.backups import Copy
 
 
 # --- bringing one back --------------------------------------------------------------------------

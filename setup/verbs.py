@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import conflicts, copies, report, rotation, sources, vault
+from setup import conflicts, report, rotation, sources, vault
 from setup.errors import Busy
-from setup.files import Volume
-from setup.lock import LOCK
 from setup.model import Answer
 from setup.session import Options
+from setup.volume import backups as copies
+from setup.volume.lock import LOCK
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import copies
 from setup.errors import VolumeError
-from setup.files import Volume
 from setup.formats.yaml_file import Malformed
 from setup.model import File, Secret
 from setup.past import is_known, is_secret, ours
@@ -15,10 +13,12 @@ from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import parse
 from setup.state_manager import LAST_GOOD, STATE, digest
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
+from setup.volume import backups as copies
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from setup.copies import Copy
     from setup.past import Tree
+    from setup.volume.backups import Copy
 
 # They stay, as secrets do: what clients trust, and keys, which the copies have only until they are forgotten.
 _NEVER = (AUTHORITY, AUTHORITY_KEY, CERTIFICATE_KEY)

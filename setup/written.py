@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from setup.catalogue import IMAGES, SETTINGS
-from setup.files import Volume
 from setup.model import File, Given, Source
 from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_manager import STATE, DeploymentState
 from setup.targets import ENV, split
 from setup.values import show
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -13,9 +13,9 @@ import pytest
 
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.errors import Busy, DecisionNeeded, InputError, VolumeError
-from setup.files import Volume
 from setup.state_document import COMPLETED
 from setup.state_manager import DeploymentState
+from setup.volume.volume import Volume
 from tests.support.runs import (
     LOCK,
     OPERATORS,

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from setup.copies import HISTORY
 from setup.secret_catalogue import DIRECTORY, SECRETS
+from setup.volume.backups import HISTORY
 from tests.support.runs import REQUIRED, WRITTEN, paths
 
 # Two deployments in which, together, every secret has its place.

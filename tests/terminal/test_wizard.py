@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from setup.catalogue import SETTINGS
-from setup.files import Volume
 from setup.state_manager import DeploymentState
+from setup.volume.volume import Volume
 from tests.support.runs import (
     LAST_GOOD,
     LOCK,

@@ -55,7 +55,7 @@ MUTANTS = (
         "write in place",
         by_sweep("kills", "a run with changed settings, KILL at write"),
         (
-            "files",
+            "volume/volume",
             "        os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)\n",
             (
                 "        new = open(staged, 'rb', opener=lambda path, flags: os.open(path, flags, dir_fd=folder))\n"
@@ -71,12 +71,12 @@ MUTANTS = (
         "chmod after write",
         by_test("unit/volume/test_files", "mode_from_its_first_moment"),
         (
-            "staging",
+            "volume/atomic",
             "os.open(temporary, flags, file.mode, dir_fd=folder)",
             "os.open(temporary, flags, 0o666, dir_fd=folder)",
         ),
         (
-            "staging",
+            "volume/atomic",
             (
                 "        folders.require_mode(descriptor, file.mode, file.path)  # a umask took some bits away\n"
                 '        with os.fdopen(descriptor, "wb", closefd=False) as out:\n'
@@ -92,7 +92,11 @@ MUTANTS = (
     broken(
         "modes left to the umask",
         by_test("unit/volume/test_files", "modes_do_not_depend_on_the_umask"),
-        ("folders", "    if _mode(descriptor) == mode:\n        return\n    try:\n", "    return\n    try:\n"),
+        (
+            "volume/directories",
+            "    if _mode(descriptor) == mode:\n        return\n    try:\n",
+            "    return\n    try:\n",
+        ),
     ),
     broken(
         "completed before the files are there",
@@ -119,24 +123,24 @@ MUTANTS = (
     broken(
         "no fsync of files",
         by_test("unit/volume/test_files", "durable_and_announced"),
-        ("staging", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
+        ("volume/atomic", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
     ),
     broken(
         "no fsync of directories",
         by_test("unit/volume/test_files", "durable_and_announced"),
-        ("folders", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
+        ("volume/directories", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
     ),
     broken(
         "no fsync at all, and the power goes",
         by_sweep("power", "xfs, a first run, cut after exit 0"),
-        ("staging", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
-        ("folders", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
+        ("volume/atomic", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
+        ("volume/directories", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
     ),
     broken(
         "an error of the disk is passed over",
         by_sweep("errors", "a first run, ENOSPC at renameat"),
         (
-            "files",
+            "volume/volume",
             (
                 "                self._settled.add(place)\n"
                 "        except OSError as error:\n"
@@ -149,7 +153,7 @@ MUTANTS = (
         "no lock",
         by_sweep("races", "a run with changed settings and another change, the first held at renameat"),
         (
-            "lock",
+            "volume/lock",
             "                return fcntl.flock(descriptor, how | fcntl.LOCK_NB)\n",
             "                return None\n",
         ),
@@ -168,7 +172,7 @@ MUTANTS = (
         "follow a link to a folder",
         by_test("unit/volume/test_files", "writes_through_a_folder_that_is_a_link"),
         (
-            "folders",
+            "volume/directories",
             "    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC\n    mode",
             "    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC\n    mode",
         ),
@@ -177,12 +181,12 @@ MUTANTS = (
         "follow a link to a file",
         by_test("unit/volume/test_files", "no_run_follows_a_link_at_any_path"),
         (
-            "files",
+            "volume/volume",
             "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC",
             "os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC",
         ),
         (
-            "staging",
+            "volume/atomic",
             "dir_fd=folder, follow_symlinks=False)\n    except FileNotFoundError",
             "dir_fd=folder)\n    except FileNotFoundError",
         ),
@@ -191,7 +195,7 @@ MUTANTS = (
         "sweep nothing",
         by_sweep("kills", "a first run, TERM at fsync"),
         (
-            "files",
+            "volume/volume",
             "        for place in places:\n            name = ",
             "        for place in ():\n            name = ",
         ),
@@ -213,7 +217,7 @@ MUTANTS = (
         "close a descriptor twice",
         by_sweep("kills", "a first run, TERM at close"),
         (
-            "folders",
+            "volume/directories",
             "    with contextlib.suppress(OSError):\n        os.close(descriptor)\n",
             "    os.close(descriptor)\n",
         ),
@@ -226,8 +230,8 @@ MUTANTS = (
     broken(
         "rename a new secret over an old one",
         by_test("unit/volume/test_files", "a_new_secret_cannot_replace_one"),
-        ("files", "one.once and there is not None and there.st_size", "False"),
-        ("files", "        if one.once and there is None:\n", "        if False:\n"),
+        ("volume/volume", "one.once and there is not None and there.st_size", "False"),
+        ("volume/volume", "        if one.once and there is None:\n", "        if False:\n"),
     ),
     broken(
         "generate secrets anew",
@@ -317,7 +321,7 @@ MUTANTS = (
     broken(
         "a secrets folder that others can enter",
         by_test("faults/test_leaks_below", "private_from_its_first_moment"),
-        ("folders", "mode = 0o700 if any(", "mode = 0o755 if any("),
+        ("volume/directories", "mode = 0o700 if any(", "mode = 0o755 if any("),
     ),
     broken(
         "leave a core dump",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from setup import staging
+from setup.volume import atomic as staging
 from tests.support.runs import LAST_GOOD, LOCK, STATE
 from tests.torture import cases
 from tests.torture.injection import (

@@ -23,12 +23,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from setup import state_document
-from setup.copies import MARK
 from setup.errors import VolumeError
-from setup.files import Volume
 from setup.formats.yaml_file import Malformed
 from setup.state_manager import DeploymentState
 from setup.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
+from setup.volume.backups import MARK
+from setup.volume.volume import Volume
 from tests.support.runs import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
 
 Tree = Mapping[str, tuple[str, bytes]]

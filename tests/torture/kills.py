@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from setup.copies import MARK
+from setup.volume.backups import MARK
 from tests.support.runs import run as on_this_host
 from tests.support.runs import tree
 from tests.torture import boxes, cases, sessions

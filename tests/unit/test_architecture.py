@@ -14,10 +14,10 @@ PACKAGE = ROOT / "setup"
 # From the ground up: a module imports only from rows that stand before its own.
 ROWS = (
     {"errors", "addresses", "formats.yaml_file", "console", "terminal"},
-    {"values", "folders", "container", "render", "formats.dotenv"},
-    {"model", "lock", "formats.compose_file"},
-    {"staging"},
-    {"lookup", "files", "lines", "wizard", "questions", "pem"},
+    {"values", "volume.directories", "container", "render", "formats.dotenv"},
+    {"model", "volume.lock", "formats.compose_file"},
+    {"volume.atomic"},
+    {"lookup", "volume.volume", "lines", "wizard", "questions", "pem"},
     {"confirm"},
     {"derived", "certificates"},
     {"catalogue", "secret_catalogue", "refusals"},
@@ -35,7 +35,7 @@ ROWS = (
         "online",
     },
     {"material"},
-    {"steps", "copies"},
+    {"steps", "volume.backups"},
     {"state_document"},
     {"state_manager", "foreign"},
     {"understand"},
@@ -58,7 +58,7 @@ ROWS = (
 )
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 
-LONGEST = 250
+LONGEST = 400
 
 # Third party -> its only importers; the standard library's ways to the outside -> their only users.
 ONLY = {
@@ -68,7 +68,7 @@ ONLY = {
     "idna": {"addresses"},
     "cryptography": {"certificates", "issuer"},
     "termios": {"terminal", "wizard"},
-    "fcntl": {"lock"},
+    "fcntl": {"volume.lock"},
     "subprocess": set(),
     "socket": {"online"},
     "ssl": {"online"},
@@ -89,18 +89,18 @@ ONLY_NAMES = {
     "sys.stdin": {"console", "terminal", "dialogue"},
     "sys.exit": {"__main__"},
     "os.write": {"__main__", "console"},
-    "os.rename": {"files", "staging"},
+    "os.rename": {"volume.volume", "volume.atomic"},
     "os.replace": set(),
-    "os.link": {"staging"},
-    "os.unlink": {"files", "folders", "staging", "lock"},
+    "os.link": {"volume.atomic"},
+    "os.unlink": {"volume.volume", "volume.directories", "volume.atomic", "volume.lock"},
     "os.remove": set(),
-    "os.rmdir": {"folders"},
-    "os.mkdir": {"folders"},
+    "os.rmdir": {"volume.directories"},
+    "os.mkdir": {"volume.directories"},
     "os.makedirs": {"render"},  # `bake`, which the image's build runs
     "os.chmod": set(),
     "os.chown": set(),
-    "os.fchmod": {"folders"},
-    "os.ftruncate": {"lock"},
+    "os.fchmod": {"volume.directories"},
+    "os.ftruncate": {"volume.lock"},
     "os.symlink": set(),
     "os.urandom": {"vault"},
     "os.system": set(),

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from setup.catalogue import SETTINGS
 from setup.errors import VolumeError
-from setup.files import Volume
 from setup.model import File, Given, Source
 from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
 from setup.state_manager import LAST_GOOD, DeploymentState, digest
+from setup.volume.volume import Volume
 from tests.support.runs import (
     OPERATORS,
     REQUIRED,

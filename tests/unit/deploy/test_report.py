@@ -13,8 +13,8 @@ import pytest
 
 from setup import report
 from setup.catalogue import SETTINGS
-from setup.files import Volume
 from setup.state_manager import DeploymentState
+from setup.volume.volume import Volume
 from tests.support.runs import (
     LOCK,
     OPERATORS,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from setup.copies import HISTORY, contents, find, history, keep
 from setup.errors import VolumeError
-from setup.files import Volume
+from setup.volume.backups import HISTORY, contents, find, history, keep
+from setup.volume.volume import Volume
 from tests.support.runs import environment, paths, require_strace, stamps, tree
 
 FILES = {
@@ -241,7 +241,7 @@ def test_a_manifest_says_no_more_than_names(volume: Volume, out: Path) -> None:
 def test_the_manifest_appears_when_all_else_is_durable_and_older_copies_go_after_it(out: Path, tmp_path: Path) -> None:
     require_strace()
     code = (
-        "import sys; from setup.copies import keep; from setup.files import Volume\n"
+        "import sys; from setup.volume.backups import keep; from setup.volume.volume import Volume\n"
         "keep(Volume(sys.argv[1]), sys.argv[2].split(), 'a change', last=1)\n"
     )
     log = tmp_path / "trace"

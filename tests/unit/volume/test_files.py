@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from setup.errors import Busy, VolumeError
-from setup.files import Volume
 from setup.model import File
 from setup.steps import FOLDERS
+from setup.volume.volume import Volume
 from tests.support.runs import (
     LAST_GOOD,
     LOCK,

@@ -8,8 +8,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from setup import folders
 from setup.errors import Busy, VolumeError
+from setup.volume import directories as folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,11 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import folders, lock, staging
 from setup.errors import DecisionNeeded, InputError, VolumeError
 from setup.model import File
+from setup.volume import atomic as staging
+from setup.volume import directories as folders
+from setup.volume import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

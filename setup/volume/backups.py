@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
 from setup.errors import DecisionNeeded, VolumeError
-from setup.files import Volume
 from setup.model import File
+from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

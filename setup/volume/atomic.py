@@ -7,9 +7,9 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from setup import folders
 from setup.errors import VolumeError
 from setup.model import File
+from setup.volume import directories as folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

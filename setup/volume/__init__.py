@@ -1,0 +1,3 @@
+"""The only door to the output directory."""
+
+__all__ = ["atomic", "backups", "directories", "lock", "volume"]
