@@ -7,11 +7,11 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import adoption, confirm, console, edits, ending, foreign, looking, material, transaction, vault
+from setup.config.model import Answer, File, Given, Source
+from setup.config.resolver import Resolution
+from setup.config.secrets import SECRETS
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
-from setup.model import Answer, File, Given, Source
-from setup.resolve import Resolution
-from setup.secret_catalogue import SECRETS
 from setup.session import Session
 from setup.state_document import is_ours, parse
 from setup.state_manager import DeploymentState
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
+    from setup.config.values import Values
     from setup.configure import DeploymentConfigurator
-    from setup.lookup import Values
 
 
 _CAUSE = "--adopt "

@@ -6,18 +6,18 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import vault
-from setup.catalogue import IMAGES, REQUIRED_KEYS, SETTINGS
+from setup.config.model import Given, Source
+from setup.config.secrets import IRREPLACEABLE, SECRETS
+from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
+from setup.config.types import HOST_PATH, show
+from setup.config.values import Unavailable
 from setup.formats.yaml_file import key_shown
-from setup.lookup import Unavailable
-from setup.model import Given, Source
-from setup.secret_catalogue import IRREPLACEABLE, SECRETS
-from setup.values import HOST_PATH, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from setup.lookup import Values
-    from setup.model import Secret
+    from setup.config.model import Secret
+    from setup.config.values import Values
     from setup.understand import Understood
 
 _MASKED = "(not shown)"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import derived
-from setup.catalogue import DERIVED, SETTINGS
+from setup.config import derived
+from setup.config.model import FAIL, OK, WARN, Finding
+from setup.config.secrets import SECRETS
+from setup.config.settings import DERIVED, SETTINGS
+from setup.config.types import show
+from setup.config.values import Values
 from setup.formats import compose_file as composed
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.lookup import Values
-from setup.model import FAIL, OK, WARN, Finding
-from setup.secret_catalogue import SECRETS
 from setup.targets import COMPOSE, ENV, NGINX
-from setup.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
+from setup.config.values import Values
 from setup.errors import InputError, VolumeError
 from setup.formats.yaml_file import Malformed, read_input
-from setup.lookup import Values
 from setup.targets import CA_BUNDLE
 from setup.volume.volume import Volume
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from setup import pem
-from setup.model import FAIL, OK, WARN, Finding
+from setup.config.model import FAIL, OK, WARN, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from setup import agreement, conflicts, served, standing, vault
 from setup.authorities import private_authority, public_roots, trusted
-from setup.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
+from setup.config.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
+from setup.config.model import FAIL, OK, SKIP, WARN, Answer, Finding
+from setup.config.values import Values
 from setup.errors import InputError
-from setup.lookup import Values
-from setup.model import FAIL, OK, SKIP, WARN, Answer, Finding
 from setup.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
 from setup.volume.volume import Volume
 

@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from setup import __version__, console, flags
+from setup.config.types import BOOLEAN
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.container import become_owner, require_mount
 from setup.errors import InputError, Interrupted, SetupError, VolumeError
-from setup.values import BOOLEAN
 from setup.volume.backups import LAST
 
 if TYPE_CHECKING:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.catalogue import SETTINGS
-from setup.config_file import CONFIG, holds_secrets
-from setup.model import Source
+from setup.config.config_file import CONFIG, holds_secrets
+from setup.config.model import Source
+from setup.config.resolver import canonical, changes
+from setup.config.settings import SETTINGS
+from setup.config.types import show
 from setup.render import quote_env
-from setup.resolve import canonical, changes
 from setup.state_document import STEP_NAMES
 from setup.state_manager import DeploymentState, digest
 from setup.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.targets import CA_BUNDLE, ENV, split
-from setup.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from setup.model import Given
-    from setup.resolve import Resolution
+    from setup.config.model import Given
+    from setup.config.resolver import Resolution
     from setup.volume.volume import Volume
 
 

@@ -6,8 +6,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, ending, sources, transaction
+from setup import console, ending, transaction
 from setup.concerns import program_basis
+from setup.config import sources
 from setup.errors import DecisionNeeded, VolumeError
 from setup.render import Renderer
 from setup.session import Options, Session

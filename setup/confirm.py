@@ -6,8 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from setup import console, lines, terminal
+from setup.config.model import Field
 from setup.errors import DecisionNeeded, Interrupted, NotComplete
-from setup.model import Field
 
 if TYPE_CHECKING:
     import argparse

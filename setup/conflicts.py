@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import vault
-from setup.derived import BUNDLED_DATABASE, external_database
+from setup.config.derived import BUNDLED_DATABASE, external_database
+from setup.config.model import Given, Secret, always
+from setup.config.values import Values
 from setup.errors import DecisionNeeded, VolumeError
-from setup.lookup import Values
-from setup.model import Given, Secret, always
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

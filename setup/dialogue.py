@@ -6,15 +6,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from setup import console, lines, report, terminal, transaction, vault
-from setup.catalogue import SETTINGS
-from setup.derived import certificate_is_made
+from setup.config.derived import certificate_is_made
+from setup.config.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
+from setup.config.types import show
 from setup.edits import BESIDE, KEEP, REPLACE, Conflict
 from setup.errors import NotComplete
-from setup.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
 from setup.questions import NOTHING, WELCOME, Questions
-from setup.secret_catalogue import SECRETS
 from setup.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
-from setup.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import written
-from setup.model import File
+from setup.config.model import File
 from setup.state_manager import DeploymentState, digest
 from setup.targets import ENV, split
 

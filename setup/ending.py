@@ -14,8 +14,8 @@ from setup.volume import backups as copies
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from setup.lookup import Values
-    from setup.model import Answer, Secret
+    from setup.config.model import Answer, Secret
+    from setup.config.values import Values
     from setup.session import Session
     from setup.volume.volume import Volume
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, NoReturn
 
+from setup.config.secrets import SECRETS
 from setup.errors import UsageError
-from setup.secret_catalogue import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

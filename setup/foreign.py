@@ -11,10 +11,10 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import state_document
+from setup.config.model import File
 from setup.errors import Busy, DecisionNeeded, InputError
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, read_input
-from setup.model import File
 from setup.volume import backups as copies
 from setup.volume import lock
 

@@ -6,11 +6,12 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from setup import conflicts, console, sources, vault
-from setup.config_file import CONFIG, config_file, is_ours
+from setup import conflicts, console, vault
+from setup.config import sources
+from setup.config.config_file import CONFIG, config_file, is_ours
+from setup.config.model import Answer, File
 from setup.container import require_mount
 from setup.errors import InputError, UsageError, VolumeError
-from setup.model import Answer, File
 from setup.session import Options
 from setup.volume import atomic as staging
 from setup.volume import lock

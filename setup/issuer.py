@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from setup import certificates
-from setup.derived import is_address
+from setup.config.derived import is_address
 from setup.errors import DecisionNeeded, VolumeError
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from setup import console, terminal
-from setup.model import BACK_WORD, HELP_WORD, Field, Reply
+from setup.config.model import BACK_WORD, HELP_WORD, Field, Reply
 
 
 def read(field: Field) -> Reply:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import console, preview, transaction
+from setup.config.model import Answer, Given
+from setup.config.types import show
 from setup.masks import Masks
-from setup.model import Answer, Given
-from setup.values import show
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from setup import config_file
-from setup.catalogue import SETTINGS
-from setup.config_file import CONFIG
+from setup.config import config_file
+from setup.config.config_file import CONFIG
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
 from setup.render import quote_env
-from setup.secret_catalogue import SECRETS
 from setup.targets import ENV
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from setup import served
 from setup.authorities import ca_bundle
-from setup.derived import certificate_is_given, certificate_is_made, certificate_names
+from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
+from setup.config.model import FAIL, OK, File, Finding, Material
+from setup.config.values import Values
 from setup.errors import InputError
-from setup.lookup import Values
-from setup.model import FAIL, OK, File, Finding, Material
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
 from setup.volume.volume import Volume
 

@@ -8,9 +8,9 @@ import ssl
 import threading
 from typing import TYPE_CHECKING
 
-from setup import derived
-from setup.lookup import Values
-from setup.model import FAIL, OK, WARN, Finding
+from setup.config import derived
+from setup.config.model import FAIL, OK, WARN, Finding
+from setup.config.values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,9 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from setup import preview, written
+from setup.config.model import Answer, File, Given
+from setup.config.secrets import DIRECTORY, SECRETS
 from setup.formats.yaml_file import Malformed
-from setup.model import Answer, File, Given
-from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import parse
 from setup.state_manager import STATE
 from setup.volume import backups as copies

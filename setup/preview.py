@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from setup.catalogue import SETTINGS
-from setup.model import Answer, Given, Source
+from setup.config.model import Answer, Given, Source
+from setup.config.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

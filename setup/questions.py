@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import console
+from setup.config.model import BACK, BACK_WORD, HELP_WORD, Field, Reply, Secret, Setting
 from setup.errors import Interrupted
-from setup.model import BACK, BACK_WORD, HELP_WORD, Field, Reply, Secret, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable

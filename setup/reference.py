@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from setup.catalogue import GROUPS, SETTINGS
-from setup.model import Secret, Setting, always
+from setup.config.model import Secret, Setting, always
+from setup.config.secrets import SECRETS
+from setup.config.settings import GROUPS, SETTINGS
 from setup.render import quote_env
-from setup.secret_catalogue import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import vault
-from setup.catalogue import SETTINGS
+from setup.config.derived import base_url, bundled_database, certificate_is_made
+from setup.config.model import Secret
+from setup.config.resolver import Resolution
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
+from setup.config.types import show
 from setup.container import shell_word
-from setup.derived import base_url, bundled_database, certificate_is_made
-from setup.model import Secret
-from setup.resolve import Resolution
-from setup.secret_catalogue import SECRETS
 from setup.state_document import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 from setup.targets import AUTHORITY
-from setup.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from setup.lookup import Values
+    from setup.config.values import Values
 
 _MARKS = {COMPLETED: "✓", IN_PROGRESS: "◐"}
 _NOT_STARTED_MARK = "○"

@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import confirm, console, ending, looking, rotation, transaction, vault
+from setup.config.model import Answer, Given, Secret, Source
+from setup.config.types import show
 from setup.errors import InputError
-from setup.model import Answer, Given, Secret, Source
 from setup.questions import reason_of
 from setup.session import Options, Session
 from setup.state_manager import STATE
-from setup.values import show
 from setup.volume import backups as copies
 from setup.volume.backups import Copy
 from setup.volume.volume import Volume
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping
 
+    from setup.config.values import Values
     from setup.configure import DeploymentConfigurator
-    from setup.lookup import Values
 
 _A_REPEAT = 3600  # for so many seconds, the same command without a person counts as its repetition
 

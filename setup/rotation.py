@@ -6,16 +6,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from setup import vault
+from setup.config.derived import bundled_database
+from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
+from setup.config.values import Values
 from setup.container import shell_word
-from setup.derived import bundled_database
 from setup.errors import InputError, UsageError
-from setup.lookup import Values
-from setup.secret_catalogue import ENCRYPTING, GROUPS, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from setup.model import Given, Secret
+    from setup.config.model import Given, Secret
 
 # Password -> the secret that names its role in the database.
 ROLES = {

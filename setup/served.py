@@ -7,11 +7,11 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.authorities import trusted
+from setup.config.derived import certificate_names
+from setup.config.model import FAIL, SKIP, Finding
+from setup.config.values import Values
 from setup.container import shell_word
-from setup.derived import certificate_names
 from setup.formats.yaml_file import Malformed, read_input
-from setup.lookup import Values
-from setup.model import FAIL, SKIP, Finding
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

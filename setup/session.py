@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, conflicts, edits, material, upgrades, vault, written
-from setup.config_file import CONFIG, config_file, holds_secrets
+from setup import concerns, conflicts, edits, material, vault, written
+from setup.config import upgrades
+from setup.config.config_file import CONFIG, config_file, holds_secrets
+from setup.config.model import File, Given, Source
+from setup.config.resolver import Resolution, missing_text, resolve
+from setup.config.secrets import SECRETS
+from setup.config.sources import Inputs
 from setup.edits import Conflict, Fate
 from setup.errors import DecisionNeeded, InputError, SetupError
-from setup.model import File, Given, Source
 from setup.render import Renderer
-from setup.resolve import Resolution, missing_text, resolve
-from setup.secret_catalogue import SECRETS
-from setup.sources import Inputs
 from setup.state_manager import DeploymentState
 from setup.steps import Context
 from setup.targets import COMPOSE, OUR_LABEL, Targets

@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup.catalogue import SETTINGS
+from setup.config.model import Given, Source
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.model import Given, Source
-from setup.secret_catalogue import SECRETS
 from setup.steps import STEPS
 
 if TYPE_CHECKING:

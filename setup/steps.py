@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import vault
-from setup.catalogue import REQUIRED_KEYS, SETTINGS
-from setup.model import BACK, File, Given, Outcome, Secret, SecretFile, Setting, Source
-from setup.resolve import Resolution, canonical
-from setup.secret_catalogue import SECRETS
+from setup.config.model import BACK, File, Given, Outcome, Secret, SecretFile, Setting, Source
+from setup.config.resolver import Resolution, canonical
+from setup.config.secrets import SECRETS
+from setup.config.settings import REQUIRED_KEYS, SETTINGS
+from setup.config.types import show
 from setup.targets import AUTHENTIK, ENV, NGINX, Targets
-from setup.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,13 +6,13 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from setup import derived
-from setup.catalogue import GROUPS, IMAGES, SETTINGS
-from setup.lookup import Values
-from setup.model import File, Material
+from setup.config import derived
+from setup.config.model import File, Material
+from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.settings import GROUPS, IMAGES, SETTINGS
+from setup.config.types import show
+from setup.config.values import Values
 from setup.render import CannotCarry, Renderer, Unfit, quote_env
-from setup.secret_catalogue import DIRECTORY, SECRETS
-from setup.values import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

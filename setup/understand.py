@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import foreign, state_document
-from setup.catalogue import SETTINGS
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
 from setup.formats import compose_file as composed
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.secret_catalogue import SECRETS
 from setup.vault import path_of
 
 if TYPE_CHECKING:

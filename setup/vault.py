@@ -6,11 +6,11 @@ import base64
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.config.model import Given, Secret, SecretFile, Source
+from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.types import TEXT, show
+from setup.config.values import Values
 from setup.errors import VolumeError
-from setup.lookup import Values
-from setup.model import Given, Secret, SecretFile, Source
-from setup.secret_catalogue import DIRECTORY, SECRETS
-from setup.values import TEXT, show
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import conflicts, report, rotation, sources, vault
+from setup import conflicts, report, rotation, vault
+from setup.config import sources
+from setup.config.model import Answer
 from setup.errors import Busy
-from setup.model import Answer
 from setup.session import Options
 from setup.volume import backups as copies
 from setup.volume.lock import LOCK

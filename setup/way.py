@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.config.model import File, Secret
+from setup.config.secrets import DIRECTORY, SECRETS
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
-from setup.model import File, Secret
 from setup.past import is_known, is_secret, ours
-from setup.secret_catalogue import DIRECTORY, SECRETS
 from setup.state_document import parse
 from setup.state_manager import LAST_GOOD, STATE, digest
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY

@@ -28,7 +28,7 @@ from prompt_toolkit.layout.processors import BeforeInput, PasswordProcessor
 from prompt_toolkit.output import ColorDepth, create_output
 
 from setup import console, terminal
-from setup.model import BACK_WORD, HELP_WORD, Field, Reply
+from setup.config.model import BACK_WORD, HELP_WORD, Field, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from setup.catalogue import IMAGES, SETTINGS
-from setup.model import File, Given, Source
-from setup.secret_catalogue import DIRECTORY, SECRETS
+from setup.config.model import File, Given, Source
+from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.settings import IMAGES, SETTINGS
+from setup.config.types import show
 from setup.state_manager import STATE, DeploymentState
 from setup.targets import ENV, split
-from setup.values import show
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from setup.resolve import Resolution
+    from setup.config.resolver import Resolution
 
 FOLDER = ".deployment-written"
 SETTINGS_FILE = f"{FOLDER}/settings.json"

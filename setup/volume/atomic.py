@@ -7,8 +7,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from setup.config.model import File
 from setup.errors import VolumeError
-from setup.model import File
 from setup.volume import directories as folders
 
 if TYPE_CHECKING:

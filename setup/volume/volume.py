@@ -10,8 +10,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.config.model import File
 from setup.errors import DecisionNeeded, InputError, VolumeError
-from setup.model import File
 from setup.volume import atomic as staging
 from setup.volume import directories as folders
 from setup.volume import lock

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from setup.config.secrets import IRREPLACEABLE, SECRETS
 from setup.formats.dotenv import parse
-from setup.secret_catalogue import IRREPLACEABLE, SECRETS
 from setup.volume.backups import MARK
 from tests.support import engine, foreign_trees, pki
 from tests.support.foreign_trees import ENV, SHOWN, edited

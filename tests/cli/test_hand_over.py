@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.config_file import CONFIG
+from setup.config.config_file import CONFIG
 from setup.formats.yaml_file import load_yaml
 from tests.support.runs import (
     LAST_GOOD,

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from setup.cli import main
+from setup.config.secrets import DIRECTORY, SECRETS
 from setup.flags import REPEATED, VALUES, VERBS
-from setup.secret_catalogue import DIRECTORY, SECRETS
 from tests.support.canaries import BY_MAIL, BY_NAME, DEPLOYMENTS, Canary, canaries, environment, places, seen
 from tests.support.runs import ROOT, command, paths, ran, require_strace, run, secrets
 from tests.support.terminal import CTRL_D, Terminal, environ, walk

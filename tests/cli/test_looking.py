@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from setup.config_file import CONFIG
+from setup.config.config_file import CONFIG
+from setup.config.secrets import SECRETS
 from setup.masks import Masks
 from setup.render import quote_yaml
-from setup.secret_catalogue import SECRETS
 from setup.targets import MARK
 from tests.support import foreign_trees
 from tests.support.canaries import BY_MAIL, Canary, canaries, environment, seen

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from setup.config.secrets import ENCRYPTING, SECRETS
 from setup.formats.dotenv import parse
-from setup.secret_catalogue import ENCRYPTING, SECRETS
 from tests.support.runs import (
     LOCK,
     OPERATORS,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.secret_catalogue import SECRETS
+from setup.config.secrets import SECRETS
 from tests.support.canaries import BY_MAIL, Canary, canaries, environment, seen
 from tests.support.runs import WRITTEN, command, lacking, ran, require_strace, secrets
 from tests.support.runs import environment as small_environment

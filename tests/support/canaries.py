@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from setup.secret_catalogue import DIRECTORY, SECRETS
+from setup.config.secrets import DIRECTORY, SECRETS
 from setup.volume.backups import HISTORY
 from tests.support.runs import REQUIRED, WRITTEN, paths
 

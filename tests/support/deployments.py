@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from setup.lookup import Values
-from setup.model import Given, Source
-from setup.resolve import Resolution, resolve
-from setup.sources import gather
+from setup.config.model import Given, Source
+from setup.config.resolver import Resolution, resolve
+from setup.config.sources import gather
+from setup.config.values import Values
 
 REQUIRED = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod"}
 MAIL = {"SMTP_HOST": "mail.example.com"}

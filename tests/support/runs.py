@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.secret_catalogue import SECRETS
+from setup.config.secrets import SECRETS
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ".deployment-state.yaml"

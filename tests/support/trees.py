@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from setup.model import File, Given, Material, Source
+from setup.config.model import File, Given, Material, Source
+from setup.config.resolver import Resolution, resolve
+from setup.config.secrets import SECRETS
 from setup.render import Renderer
-from setup.resolve import Resolution, resolve
-from setup.secret_catalogue import SECRETS
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Targets
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from setup import wizard
-from setup.model import Field, Reply
+from setup.config.model import Field, Reply
 
 WORDS = ("behind-proxy", "beyond", "off")
 PASTE = "\x1b[200~{}\x1b[201~"

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from setup.config.secrets import SECRETS
+from setup.config.types import TEXT
 from setup.render import quote_env, quote_nginx, quote_yaml, reference
-from setup.secret_catalogue import SECRETS
-from setup.values import TEXT
 from tests.conftest import missing_docker
 from tests.support import engine
 from tests.support.hostile import CHOSEN, carried, generated

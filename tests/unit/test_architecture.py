@@ -13,24 +13,24 @@ PACKAGE = ROOT / "setup"
 
 # From the ground up: a module imports only from rows that stand before its own.
 ROWS = (
-    {"errors", "addresses", "formats.yaml_file", "console", "terminal"},
-    {"values", "volume.directories", "container", "render", "formats.dotenv"},
-    {"model", "volume.lock", "formats.compose_file"},
+    {"errors", "config.hosts", "formats.yaml_file", "console", "terminal"},
+    {"config.types", "volume.directories", "container", "render", "formats.dotenv"},
+    {"config.model", "volume.lock", "formats.compose_file"},
     {"volume.atomic"},
-    {"lookup", "volume.volume", "lines", "wizard", "questions", "pem"},
+    {"config.values", "volume.volume", "lines", "wizard", "questions", "pem"},
     {"confirm"},
-    {"derived", "certificates"},
-    {"catalogue", "secret_catalogue", "refusals"},
-    {"sources", "resolve", "vault", "targets", "reference", "flags"},
+    {"config.derived", "certificates"},
+    {"config.settings", "config.secrets", "config.rules"},
+    {"config.sources", "config.resolver", "vault", "targets", "reference", "flags"},
     {"authorities"},
     {
-        "config_file",
+        "config.config_file",
         "conflicts",
         "rotation",
         "issuer",
         "served",
         "formats.dotenv_merge",
-        "upgrades",
+        "config.upgrades",
         "agreement",
         "online",
     },
@@ -65,7 +65,7 @@ ONLY = {
     "prompt_toolkit": {"wizard"},
     "jinja2": {"render"},
     "yaml": {"formats.yaml_file", "state_document"},
-    "idna": {"addresses"},
+    "idna": {"config.hosts"},
     "cryptography": {"certificates", "issuer"},
     "termios": {"terminal", "wizard"},
     "fcntl": {"volume.lock"},
@@ -199,10 +199,20 @@ def test_nothing_prints_asks_or_evaluates() -> None:
 
 
 def test_the_pure_rooms_open_no_file() -> None:
-    pure = {"errors", "addresses", "values", "model", "lookup", "derived", "catalogue", "secret_catalogue", "resolve"}
+    pure = {
+        "errors",
+        "config.hosts",
+        "config.types",
+        "config.model",
+        "config.values",
+        "config.derived",
+        "config.settings",
+        "config.secrets",
+        "config.resolver",
+    }
     pure |= {
         "targets",
-        "config_file",
+        "config.config_file",
         "steps",
         "vault",
         "report",

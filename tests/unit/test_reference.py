@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from setup.catalogue import SETTINGS
-from setup.secret_catalogue import SECRETS
-from setup.sources import CONTROLS, gather
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
+from setup.config.sources import CONTROLS, gather
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from setup.catalogue import SETTINGS
+from setup.config.model import File, Given, Source
+from setup.config.settings import SETTINGS
 from setup.errors import VolumeError
-from setup.model import File, Given, Source
 from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
 from setup.state_manager import LAST_GOOD, DeploymentState, digest
 from setup.volume.volume import Volume

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from setup import catalogue, derived, secret_catalogue
-from setup.catalogue import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
+from setup.config import derived
+from setup.config import secrets as secret_catalogue
+from setup.config import settings as catalogue
+from setup.config.resolver import resolve
+from setup.config.secrets import SECRETS
+from setup.config.settings import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
+from setup.config.sources import CONTROLS, gather
+from setup.config.types import show
 from setup.render import Renderer
-from setup.resolve import resolve
-from setup.secret_catalogue import SECRETS
-from setup.sources import CONTROLS, gather
 from setup.targets import Targets
-from setup.values import show
 from setup.vault import GENERATORS, is_operators, pending, plan
 from tests.support.deployments import MAIL, REQUIRED, resolution, values
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from setup import derived
-from setup.catalogue import SETTINGS
-from setup.values import show
+from setup.config import derived
+from setup.config.settings import SETTINGS
+from setup.config.types import show
 from tests.support.deployments import MAIL, REQUIRED, refusals, resolution, values
 
 HOST = "avatar.example.com"

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from setup.catalogue import SETTINGS
+from setup.config.model import Given, Source
+from setup.config.resolver import Resolution, canonical, changes, missing_text, resolve
+from setup.config.settings import SETTINGS
+from setup.config.sources import gather
+from setup.config.values import Unavailable, Values
 from setup.configure import DeploymentConfigurator, find_templates
-from setup.lookup import Unavailable, Values
-from setup.model import Given, Source
-from setup.resolve import Resolution, canonical, changes, missing_text, resolve
-from setup.sources import gather
 from tests.support.deployments import REQUIRED, given, resolution
 
 KEY = "ENV_NAME"  # plain enough to carry the name of the source that won

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from setup import sources
-from setup.catalogue import SETTINGS
-from setup.model import Given, Source
-from setup.secret_catalogue import SECRETS
-from setup.sources import Inputs, files_named, gather, preload
+from setup.config import sources
+from setup.config.model import Given, Source
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
+from setup.config.sources import Inputs, files_named, gather, preload
 
 HIDDEN = "hunter2-and-more"
 

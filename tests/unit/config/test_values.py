@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from setup import addresses
-from setup import values as kinds
+from setup.config import hosts as addresses
+from setup.config import types as kinds
 
 KINDS = {name: kind for name, kind in vars(kinds).items() if isinstance(kind, kinds.Kind)} | {
     "CHOICE": kinds.choice("one", "Two"),

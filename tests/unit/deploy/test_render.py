@@ -241,8 +241,8 @@ def test_a_comment_filter_stands_only_in_comments(name):
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_ask_only_for_what_targets_know(name):
-    from setup import derived
-    from setup.catalogue import SETTINGS
+    from setup.config import derived
+    from setup.config.settings import SETTINGS
     from tests.support.trees import resolution
 
     known = set(SETTINGS) | set(derived.facts(resolution({}).values))

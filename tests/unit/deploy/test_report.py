@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from setup import report
-from setup.catalogue import SETTINGS
+from setup.config.settings import SETTINGS
 from setup.state_manager import DeploymentState
 from setup.volume.volume import Volume
 from tests.support.runs import (

@@ -10,8 +10,8 @@ import crossplane
 import pytest
 import yaml
 
+from setup.config.secrets import SECRETS
 from setup.errors import SetupError
-from setup.secret_catalogue import SECRETS
 from setup.targets import Targets
 from tests.support import trees
 from tests.support.blueprint import BLUEPRINT, blueprint_env_names

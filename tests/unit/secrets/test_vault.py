@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from setup import conflicts, vault
-from setup.model import Given, SecretFile, Source
-from setup.secret_catalogue import SECRETS
+from setup.config.model import Given, SecretFile, Source
+from setup.config.secrets import SECRETS
 from tests.support.deployments import MAIL, given, values
 
 HIDDEN = "hunter2-and-more"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from setup.config.model import File
 from setup.errors import Busy, VolumeError
-from setup.model import File
 from setup.steps import FOLDERS
 from setup.volume.volume import Volume
 from tests.support.runs import (

@@ -5,9 +5,9 @@ A secret's file is `.secrets/NAME`; it may also be given as NAME in upper case, 
 
 from __future__ import annotations
 
-from setup import derived
-from setup import values as kinds
-from setup.model import Secret as K
+from setup.config import derived
+from setup.config import types as kinds
+from setup.config.model import Secret as K
 
 _API = ("api", "init-db", "dask-scheduler", "dask-worker")
 _SIGN_UP = ("api", "init-db")

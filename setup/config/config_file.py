@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup.catalogue import SETTINGS
-from setup.model import File
+from setup.config.model import File
+from setup.config.resolver import Resolution
+from setup.config.settings import SETTINGS
+from setup.config.types import HOST_PATH, show
 from setup.render import quote_yaml
-from setup.resolve import Resolution
-from setup.values import HOST_PATH, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

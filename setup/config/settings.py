@@ -6,9 +6,9 @@ change with every Avatar release and stand in `defaults.yaml`; their rows here h
 
 from __future__ import annotations
 
-from setup import derived
-from setup import values as kinds
-from setup.model import Setting as S
+from setup.config import derived
+from setup.config import types as kinds
+from setup.config.model import Setting as S
 
 REQUIRED = "Required Settings"
 PRESET = "Preset"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import addresses
+from setup.config import hosts as addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import derived
-from setup.addresses import short, without_credentials
-from setup.catalogue import SETTINGS
-from setup.lookup import Unavailable, Values
-from setup.model import Given, Resolved, Setting, Source
-from setup.refusals import RULES
-from setup.values import EMAIL, EMAILS, show
+from setup.config import derived
+from setup.config.hosts import short, without_credentials
+from setup.config.model import Given, Resolved, Setting, Source
+from setup.config.rules import RULES
+from setup.config.settings import SETTINGS
+from setup.config.types import EMAIL, EMAILS, show
+from setup.config.values import Unavailable, Values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup.catalogue import PRESETS, SETTINGS
+from setup.config.model import Given, Source
+from setup.config.secrets import SECRETS
+from setup.config.settings import PRESETS, SETTINGS
 from setup.formats.yaml_file import Malformed, decode, key_shown, load_yaml, read_input
-from setup.model import Given, Source
-from setup.secret_catalogue import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -77,7 +77,7 @@ def preload(paths: Iterator[str]) -> dict[str, bytes]:
 
 
 def _packaged_defaults() -> str:
-    return os.path.join(os.path.dirname(__file__), "defaults.yaml")
+    return os.path.join(os.path.dirname(os.path.dirname(__file__)), "defaults.yaml")
 
 
 def _load_mapping(inputs: Inputs, path: str, what: str, preloaded: Mapping[str, bytes]) -> dict[str, Any]:

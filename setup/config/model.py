@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from setup.values import TEXT, Kind
+from setup.config.types import TEXT, Kind
 
 # Both take the `Values` of `lookup`, which stands above this room.
 Condition = Callable[[Any], bool]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from setup.model import Given, Resolved, Setting, Source
-from setup.values import show
+from setup.config.model import Given, Resolved, Setting, Source
+from setup.config.types import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,9 +5,9 @@ Facts: the stack's table "TLS and ports".
 
 from __future__ import annotations
 
-from setup.addresses import netloc
-from setup.derived import BLUEPRINT_APPLICATION, https_port, public_alias, tls_is_ours
-from setup.lookup import Values
+from setup.config.derived import BLUEPRINT_APPLICATION, https_port, public_alias, tls_is_ours
+from setup.config.hosts import netloc
+from setup.config.values import Values
 
 # The names by which the stack's containers find each other. nginx may also be found as its own public host.
 _TAKEN_NAMES = frozenset({

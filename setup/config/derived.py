@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from setup.addresses import netloc
-from setup.lookup import Values
+from setup.config.hosts import netloc
+from setup.config.values import Values
 
 BUNDLED_DATABASE = "db"
 BLUEPRINT_APPLICATION = "avatar-api"  # the slug in the blueprint

@@ -1,0 +1,16 @@
+"""Settings and secrets: what exists, what was given, what it resolves to."""
+
+__all__ = [
+    "config_file",
+    "derived",
+    "hosts",
+    "model",
+    "resolver",
+    "rules",
+    "secrets",
+    "settings",
+    "sources",
+    "types",
+    "upgrades",
+    "values",
+]
