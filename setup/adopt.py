@@ -6,12 +6,13 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, edits, ending, foreign, looking, material, transaction, vault
+from setup import adoption, confirm, console, edits, ending, foreign, looking, material, transaction
 from setup.config.model import Answer, File, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
+from setup.secrets import plan as vault
 from setup.session import Session
 from setup.state_document import is_ours, parse
 from setup.state_manager import DeploymentState

@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import vault
 from setup.config.model import Given, Source
 from setup.config.secrets import IRREPLACEABLE, SECRETS
 from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.config.values import Unavailable
 from setup.formats.yaml_file import key_shown
+from setup.secrets import plan as vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from setup import console, lines, report, terminal, transaction, vault
+from setup import console, lines, report, terminal, transaction
 from setup.config.derived import certificate_is_made
 from setup.config.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
 from setup.config.secrets import SECRETS
@@ -14,6 +14,7 @@ from setup.config.types import show
 from setup.edits import BESIDE, KEEP, REPLACE, Conflict
 from setup.errors import NotComplete
 from setup.questions import NOTHING, WELCOME, Questions
+from setup.secrets import plan as vault
 from setup.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, report, transaction, vault
+from setup import console, report, transaction
 from setup.container import command_again, host_path
 from setup.edits import BESIDE
 from setup.errors import DecisionNeeded
+from setup.secrets import plan as vault
 from setup.volume import backups as copies
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _finished(session: Session, values: Values) -> list[str]:
 
 def after_rotation(session: Session, values: Values, names: list[str], copy: str) -> list[str]:
     """The commands to type on the host once secrets have new values; the old ones are in the copy."""
-    from setup import rotation
+    from setup.secrets import rotation
 
     sudo = "sudo " if os.geteuid() == 0 else ""
     texts = {name: text for name, text in session.read_secrets().items() if text}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import vault
 from setup.config.derived import base_url, bundled_database, certificate_is_made
 from setup.config.model import Secret
 from setup.config.resolver import Resolution
@@ -12,6 +11,7 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.container import shell_word
+from setup.secrets import plan as vault
 from setup.state_document import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 from setup.targets import AUTHORITY

@@ -8,11 +8,13 @@ import functools
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import confirm, console, ending, looking, rotation, transaction, vault
+from setup import confirm, console, ending, looking, transaction
 from setup.config.model import Answer, Given, Secret, Source
 from setup.config.types import show
 from setup.errors import InputError
 from setup.questions import reason_of
+from setup.secrets import plan as vault
+from setup.secrets import rotation
 from setup.session import Options, Session
 from setup.state_manager import STATE
 from setup.volume import backups as copies

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, conflicts, edits, material, vault, written
+from setup import concerns, edits, material, written
 from setup.config import upgrades
 from setup.config.config_file import CONFIG, config_file, holds_secrets
 from setup.config.model import File, Given, Source
@@ -15,6 +15,8 @@ from setup.config.sources import Inputs
 from setup.edits import Conflict, Fate
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.render import Renderer
+from setup.secrets import guards as conflicts
+from setup.secrets import plan as vault
 from setup.state_manager import DeploymentState
 from setup.steps import Context
 from setup.targets import COMPOSE, OUR_LABEL, Targets

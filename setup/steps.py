@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import vault
 from setup.config.model import BACK, File, Given, Outcome, Secret, SecretFile, Setting, Source
 from setup.config.resolver import Resolution, canonical
 from setup.config.secrets import SECRETS
 from setup.config.settings import REQUIRED_KEYS, SETTINGS
 from setup.config.types import show
+from setup.secrets import plan as vault
 from setup.targets import AUTHENTIK, ENV, NGINX, Targets
 
 if TYPE_CHECKING:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import vault, written
+from setup import written
 from setup.config.model import File, Outcome, SecretFile, Source
 from setup.config.secrets import SECRETS
 from setup.edits import KEPT, MERGED, REPLACED
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
 from setup.material import MARK
+from setup.secrets import plan as vault
 from setup.state_document import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.steps import Context, step_of_setting

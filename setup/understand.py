@@ -11,7 +11,7 @@ from setup.config.settings import SETTINGS
 from setup.formats import compose_file as composed
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.vault import path_of
+from setup.secrets.plan import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,13 +10,15 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import __version__, ending, preview, rotation, transaction, vault, written
+from setup import __version__, ending, preview, transaction, written
 from setup.config import sources
 from setup.config.model import Answer, File
 from setup.config.secrets import SECRETS
 from setup.errors import DecisionNeeded, VolumeError
 from setup.masks import Masks
 from setup.past import is_known, is_secret, ours, settings_of
+from setup.secrets import plan as vault
+from setup.secrets import rotation
 from setup.session import Options
 from setup.state_manager import LAST_GOOD, STATE
 from setup.steps import FOLDERS

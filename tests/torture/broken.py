@@ -236,18 +236,18 @@ MUTANTS = (
     broken(
         "generate secrets anew",
         by_sweep("kills", "a first run, KILL at renameat"),
-        ("vault", "    if current:\n        new", "    if current and not secret.generate:\n        new"),
-        ("vault", "present=current is not None)", "present=current is not None, replaces=bool(current))"),
+        ("secrets/plan", "    if current:\n        new", "    if current and not secret.generate:\n        new"),
+        ("secrets/plan", "present=current is not None)", "present=current is not None, replaces=bool(current))"),
     ),
     broken(
         "make a lost secret anew",
         by_test("cli/test_rerun", "a_lost_secret_is_named_and_never_minted_anew"),
-        ("conflicts", "        if secret.name in made\n", "        if secret.name in ()\n"),
+        ("secrets/guards", "        if secret.name in made\n", "        if secret.name in ()\n"),
     ),
     broken(
         "give a bound secret another value",
         by_test("cli/test_rerun", "another_value_for_a_bound_secret_is_refused"),
-        ("vault", "    return bool(secret.bound) and not (", "    return False and not ("),
+        ("secrets/plan", "    return bool(secret.bound) and not (", "    return False and not ("),
     ),
     broken(
         "a reset deletes secrets",
@@ -297,7 +297,7 @@ MUTANTS = (
     broken(
         "show a secret in an error",
         by_test("cli/test_bad_inputs", "test_a_bad_secret"),
-        ("vault", "_hiding(secret, error) if secret.masked else str(error)", 'f"{said.text!r}: {error}"'),
+        ("secrets/plan", "_hiding(secret, error) if secret.masked else str(error)", 'f"{said.text!r}: {error}"'),
     ),
     broken(
         "quote what a template looked up",

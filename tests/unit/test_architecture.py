@@ -21,12 +21,12 @@ ROWS = (
     {"confirm"},
     {"config.derived", "certificates"},
     {"config.settings", "config.secrets", "config.rules"},
-    {"config.sources", "config.resolver", "vault", "targets", "reference", "flags"},
+    {"config.sources", "config.resolver", "secrets.plan", "targets", "reference", "flags"},
     {"authorities"},
     {
         "config.config_file",
-        "conflicts",
-        "rotation",
+        "secrets.guards",
+        "secrets.rotation",
         "issuer",
         "served",
         "formats.dotenv_merge",
@@ -102,7 +102,7 @@ ONLY_NAMES = {
     "os.fchmod": {"volume.directories"},
     "os.ftruncate": {"volume.lock"},
     "os.symlink": set(),
-    "os.urandom": {"vault"},
+    "os.urandom": {"secrets.plan"},
     "os.system": set(),
     "time.time": {"rotate"},
 }
@@ -214,13 +214,13 @@ def test_the_pure_rooms_open_no_file() -> None:
         "targets",
         "config.config_file",
         "steps",
-        "vault",
+        "secrets.plan",
         "report",
         "reference",
         "formats.dotenv",
         "formats.compose_file",
         "understand",
-        "rotation",
+        "secrets.rotation",
     }
     for name in pure:
         path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")

@@ -18,8 +18,8 @@ from setup.config.settings import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
 from setup.config.sources import CONTROLS, gather
 from setup.config.types import show
 from setup.render import Renderer
+from setup.secrets.plan import GENERATORS, is_operators, pending, plan
 from setup.targets import Targets
-from setup.vault import GENERATORS, is_operators, pending, plan
 from tests.support.deployments import MAIL, REQUIRED, resolution, values
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from setup import rotation
 from setup.config.model import Given, Source
 from setup.config.secrets import ENCRYPTING, GROUPS, IRREPLACEABLE, SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.values import Values
 from setup.errors import InputError, UsageError
+from setup.secrets import rotation
 
 TEXTS = {"db_user": "avataruser", "db_admin_user": "postgres", "authentik_database_user": "authentikuser"}
 

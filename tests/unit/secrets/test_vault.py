@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from setup import conflicts, vault
 from setup.config.model import Given, SecretFile, Source
 from setup.config.secrets import SECRETS
+from setup.secrets import guards as conflicts
+from setup.secrets import plan as vault
 from tests.support.deployments import MAIL, given, values
 
 HIDDEN = "hunter2-and-more"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import vault
 from setup.config.derived import BUNDLED_DATABASE, external_database
 from setup.config.model import Given, Secret, always
 from setup.config.values import Values
 from setup.errors import DecisionNeeded, VolumeError
+from setup.secrets import plan as vault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from setup import vault
 from setup.config.derived import bundled_database
 from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
 from setup.container import shell_word
 from setup.errors import InputError, UsageError
+from setup.secrets import plan as vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
