@@ -6,7 +6,7 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, edits, ending, foreign, looking, material, transaction
+from setup import adoption, confirm, console, edits, ending, foreign, looking, transaction
 from setup.config.model import Answer, File, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
@@ -17,6 +17,7 @@ from setup.session import Session
 from setup.state_document import is_ours, parse
 from setup.state_manager import DeploymentState
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
+from setup.tls import plan as material
 from setup.understand import Understood, understand
 from setup.volume import backups as copies
 from setup.volume.volume import Volume

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from setup import agreement, served, standing
-from setup.authorities import private_authority, public_roots, trusted
+from setup import agreement, standing
 from setup.config.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
 from setup.config.model import FAIL, OK, SKIP, WARN, Answer, Finding
 from setup.config.values import Values
@@ -14,6 +13,8 @@ from setup.errors import InputError
 from setup.secrets import guards as conflicts
 from setup.secrets import plan as vault
 from setup.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
+from setup.tls import provided as served
+from setup.tls.trust_store import private_authority, public_roots, trusted
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, edits, material, written
+from setup import concerns, edits, written
 from setup.config import upgrades
 from setup.config.config_file import CONFIG, config_file, holds_secrets
 from setup.config.model import File, Given, Source
@@ -20,6 +20,7 @@ from setup.secrets import plan as vault
 from setup.state_manager import DeploymentState
 from setup.steps import Context
 from setup.targets import COMPOSE, OUR_LABEL, Targets
+from setup.tls import plan as material
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 

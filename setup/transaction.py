@@ -10,12 +10,12 @@ from setup.config.secrets import SECRETS
 from setup.edits import KEPT, MERGED, REPLACED
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
-from setup.material import MARK
 from setup.secrets import plan as vault
 from setup.state_document import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.steps import Context, step_of_setting
 from setup.targets import COMPOSE
+from setup.tls.plan import MARK
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 

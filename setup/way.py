@@ -103,7 +103,7 @@ def _may_go(path: str, there: Tree, known: set[tuple[str, str]]) -> bool:
 
 def _is_made_here(there: Tree) -> bool:
     """Whether the authority that stands here issued the certificate: the state knows an operator's, once served."""
-    from setup import certificates
+    from setup.tls import certificates
 
     with contextlib.suppress(KeyError, ValueError):
         certificate, authority = (certificates.first_of(there[path].data) for path in (CERTIFICATE, AUTHORITY))

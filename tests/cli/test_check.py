@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from setup import served
+from setup.tls import provided as served
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
 from tests.cli.test_self_signed import issue
 from tests.cli.test_undo import half_restored

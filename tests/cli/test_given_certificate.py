@@ -255,7 +255,7 @@ def test_an_unchanged_run_does_not_read_it_closely_again(tmp_path: Path) -> None
     ran(out, settings=settings)
     done = ran(out, settings=settings | {"PYTHONPROFILEIMPORTTIME": "1"})
     assert "Nothing to do" in done.stdout
-    assert "setup.served" in done.stderr
+    assert "setup.tls.provided" in done.stderr
     assert "cryptography" not in done.stderr
 
 

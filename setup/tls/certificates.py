@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from setup import pem
 from setup.config.model import FAIL, OK, WARN, Finding
+from setup.tls import pem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -66,7 +66,7 @@ def private_authority(volume: Volume, values: Values, known: bytes = b"") -> byt
 
 
 def _require_whole(certificates: bytes) -> None:
-    from setup.certificates import all_of  # and with it the library
+    from setup.tls.certificates import all_of  # and with it the library
 
     try:
         all_of(certificates)

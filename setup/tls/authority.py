@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from setup import certificates
 from setup.config.derived import is_address
 from setup.errors import DecisionNeeded, VolumeError
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
+from setup.tls import certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,12 +6,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.authorities import trusted
 from setup.config.derived import certificate_names
 from setup.config.model import FAIL, SKIP, Finding
 from setup.config.values import Values
 from setup.container import shell_word
 from setup.formats.yaml_file import Malformed, read_input
+from setup.tls.trust_store import trusted
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def judge(
 
     `authority` is what its clients trust, if that is not the public ones and that of TLS_CA_PATH.
     """
-    from setup.certificates import Judged  # and with it the library
+    from setup.tls.certificates import Judged  # and with it the library
 
     read = (key.path, key.data) if key.data is not None else None
     roots = authority or trusted(volume, values)

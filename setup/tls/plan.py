@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from setup import served
-from setup.authorities import ca_bundle
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.model import FAIL, OK, File, Finding, Material
 from setup.config.values import Values
 from setup.errors import InputError
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
+from setup.tls import provided as served
+from setup.tls.trust_store import ca_bundle
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _own(volume: Volume, names: list[str], mark: str, renew: bool, made: Made) -
     if mark.endswith(f" {seal}") and not renew:
         return _material(there, there, mark)
     if (seal, renew) not in made:
-        from setup import issuer
+        from setup.tls import authority as issuer
 
         files, end, reason = issuer.complete(there, names, renew, foreign_stays=bool(mark) and not renew)
         mark = f"{end.isoformat()} {_seal(names, files)}"

@@ -1,0 +1,3 @@
+"""Certificates: read, judge, issue, trust."""
+
+__all__ = ["authority", "certificates", "pem", "plan", "provided", "trust_store"]
