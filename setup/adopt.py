@@ -14,7 +14,7 @@ from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as vault
 from setup.session import Session
-from setup.state_document import is_ours, parse
+from setup.state_file import is_ours, parse
 from setup.state_manager import DeploymentState
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.tls import plan as material

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from setup import __version__, console, flags
 from setup.config.types import BOOLEAN
 from setup.configure import DeploymentConfigurator, find_templates
-from setup.container import become_owner, require_mount
+from setup.environment import become_owner, require_mount
 from setup.errors import InputError, Interrupted, SetupError, VolumeError
 from setup.volume.backups import LAST
 

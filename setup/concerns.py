@@ -11,7 +11,7 @@ from setup.config.resolver import canonical, changes
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.render import quote_env
-from setup.state_document import STEP_NAMES
+from setup.state_file import STEP_NAMES
 from setup.state_manager import DeploymentState, digest
 from setup.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.targets import CA_BUNDLE, ENV, split

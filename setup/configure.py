@@ -12,7 +12,7 @@ from setup.config import sources
 from setup.errors import DecisionNeeded, VolumeError
 from setup.render import Renderer
 from setup.session import Options, Session
-from setup.state_document import STEP_NAMES
+from setup.state_file import STEP_NAMES
 from setup.state_manager import STATE, DeploymentState
 from setup.steps import FOLDERS, STEPS, generate_env_file
 from setup.volume.backups import A_RUN, HISTORY, LAST

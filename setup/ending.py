@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from setup import console, report, transaction
-from setup.container import command_again, host_path
 from setup.edits import BESIDE
+from setup.environment import command_again, host_path
 from setup.errors import DecisionNeeded
 from setup.secrets import plan as vault
 from setup.volume import backups as copies

@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import state_document
+from setup import state_file as state_document
 from setup.config.model import File
 from setup.errors import Busy, DecisionNeeded, InputError
 from setup.formats import dotenv

@@ -10,7 +10,7 @@ from setup import console
 from setup.config import sources
 from setup.config.config_file import CONFIG, config_file, is_ours
 from setup.config.model import Answer, File
-from setup.container import require_mount
+from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards as conflicts
 from setup.secrets import plan as vault

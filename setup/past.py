@@ -9,7 +9,7 @@ from setup import preview, written
 from setup.config.model import Answer, File, Given
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.formats.yaml_file import Malformed
-from setup.state_document import parse
+from setup.state_file import parse
 from setup.state_manager import STATE
 from setup.volume import backups as copies
 from setup.volume.volume import Volume

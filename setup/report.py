@@ -10,9 +10,9 @@ from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
-from setup.container import shell_word
+from setup.environment import shell_word
 from setup.secrets import plan as vault
-from setup.state_document import COMPLETED, IN_PROGRESS
+from setup.state_file import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 from setup.targets import AUTHORITY
 

@@ -11,7 +11,7 @@ from setup.edits import KEPT, MERGED, REPLACED
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as vault
-from setup.state_document import COMPLETED, parse
+from setup.state_file import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.steps import Context, step_of_setting
 from setup.targets import COMPOSE

@@ -10,7 +10,7 @@ from setup.config.secrets import DIRECTORY, SECRETS
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.past import is_known, is_secret, ours
-from setup.state_document import parse
+from setup.state_file import parse
 from setup.state_manager import LAST_GOOD, STATE, digest
 from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 from setup.volume import backups as copies

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from setup.config.derived import bundled_database
 from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
-from setup.container import shell_word
+from setup.environment import shell_word
 from setup.errors import InputError, UsageError
 from setup.secrets import plan as vault
 

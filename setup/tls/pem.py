@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from setup.container import shell_word
+from setup.environment import shell_word
 
 _LABEL = rb"^-----BEGIN ([A-Z0-9 ]+)-----"
 _KEY = rb"^-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?^-----END \1-----"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup.config.derived import certificate_names
 from setup.config.model import FAIL, SKIP, Finding
 from setup.config.values import Values
-from setup.container import shell_word
+from setup.environment import shell_word
 from setup.formats.yaml_file import Malformed, read_input
 from setup.tls.trust_store import trusted
 from setup.volume.volume import Volume

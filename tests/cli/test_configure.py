@@ -13,7 +13,7 @@ import pytest
 
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.errors import Busy, DecisionNeeded, InputError, VolumeError
-from setup.state_document import COMPLETED
+from setup.state_file import COMPLETED
 from setup.state_manager import DeploymentState
 from setup.volume.volume import Volume
 from tests.support.runs import (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.container import shell_word
+from setup.environment import shell_word
 from tests.support.runs import (
     REQUIRED,
     ROOT,
@@ -139,7 +139,7 @@ def test_nothing_of_root_is_kept(checkout: Path, out: Path) -> None:
     """Neither a way back nor a group: what the process is after the change, from the process itself."""
     code = (
         "import json, os, sys\n"
-        "from setup.container import become_owner\n"
+        "from setup.environment import become_owner\n"
         "become_owner(sys.argv[1], {})\n"
         "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
         "kept = [status[key].strip() for key in ('Uid', 'Gid', 'Groups', 'CapEff', 'CapPrm')]\n"

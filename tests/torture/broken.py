@@ -272,7 +272,7 @@ MUTANTS = (
     broken(
         "take a state that was cut short",
         by_test("unit/test_state_manager", "cut_short_anywhere"),
-        ("state_document", 'endswith(b"\\n" + _END)', 'endswith(b"")'),
+        ("state_file", 'endswith(b"\\n" + _END)', 'endswith(b"")'),
     ),
     broken(
         "overwrite what was edited by hand",

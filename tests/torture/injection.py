@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
-from setup import state_document
+from setup import state_file as state_document
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.state_manager import DeploymentState

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from setup.config.model import File, Given, Source
 from setup.config.settings import SETTINGS
 from setup.errors import VolumeError
-from setup.state_document import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
+from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
 from setup.state_manager import LAST_GOOD, DeploymentState, digest
 from setup.volume.volume import Volume
 from tests.support.runs import (
