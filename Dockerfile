@@ -94,11 +94,11 @@ RUN find . -name __pycache__ -prune -exec rm -rf {} + \
  && python3 -m compileall -q --invalidation-mode unchecked-hash -s /app.d -p / \
         /app.d/opt/avatar-setup/lib /app.d/opt/avatar-setup/setup \
  && PYTHONPATH=opt/avatar-setup:opt/avatar-setup/lib python3 -c "\
-import pathlib; from setup import concerns, render; \
+import pathlib; from setup.deploy import planner, render; \
 top = 'opt/avatar-setup'; \
-basis = concerns.program_basis(top + '/templates', top + '/setup'); \
+basis = planner.program_basis(top + '/templates', top + '/setup'); \
 render.Renderer(top + '/templates').bake(); \
-[pathlib.Path(top, name, *concerns.BAKED).write_text(basis[part]) \
+[pathlib.Path(top, name, *planner.BAKED).write_text(basis[part]) \
  for name, part in (('setup', 'program'), ('templates', 'templates'))]" \
  && chmod -R u=rwX,go=rX . && chmod 0755 usr/local/bin/avatar-setup \
  && find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +

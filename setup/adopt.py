@@ -6,17 +6,20 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, edits, ending, foreign, looking, transaction
+from setup import adoption, confirm, console, foreign, looking
 from setup.config.model import Answer, File, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
+from setup.deploy import reconcile as edits
+from setup.deploy import summary as ending
+from setup.deploy import transaction
+from setup.deploy.session import Session
+from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as vault
-from setup.session import Session
 from setup.state_file import is_ours, parse
 from setup.state_manager import DeploymentState
-from setup.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.tls import plan as material
 from setup.understand import Understood, understand
 from setup.volume import backups as copies

@@ -11,10 +11,10 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import DERIVED, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
+from setup.deploy.targets import COMPOSE, ENV, NGINX
 from setup.formats import compose_file as composed
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.targets import COMPOSE, ENV, NGINX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -9,10 +9,10 @@ from setup import agreement, standing
 from setup.config.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
 from setup.config.model import FAIL, OK, SKIP, WARN, Answer, Finding
 from setup.config.values import Values
+from setup.deploy.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
 from setup.errors import InputError
 from setup.secrets import guards as conflicts
 from setup.secrets import plan as vault
-from setup.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
 from setup.tls import provided as served
 from setup.tls.trust_store import private_authority, public_roots, trusted
 from setup.volume.volume import Volume
@@ -20,7 +20,7 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from setup.session import Session
+    from setup.deploy.session import Session
 
 EXIT_FAILED = 3
 HELP = "docs/troubleshooting.md"

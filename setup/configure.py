@@ -6,15 +6,17 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, ending, transaction
-from setup.concerns import program_basis
+from setup import console
 from setup.config import sources
+from setup.deploy import summary as ending
+from setup.deploy import transaction
+from setup.deploy.planner import program_basis
+from setup.deploy.render import Renderer
+from setup.deploy.session import Options, Session
+from setup.deploy.steps import FOLDERS, STEPS, generate_env_file
 from setup.errors import DecisionNeeded, VolumeError
-from setup.render import Renderer
-from setup.session import Options, Session
 from setup.state_file import STEP_NAMES
 from setup.state_manager import STATE, DeploymentState
-from setup.steps import FOLDERS, STEPS, generate_env_file
 from setup.volume.backups import A_RUN, HISTORY, LAST
 from setup.volume.volume import Volume
 

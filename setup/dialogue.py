@@ -5,23 +5,24 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from setup import console, lines, report, terminal, transaction
+from setup import console, lines, terminal
 from setup.config.derived import certificate_is_made
 from setup.config.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
-from setup.edits import BESIDE, KEEP, REPLACE, Conflict
+from setup.deploy import report, transaction
+from setup.deploy.reconcile import BESIDE, KEEP, REPLACE, Conflict
+from setup.deploy.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
 from setup.questions import NOTHING, WELCOME, Questions
 from setup.secrets import plan as vault
-from setup.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from setup.session import Session
+    from setup.deploy.session import Session
     from setup.state_manager import DeploymentState
 
 # Terminals that cannot move the cursor.

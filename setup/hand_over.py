@@ -10,11 +10,11 @@ from setup import console
 from setup.config import sources
 from setup.config.config_file import CONFIG, config_file, is_ours
 from setup.config.model import Answer, File
+from setup.deploy.session import Options
 from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards as conflicts
 from setup.secrets import plan as vault
-from setup.session import Options
 from setup.volume import atomic as staging
 from setup.volume import lock
 from setup.volume.backups import require_whole

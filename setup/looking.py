@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import console, preview, transaction
+from setup import console
 from setup.config.model import Answer, Given
 from setup.config.types import show
-from setup.masks import Masks
+from setup.deploy import diff as preview
+from setup.deploy import transaction
+from setup.deploy.redact import Masks
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse
 
     from setup.configure import DeploymentConfigurator
-    from setup.session import Session
-    from setup.steps import Context
+    from setup.deploy.session import Session
+    from setup.deploy.steps import Context
 
 
 def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:

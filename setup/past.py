@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from setup import preview, written
 from setup.config.model import Answer, File, Given
 from setup.config.secrets import DIRECTORY, SECRETS
+from setup.deploy import baseline as written
+from setup.deploy import diff as preview
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
 from setup.state_manager import STATE

@@ -11,13 +11,13 @@ from setup.config.config_file import CONFIG
 from setup.config.model import FAIL, OK, WARN, Finding
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.values import Values
+from setup.deploy.targets import AUTHORITY_KEY, COMPOSE, ENV
 from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.secrets import guards as conflicts
 from setup.secrets import plan as vault
 from setup.state_file import COMPLETED
 from setup.state_manager import STATE, DeploymentState
-from setup.targets import AUTHORITY_KEY, COMPOSE, ENV
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 

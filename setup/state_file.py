@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
+from setup.deploy.steps import STEPS
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.steps import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

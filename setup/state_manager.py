@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from setup import state_file as state_document
 from setup.config.model import File, Given
+from setup.deploy.targets import split
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, SCHEMA, STEP_NAMES, Sections
-from setup.targets import split
 from setup.volume.atomic import KEPT
 from setup.volume.volume import Volume
 

@@ -10,19 +10,23 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import __version__, ending, preview, transaction, written
+from setup import __version__
 from setup.config import sources
 from setup.config.model import Answer, File
 from setup.config.secrets import SECRETS
+from setup.deploy import baseline as written
+from setup.deploy import diff as preview
+from setup.deploy import summary as ending
+from setup.deploy import transaction
+from setup.deploy.redact import Masks
+from setup.deploy.session import Options
+from setup.deploy.steps import FOLDERS
+from setup.deploy.targets import COMPOSE
 from setup.errors import DecisionNeeded, VolumeError
-from setup.masks import Masks
 from setup.past import is_known, is_secret, ours, settings_of
 from setup.secrets import plan as vault
 from setup.secrets import rotation
-from setup.session import Options
 from setup.state_manager import LAST_GOOD, STATE
-from setup.steps import FOLDERS
-from setup.targets import COMPOSE
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 from setup.way import NO_WAY, Way, way_to, what_stands

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import report
 from setup.config import sources
 from setup.config.model import Answer
+from setup.deploy import report
+from setup.deploy.session import Options
 from setup.errors import Busy
 from setup.secrets import guards as conflicts
 from setup.secrets import plan as vault
 from setup.secrets import rotation
-from setup.session import Options
 from setup.volume import backups as copies
 from setup.volume.lock import LOCK
 from setup.volume.volume import Volume

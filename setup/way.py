@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.model import File, Secret
 from setup.config.secrets import DIRECTORY, SECRETS
+from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.past import is_known, is_secret, ours
 from setup.state_file import parse
 from setup.state_manager import LAST_GOOD, STATE, digest
-from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 

@@ -8,7 +8,7 @@ from setup.config.model import File
 from setup.config.resolver import Resolution
 from setup.config.settings import SETTINGS
 from setup.config.types import HOST_PATH, show
-from setup.render import quote_yaml
+from setup.deploy.render import quote_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

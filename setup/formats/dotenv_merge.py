@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.deploy.targets import MARK
 from setup.formats import dotenv
 from setup.formats.dotenv import Statement
 from setup.formats.yaml_file import Malformed
-from setup.targets import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.model import FAIL, OK, File, Finding, Material
 from setup.config.values import Values
+from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
 from setup.errors import InputError
-from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
 from setup.tls import provided as served
 from setup.tls.trust_store import ca_bundle
 from setup.volume.volume import Volume

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.targets import MARK
+from setup.deploy.targets import MARK
 from tests.support.runs import DATED, STATE, WRITTEN, deployed, env_file, ran, rewritten, run, secrets, stamps, tree
 
 OTHER = ("--set", "PUBLIC_URL=other.example.com")

@@ -11,9 +11,9 @@ import pytest
 
 from setup.config.config_file import CONFIG
 from setup.config.secrets import SECRETS
-from setup.masks import Masks
-from setup.render import quote_yaml
-from setup.targets import MARK
+from setup.deploy.redact import Masks
+from setup.deploy.render import quote_yaml
+from setup.deploy.targets import MARK
 from tests.support import foreign_trees
 from tests.support.canaries import BY_MAIL, Canary, canaries, environment, seen
 from tests.support.runs import (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from setup.targets import digest_of
+from setup.deploy.targets import digest_of
 from tests.support.deployments import values
 from tests.support.runs import deployed, leftovers, ran, require_strace, run, tree
 from tests.support.terminal import REVIEW, session, walk

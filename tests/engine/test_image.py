@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from setup.concerns import program_basis
+from setup.deploy.planner import program_basis
 from tests.support.engine import IMAGE, ROOT, docker, environment, image, unique
 
 pytestmark = pytest.mark.docker

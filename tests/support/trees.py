@@ -23,8 +23,8 @@ import yaml
 from setup.config.model import File, Given, Material, Source
 from setup.config.resolver import Resolution, resolve
 from setup.config.secrets import SECRETS
-from setup.render import Renderer
-from setup.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Targets
+from setup.deploy.render import Renderer
+from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Targets
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"

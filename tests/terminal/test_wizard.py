@@ -846,7 +846,7 @@ def test_a_run_without_questions_loads_nothing_of_the_wizard(out: Path) -> None:
         [sys.executable, "-c", code, str(out)], env=env, capture_output=True, check=True, text=True, timeout=60
     )
     loaded = set(done.stdout.split())
-    assert "setup.session" in loaded
+    assert "setup.deploy.session" in loaded
     assert not loaded & {"setup.dialogue", "setup.questions", "setup.lines", "setup.terminal", "setup.wizard"}
     assert "prompt_toolkit" not in loaded
 

@@ -102,7 +102,7 @@ MUTANTS = (
         "completed before the files are there",
         by_sweep("kills", "a first run, KILL at linkat"),
         (
-            "transaction",
+            "deploy/transaction",
             "        session.save_state()\n        session.volume.publish(staged)\n",
             (
                 "        session.state.complete(step)\n"
@@ -115,7 +115,7 @@ MUTANTS = (
         "announced after the files are there",
         by_sweep("kills", "a run with changed settings, KILL at renameat"),
         (
-            "transaction",
+            "deploy/transaction",
             "        session.save_state()\n        session.volume.publish(staged)\n",
             "        session.volume.publish(staged)\n        session.save_state()\n",
         ),
@@ -161,7 +161,11 @@ MUTANTS = (
     broken(
         "refuse what another run has just written",
         by_sweep("races", "a first run with every secret given and another first run, the first held at access"),
-        ("transaction", "        if session.volume.read(STATE) == seen:\n            raise\n", "        raise\n"),
+        (
+            "deploy/transaction",
+            "        if session.volume.read(STATE) == seen:\n            raise\n",
+            "        raise\n",
+        ),
     ),
     broken(
         "a state that comes between two looks is lost",
@@ -225,7 +229,7 @@ MUTANTS = (
     broken(
         "the compose file anywhere",
         by_test("unit/volume/test_files", "compose_file_is_the_last"),
-        ("transaction", "(not file.once, file.path == COMPOSE)", "(not file.once, file.path != COMPOSE)"),
+        ("deploy/transaction", "(not file.once, file.path == COMPOSE)", "(not file.once, file.path != COMPOSE)"),
     ),
     broken(
         "rename a new secret over an old one",
@@ -277,17 +281,21 @@ MUTANTS = (
     broken(
         "overwrite what was edited by hand",
         by_test("cli/test_edits", "fail_writes_nothing_and_names_every_file"),
-        ("edits", "FAIL: REFUSED", "FAIL: REPLACED"),
+        ("deploy/reconcile", "FAIL: REFUSED", "FAIL: REPLACED"),
     ),
     broken(
         "quote nothing in .env",
         by_test("unit/deploy/test_render", "env_quot"),
-        ("render", "    if not text or re.fullmatch(_ENV_BARE, text):\n        return text\n", "    return text\n"),
+        (
+            "deploy/render",
+            "    if not text or re.fullmatch(_ENV_BARE, text):\n        return text\n",
+            "    return text\n",
+        ),
     ),
     broken(
         "quote nothing in YAML",
         by_test("unit/deploy/test_render", "yaml"),
-        ("render", '"".join(_yaml_char(char) for char in _as_text(value))', "_as_text(value)"),
+        ("deploy/render", '"".join(_yaml_char(char) for char in _as_text(value))', "_as_text(value)"),
     ),
     broken(
         "echo a secret",
@@ -302,7 +310,7 @@ MUTANTS = (
     broken(
         "quote what a template looked up",
         by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
-        ("render", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
+        ("deploy/render", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
     ),
     broken(
         "say the text of a fault",
@@ -341,6 +349,6 @@ MUTANTS = (
     broken(
         "configure in spite of bad input",
         by_test("cli/test_bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
-        ("session", "        if problems:\n            raise InputError(*problems)\n", ""),
+        ("deploy/session", "        if problems:\n            raise InputError(*problems)\n", ""),
     ),
 )

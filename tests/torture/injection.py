@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from setup import state_file as state_document
+from setup.deploy.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.state_manager import DeploymentState
-from setup.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
 from setup.volume.backups import MARK
 from setup.volume.volume import Volume
 from tests.support.runs import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree

@@ -17,9 +17,9 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
 from setup.config.sources import CONTROLS, gather
 from setup.config.types import show
-from setup.render import Renderer
+from setup.deploy.render import Renderer
+from setup.deploy.targets import Targets
 from setup.secrets.plan import GENERATORS, is_operators, pending, plan
-from setup.targets import Targets
 from tests.support.deployments import MAIL, REQUIRED, resolution, values
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from setup import report
 from setup.config.settings import SETTINGS
+from setup.deploy import report
 from setup.state_manager import DeploymentState
 from setup.volume.volume import Volume
 from tests.support.runs import (

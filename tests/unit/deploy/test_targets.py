@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from setup.config.secrets import SECRETS
+from setup.deploy.targets import Targets
 from setup.errors import SetupError
-from setup.targets import Targets
 from tests.support import trees
 from tests.support.blueprint import BLUEPRINT, blueprint_env_names
 from tests.support.trees import CONFIGURATIONS, named_targets

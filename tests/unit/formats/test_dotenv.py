@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from setup.deploy.render import quote_env
 from setup.formats.dotenv import parse
 from setup.formats.yaml_file import Malformed
-from setup.render import quote_env
 from tests.support import engine
 from tests.support.hostile import CHOSEN, carried
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from setup.deploy.render import Renderer, quote_env
+from setup.deploy.targets import ENV, MARK, Targets, split
 from setup.formats import dotenv
 from setup.formats.dotenv_merge import merge
 from setup.formats.yaml_file import Malformed
-from setup.render import Renderer, quote_env
-from setup.targets import ENV, MARK, Targets, split
 from tests.support.deployments import values
 from tests.support.runs import ROOT
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import concerns, edits, written
 from setup.config import upgrades
 from setup.config.config_file import CONFIG, config_file, holds_secrets
 from setup.config.model import File, Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.secrets import SECRETS
 from setup.config.sources import Inputs
-from setup.edits import Conflict, Fate
+from setup.deploy import baseline as written
+from setup.deploy import planner as concerns
+from setup.deploy import reconcile as edits
+from setup.deploy.reconcile import Conflict, Fate
+from setup.deploy.render import Renderer
+from setup.deploy.steps import Context
+from setup.deploy.targets import COMPOSE, OUR_LABEL, Targets
 from setup.errors import DecisionNeeded, InputError, SetupError
-from setup.render import Renderer
 from setup.secrets import guards as conflicts
 from setup.secrets import plan as vault
 from setup.state_manager import DeploymentState
-from setup.steps import Context
-from setup.targets import COMPOSE, OUR_LABEL, Targets
 from setup.tls import plan as material
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
@@ -27,7 +29,7 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from setup.steps import Ask
+    from setup.deploy.steps import Ask
 
 
 _REFUSED = (

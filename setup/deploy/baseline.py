@@ -12,8 +12,8 @@ from setup.config.model import File, Given, Source
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.settings import IMAGES, SETTINGS
 from setup.config.types import show
+from setup.deploy.targets import ENV, split
 from setup.state_manager import STATE, DeploymentState
-from setup.targets import ENV, split
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

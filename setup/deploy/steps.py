@@ -9,8 +9,8 @@ from setup.config.resolver import Resolution, canonical
 from setup.config.secrets import SECRETS
 from setup.config.settings import REQUIRED_KEYS, SETTINGS
 from setup.config.types import show
+from setup.deploy.targets import AUTHENTIK, ENV, NGINX, Targets
 from setup.secrets import plan as vault
-from setup.targets import AUTHENTIK, ENV, NGINX, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,11 +10,11 @@ from setup.config.model import Source
 from setup.config.resolver import canonical, changes
 from setup.config.settings import SETTINGS
 from setup.config.types import show
-from setup.render import quote_env
+from setup.deploy.render import quote_env
+from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
+from setup.deploy.targets import CA_BUNDLE, ENV, split
 from setup.state_file import STEP_NAMES
 from setup.state_manager import DeploymentState, digest
-from setup.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
-from setup.targets import CA_BUNDLE, ENV, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from setup import console, report, transaction
-from setup.edits import BESIDE
+from setup import console
+from setup.deploy import report, transaction
+from setup.deploy.reconcile import BESIDE
 from setup.environment import command_again, host_path
 from setup.errors import DecisionNeeded
 from setup.secrets import plan as vault
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from setup.config.model import Answer, Secret
     from setup.config.values import Values
-    from setup.session import Session
+    from setup.deploy.session import Session
     from setup.volume.volume import Volume
 
 

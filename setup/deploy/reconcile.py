@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import written
 from setup.config.model import File
+from setup.deploy import baseline as written
+from setup.deploy.targets import ENV, split
 from setup.state_manager import DeploymentState, digest
-from setup.targets import ENV, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,7 +12,7 @@ from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.settings import GROUPS, IMAGES, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
-from setup.render import CannotCarry, Renderer, Unfit, quote_env
+from setup.deploy.render import CannotCarry, Renderer, Unfit, quote_env
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

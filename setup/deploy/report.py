@@ -10,11 +10,11 @@ from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
+from setup.deploy.targets import AUTHORITY
 from setup.environment import shell_word
 from setup.secrets import plan as vault
 from setup.state_file import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
-from setup.targets import AUTHORITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,8 +10,8 @@ from setup.config.settings import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from setup.edits import Fate
-    from setup.masks import Masks
+    from setup.deploy.reconcile import Fate
+    from setup.deploy.redact import Masks
 
 PENDING = 3  # the exit code for changes that are to be made
 NOTHING = "Nothing to do: a run would change nothing."

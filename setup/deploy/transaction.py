@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup import written
 from setup.config.model import File, Outcome, SecretFile, Source
 from setup.config.secrets import SECRETS
-from setup.edits import KEPT, MERGED, REPLACED
+from setup.deploy import baseline as written
+from setup.deploy.reconcile import KEPT, MERGED, REPLACED
+from setup.deploy.steps import Context, step_of_setting
+from setup.deploy.targets import COMPOSE
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as vault
 from setup.state_file import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
-from setup.steps import Context, step_of_setting
-from setup.targets import COMPOSE
 from setup.tls.plan import MARK
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from setup.session import Session
+    from setup.deploy.session import Session
     from setup.volume.backups import Copy
     from setup.volume.volume import Staged
 
