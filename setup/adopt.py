@@ -6,7 +6,7 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, confirm, console, foreign, looking
+from setup import adoption, console, foreign, looking
 from setup.config.model import Answer, File, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
@@ -24,6 +24,7 @@ from setup.tls import plan as material
 from setup.understand import Understood, understand
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
+from setup.wizard import confirm
 
 if TYPE_CHECKING:
     import argparse

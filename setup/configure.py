@@ -23,7 +23,7 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from setup.dialogue import Dialogue
+    from setup.wizard.dialogue import Dialogue
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
@@ -162,7 +162,7 @@ class DeploymentConfigurator:
         if not wanted:
             yield None
             return
-        from setup.dialogue import Dialogue
+        from setup.wizard.dialogue import Dialogue
 
         self._dialogue = Dialogue(self.environ, plain=self.plain)
         try:

@@ -8,20 +8,21 @@ import functools
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import confirm, console, looking
+from setup import console, looking
 from setup.config.model import Answer, Given, Secret, Source
 from setup.config.types import show
 from setup.deploy import summary as ending
 from setup.deploy import transaction
 from setup.deploy.session import Options, Session
 from setup.errors import InputError
-from setup.questions import reason_of
 from setup.secrets import plan as vault
 from setup.secrets import rotation
 from setup.state_manager import STATE
 from setup.volume import backups as copies
 from setup.volume.backups import Copy
 from setup.volume.volume import Volume
+from setup.wizard import confirm
+from setup.wizard.questions import reason_of
 
 if TYPE_CHECKING:
     import argparse

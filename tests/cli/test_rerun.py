@@ -106,7 +106,7 @@ def test_what_has_nothing_to_write_imports_no_template_engine_and_no_prompts(out
     assert {"argparse", "setup.cli", "setup.deploy.session", "yaml"} <= imported
     unwanted = {"jinja2", "prompt_toolkit", "markupsafe", "asyncio", "difflib", "traceback", "idna"}
     assert unwanted & {name.partition(".")[0] for name in imported} == set()
-    assert "setup.wizard" not in imported
+    assert "setup.wizard.prompt.prompt" not in imported
 
 
 def test_a_first_run_does_import_the_template_engine(tmp_path: Path) -> None:

@@ -847,7 +847,13 @@ def test_a_run_without_questions_loads_nothing_of_the_wizard(out: Path) -> None:
     )
     loaded = set(done.stdout.split())
     assert "setup.deploy.session" in loaded
-    assert not loaded & {"setup.dialogue", "setup.questions", "setup.lines", "setup.terminal", "setup.wizard"}
+    assert not loaded & {
+        "setup.wizard.prompt.dialogue",
+        "setup.wizard.prompt.questions",
+        "setup.wizard.plain",
+        "setup.wizard.terminal",
+        "setup.wizard.prompt.prompt",
+    }
     assert "prompt_toolkit" not in loaded
 
 

@@ -300,7 +300,7 @@ MUTANTS = (
     broken(
         "echo a secret",
         by_test("terminal/test_wizard", "a_masked_secret_shows_nowhere"),
-        ("lines", "terminal.echo_after_stops(not field.masked, ask)", "terminal.echo_after_stops(True, ask)"),
+        ("wizard/plain", "terminal.echo_after_stops(not field.masked, ask)", "terminal.echo_after_stops(True, ask)"),
     ),
     broken(
         "show a secret in an error",

@@ -13,12 +13,12 @@ PACKAGE = ROOT / "setup"
 
 # From the ground up: a module imports only from rows that stand before its own.
 ROWS = (
-    {"errors", "config.hosts", "formats.yaml_file", "console", "terminal"},
+    {"errors", "config.hosts", "formats.yaml_file", "console", "wizard.terminal"},
     {"config.types", "volume.directories", "environment", "deploy.render", "formats.dotenv"},
     {"config.model", "volume.lock", "formats.compose_file"},
     {"volume.atomic"},
-    {"config.values", "volume.volume", "lines", "wizard", "questions", "tls.pem"},
-    {"confirm"},
+    {"config.values", "volume.volume", "wizard.plain", "wizard.prompt", "wizard.questions", "tls.pem"},
+    {"wizard.confirm"},
     {"config.derived", "tls.certificates"},
     {"config.settings", "config.secrets", "config.rules"},
     {"config.sources", "config.resolver", "secrets.plan", "deploy.targets", "reference", "flags"},
@@ -46,7 +46,7 @@ ROWS = (
     {"deploy.session"},
     {"deploy.transaction", "check"},
     {"deploy.summary"},
-    {"dialogue"},
+    {"wizard.dialogue"},
     {"configure"},
     {"looking"},
     {"hand_over", "rotate", "adopt", "past"},
@@ -62,12 +62,12 @@ LONGEST = 400
 
 # Third party -> its only importers; the standard library's ways to the outside -> their only users.
 ONLY = {
-    "prompt_toolkit": {"wizard"},
+    "prompt_toolkit": {"wizard.prompt"},
     "jinja2": {"deploy.render"},
     "yaml": {"formats.yaml_file", "state_file"},
     "idna": {"config.hosts"},
     "cryptography": {"tls.certificates", "tls.authority"},
-    "termios": {"terminal", "wizard"},
+    "termios": {"wizard.terminal", "wizard.prompt"},
     "fcntl": {"volume.lock"},
     "subprocess": set(),
     "socket": {"online"},
@@ -84,9 +84,9 @@ ONLY = {
 ONLY_NAMES = {
     "os.environ": {"configure", "cli"},
     "os.getenv": set(),
-    "sys.stdout": {"console", "wizard"},
+    "sys.stdout": {"console", "wizard.prompt"},
     "sys.stderr": {"console"},
-    "sys.stdin": {"console", "terminal", "dialogue"},
+    "sys.stdin": {"console", "wizard.terminal", "wizard.dialogue"},
     "sys.exit": {"__main__"},
     "os.write": {"__main__", "console"},
     "os.rename": {"volume.volume", "volume.atomic"},

@@ -27,8 +27,9 @@ from prompt_toolkit.layout.controls import BufferControl, FormattedTextControl
 from prompt_toolkit.layout.processors import BeforeInput, PasswordProcessor
 from prompt_toolkit.output import ColorDepth, create_output
 
-from setup import console, terminal
+from setup import console
 from setup.config.model import BACK_WORD, HELP_WORD, Field, Reply
+from setup.wizard import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

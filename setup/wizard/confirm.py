@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from setup import console, lines, terminal
+from setup import console
 from setup.config.model import Field
 from setup.errors import DecisionNeeded, Interrupted, NotComplete
+from setup.wizard import plain as lines
+from setup.wizard import terminal
 
 if TYPE_CHECKING:
     import argparse

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from setup import console, terminal
+from setup import console
 from setup.config.model import BACK_WORD, HELP_WORD, Field, Reply
+from setup.wizard import terminal
 
 
 def read(field: Field) -> Reply:

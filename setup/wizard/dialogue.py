@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from setup import console, lines, terminal
+from setup import console
 from setup.config.derived import certificate_is_made
 from setup.config.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
 from setup.config.secrets import SECRETS
@@ -15,8 +15,10 @@ from setup.deploy import report, transaction
 from setup.deploy.reconcile import BESIDE, KEEP, REPLACE, Conflict
 from setup.deploy.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
-from setup.questions import NOTHING, WELCOME, Questions
 from setup.secrets import plan as vault
+from setup.wizard import plain as lines
+from setup.wizard import terminal
+from setup.wizard.questions import NOTHING, WELCOME, Questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +32,7 @@ _DUMB = ("", "dumb", "unknown")
 
 
 def _read_with_keys(field: Field) -> Reply:
-    from setup import wizard  # and with it prompt_toolkit
+    from setup.wizard import prompt as wizard  # and with it prompt_toolkit
 
     return wizard.read(field)
 

@@ -1,0 +1,3 @@
+"""Interactive questions."""
+
+__all__ = ["confirm", "dialogue", "plain", "prompt", "questions", "terminal"]
