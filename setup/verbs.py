@@ -66,7 +66,7 @@ def _busy(volume: Volume) -> str:
 
 def check(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Whether the stack would boot; reads only, and takes no lock."""
-    from setup.check import check
+    from setup.checks.run import check
 
     inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
     with Volume(configurator.output_dir) as volume:

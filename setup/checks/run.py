@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from setup import agreement, standing
+from setup.checks import consistency as agreement
+from setup.checks import volume as standing
 from setup.config.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
 from setup.config.model import FAIL, OK, SKIP, WARN, Answer, Finding
 from setup.config.values import Values
@@ -73,7 +74,7 @@ def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding
     yield from _certificate(volume, values, now)
     yield from _elsewhere(values)
     if online:
-        from setup import online as network
+        from setup.checks import network
 
         yield from network.look(values, standing.contents(volume, CA_BUNDLE) or b"")
 

@@ -1,0 +1,3 @@
+"""The checks behind --check."""
+
+__all__ = ["consistency", "network", "run", "volume"]
