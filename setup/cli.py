@@ -81,14 +81,14 @@ def _read_early(configurator: DeploymentConfigurator, options: argparse.Namespac
     """Reads what this run is given while this process may still read what root may read."""
     configurator.preload(options.config)
     if options.adopt:
-        from setup.adopt import read
+        from setup.commands.adopt import read
 
         options.found = read(options.adopt, options.output_dir)
 
 
 def _do(verb: str, configurator: DeploymentConfigurator, options: argparse.Namespace) -> int:
     """Does something else than configuring, and shows its answer."""
-    from setup.verbs import DO
+    from setup.commands.registry import DO
 
     answer = DO[verb](configurator, options)
     if options.json:

@@ -344,7 +344,7 @@ MUTANTS = (
     broken(
         "restore without announcing it",
         by_sweep("kills", "a restore, KILL at renameat"),
-        ("undo", '    volume.replace(File(copies.MARK, "\\n".join([*mark, ""]).encode(), 0o600))\n', ""),
+        ("commands/restore", '    volume.replace(File(copies.MARK, "\\n".join([*mark, ""]).encode(), 0o600))\n', ""),
     ),
     broken(
         "configure in spite of bad input",

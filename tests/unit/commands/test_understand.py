@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from setup import foreign
+from setup.commands import adopt_source as foreign
+from setup.commands.adopt_interpret import Understood, understand
 from setup.errors import InputError
-from setup.understand import Understood, understand
 from tests.support import foreign_trees
 from tests.support.foreign_trees import ENV, SECRETS, SHOWN, edited
 from tests.support.runs import deployed

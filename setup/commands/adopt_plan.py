@@ -16,9 +16,9 @@ from setup.secrets import plan as vault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from setup.commands.adopt_interpret import Understood
     from setup.config.model import Secret
     from setup.config.values import Values
-    from setup.understand import Understood
 
 _MASKED = "(not shown)"
 _RUN_ONCE = ("init-db", "init-storage", "authentik_init_db")

@@ -8,7 +8,8 @@ import functools
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import console, looking
+from setup import console
+from setup.commands import diff as looking
 from setup.config.model import Answer, Given, Secret, Source
 from setup.config.types import show
 from setup.deploy import summary as ending

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import foreign
 from setup import state_file as state_document
+from setup.commands import adopt_source as foreign
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats import compose_file as composed

@@ -6,7 +6,11 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import adoption, console, foreign, looking
+from setup import console
+from setup.commands import adopt_plan as adoption
+from setup.commands import adopt_source as foreign
+from setup.commands import diff as looking
+from setup.commands.adopt_interpret import Understood, understand
 from setup.config.model import Answer, File, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
@@ -21,7 +25,6 @@ from setup.secrets import plan as vault
 from setup.state_file import is_ours, parse
 from setup.state_manager import DeploymentState
 from setup.tls import plan as material
-from setup.understand import Understood, understand
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 from setup.wizard import confirm

@@ -78,42 +78,42 @@ def check(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
 
 def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """What a run would change."""
-    from setup.looking import look as verb
+    from setup.commands.diff import look as verb
 
     return verb(configurator, options)
 
 
 def history(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """The dated copies."""
-    from setup.past import history as verb
+    from setup.commands.history import history as verb
 
     return verb(configurator, options)
 
 
 def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Brings a dated copy back."""
-    from setup.undo import restore as verb
+    from setup.commands.restore import restore as verb
 
     return verb(configurator, options)
 
 
 def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Gives secrets new values."""
-    from setup.rotate import rotate as verb
+    from setup.commands.rotate import rotate as verb
 
     return verb(configurator, options)
 
 
 def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Takes a deployment of another hand over."""
-    from setup.adopt import adopt as verb
+    from setup.commands.adopt import adopt as verb
 
     return verb(configurator, options)
 
 
 def export(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Hands a deployment over."""
-    from setup.hand_over import export as verb
+    from setup.commands.export import export as verb
 
     return verb(configurator, options)
 

@@ -11,6 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from setup import __version__
+from setup.commands.history import is_known, is_secret, ours, settings_of
+from setup.commands.restore_plan import NO_WAY, Way, way_to, what_stands
 from setup.config import sources
 from setup.config.model import Answer, File
 from setup.config.secrets import SECRETS
@@ -23,19 +25,17 @@ from setup.deploy.session import Options
 from setup.deploy.steps import FOLDERS
 from setup.deploy.targets import COMPOSE
 from setup.errors import DecisionNeeded, VolumeError
-from setup.past import is_known, is_secret, ours, settings_of
 from setup.secrets import plan as vault
 from setup.secrets import rotation
 from setup.state_manager import LAST_GOOD, STATE
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
-from setup.way import NO_WAY, Way, way_to, what_stands
 
 if TYPE_CHECKING:
     import argparse
 
+    from setup.commands.history import Tree
     from setup.configure import DeploymentConfigurator
-    from setup.past import Tree
     from setup.volume.backups import Copy
 
 

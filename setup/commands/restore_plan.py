@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.commands.history import is_known, is_secret, ours
 from setup.config.model import File, Secret
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
-from setup.past import is_known, is_secret, ours
 from setup.state_file import parse
 from setup.state_manager import LAST_GOOD, STATE, digest
 from setup.volume import backups as copies
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from setup.past import Tree
+    from setup.commands.history import Tree
     from setup.volume.backups import Copy
 
 # They stay, as secrets do: what clients trust, and keys, which the copies have only until they are forgotten.
