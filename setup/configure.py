@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup import console
 from setup.config import sources
-from setup.deploy import summary as ending
-from setup.deploy import transaction
+from setup.deploy import summary, transaction
 from setup.deploy.planner import program_basis
 from setup.deploy.render import Renderer
 from setup.deploy.session import Options, Session
@@ -114,7 +113,7 @@ class DeploymentConfigurator:
                 if prepare:
                     prepare(self._live)
                 self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
-                return ending.kept(self._live)
+                return summary.kept(self._live)
             finally:
                 self._live = None
 
@@ -242,9 +241,9 @@ class DeploymentConfigurator:
             session.save_state()
 
     def _conclude(self, session: Session, status: str) -> None:
-        self.result |= ending.result(session, status)
+        self.result |= summary.result(session, status)
         console.warn(f"note: {note}" for note in self.result["notes"])
-        self._say(*ending.last_words(session, status, self.environ))
+        self._say(*summary.last_words(session, status, self.environ))
 
     def _say(self, *lines: str) -> None:
         if not self.quiet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from setup import state_file as state_document
+from setup import state_file
 from setup.config.model import File, Given
 from setup.deploy.targets import split
 from setup.errors import VolumeError
@@ -66,7 +66,7 @@ class DeploymentState:
         For a run that `adopts`, a state of another tool is none.
         """
         data = volume.read(STATE)
-        if adopts and data is not None and not state_document.is_ours(data):
+        if adopts and data is not None and not state_file.is_ours(data):
             return cls()
         if data is None and volume.read(LAST_GOOD) is None:
             return cls()
@@ -75,7 +75,7 @@ class DeploymentState:
         try:
             if data is None:
                 raise Malformed("it is gone")
-            return cls._of(state_document.parse(data))
+            return cls._of(state_file.parse(data))
         except Malformed as error:
             raise VolumeError(
                 f"{volume.path}/{STATE} cannot be used: {error}. Nothing was changed. {_way_on(volume)}"
@@ -100,7 +100,7 @@ class DeploymentState:
     def file(self) -> File:
         """The state as the file that holds it."""
         sections = Sections(**{name: getattr(self, name) for name in Sections._fields})
-        return File(STATE, state_document.to_bytes(sections), 0o600)
+        return File(STATE, state_file.to_bytes(sections), 0o600)
 
     @property
     def is_complete(self) -> bool:
@@ -145,7 +145,7 @@ class DeploymentState:
 def _way_on(volume: Volume) -> str:
     """What to type when the state cannot be used: the last good one beside it, or none at all."""
     try:
-        state_document.parse(volume.read(LAST_GOOD) or b"")
+        state_file.parse(volume.read(LAST_GOOD) or b"")
     except Malformed:
         return (
             f"Restore it from a backup, or move it away (mv {STATE} {STATE}.broken; rm -f {LAST_GOOD}) and run again "

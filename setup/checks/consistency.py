@@ -12,8 +12,7 @@ from setup.config.settings import DERIVED, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
 from setup.deploy.targets import COMPOSE, ENV, NGINX
-from setup.formats import compose_file as composed
-from setup.formats import dotenv
+from setup.formats import compose_file, dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
 
 if TYPE_CHECKING:
@@ -101,10 +100,10 @@ def _mounts(document: Any, values: Values, stands: Callable[[str], bool]) -> Ite
     given = {show(values[key]) for key in ("NGINX_SSL_CERTIFICATE_PATH", "NGINX_SSL_CERTIFICATE_KEY_PATH")}
     given = given if derived.certificate_is_given(values) else set()
     services, secrets = _mapping(document, "services"), _mapping(document, "secrets")
-    sources = [composed.value(secret, "file") for secret in secrets.values()]
+    sources = [compose_file.value(secret, "file") for secret in secrets.values()]
     for service in services.values():
-        volumes = composed.value(service, "volumes")
-        sources += [composed.value(volume, "source") for volume in (volumes if isinstance(volumes, list) else ())]
+        volumes = compose_file.value(service, "volumes")
+        sources += [compose_file.value(volume, "source") for volume in (volumes if isinstance(volumes, list) else ())]
     below = {source for source in sources if isinstance(source, str) and source.startswith("./")} - given
     missing = sorted(source for source in below if not stands(source.removeprefix("./")))
     if missing:
@@ -115,7 +114,7 @@ def _mounts(document: Any, values: Values, stands: Callable[[str], bool]) -> Ite
 def _ports(document: Any, nginx: bytes, env: Mapping[str, str], values: Values) -> Iterator[Finding]:
     wanted = str(derived.listen_port(values))
     served = f"by which {derived.base_url(values)} is reached" if not derived.behind_proxy(values) else "for the proxy"
-    if wanted not in composed.ports(_mapping(document, "services"), env):
+    if wanted not in compose_file.ports(_mapping(document, "services"), env):
         yield Finding("address", FAIL, f"{COMPOSE} does not publish port {wanted}, {served}", _AGAIN)
     if wanted not in re.findall(_LISTEN, nginx.decode(errors="replace"), re.MULTILINE):
         yield Finding("address", FAIL, f"{NGINX} does not listen on port {wanted}, {served}", _AGAIN)
@@ -123,5 +122,5 @@ def _ports(document: Any, nginx: bytes, env: Mapping[str, str], values: Values) 
 
 def _mapping(document: Any, key: str) -> dict[str, Any]:
     """The mapping below a key, an empty one where there is none."""
-    found = composed.value(document, key)
+    found = compose_file.value(document, key)
     return found if isinstance(found, dict) else {}

@@ -12,9 +12,9 @@ from setup.config.model import FAIL, OK, SKIP, WARN, Answer, Finding
 from setup.config.values import Values
 from setup.deploy.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
 from setup.errors import InputError
-from setup.secrets import guards as conflicts
-from setup.secrets import plan as vault
-from setup.tls import provided as served
+from setup.secrets import guards
+from setup.secrets import plan as secrets_plan
+from setup.tls import provided
 from setup.tls.trust_store import private_authority, public_roots, trusted
 from setup.volume.volume import Volume
 
@@ -69,7 +69,9 @@ def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding
     if None not in written:
         known = {name: text for name, text in texts.items() if text}
         there = agreement.Written(*(data or b"" for data in written))
-        lost = {vault.path_of(secret.name) for secret in conflicts.lost(values, texts, state.secrets)}  # told already
+        lost = {
+            secrets_plan.path_of(secret.name) for secret in guards.lost(values, texts, state.secrets)
+        }  # told already
         yield from agreement.look(there, values, known, lambda path: path in lost or volume.status(path) is not None)
     yield from _certificate(volume, values, now)
     yield from _elsewhere(values)
@@ -82,10 +84,10 @@ def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding
 def _certificate(volume: Volume, values: Values, now: datetime) -> Iterator[Finding]:
     """What nginx serves TLS with, and whether the API services trust what they must."""
     if certificate_is_given(values):
-        chain, key = served.look(volume, values)
+        chain, key = provided.look(volume, values)
         yield from (seen.finding for seen in (chain, key) if seen.finding)
         if chain.data is not None:
-            yield from served.judge(volume, values, chain, key, now, _roots(volume, values))[0]
+            yield from provided.judge(volume, values, chain, key, now, _roots(volume, values))[0]
         if key.path.startswith("./"):
             yield from standing.private(volume, key.path.removeprefix("./"))
     authority = b""
@@ -94,11 +96,11 @@ def _certificate(volume: Volume, values: Values, now: datetime) -> Iterator[Find
         found = [standing.contents(volume, path) for path in paths]
         authority, chain, key = (
             found[0] or b"",
-            served.Seen(CERTIFICATE, found[1]),
-            served.Seen(CERTIFICATE_KEY, found[2]),
+            provided.Seen(CERTIFICATE, found[1]),
+            provided.Seen(CERTIFICATE_KEY, found[2]),
         )
         if authority and chain.data is not None:
-            yield from map(_by_a_run, served.judge(volume, values, chain, key, now, authority)[0])
+            yield from map(_by_a_run, provided.judge(volume, values, chain, key, now, authority)[0])
     if authority or values["TLS_CA_PATH"]:
         yield _trust(volume, values, authority.strip())
 

@@ -14,11 +14,11 @@ from setup.config.values import Values
 from setup.deploy.targets import AUTHORITY_KEY, COMPOSE, ENV
 from setup.environment import shell_word
 from setup.errors import VolumeError
-from setup.secrets import guards as conflicts
-from setup.secrets import plan as vault
+from setup.secrets import guards
+from setup.secrets import plan as secrets_plan
 from setup.state_file import COMPLETED
 from setup.state_manager import STATE, DeploymentState
-from setup.volume import backups as copies
+from setup.volume import backups
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
 
 def restoring(volume: Volume) -> Iterator[Finding]:
     """Whether a restore was interrupted: what stands here may be half of one deployment and half of another."""
-    half = copies.interrupted(volume)
+    half = backups.interrupted(volume)
     if half:
         text = f"bringing back {half} was interrupted: files and secrets may be those of two deployments"
         yield Finding("restoring", FAIL, text, f"finish it: --restore {half}")
@@ -92,7 +92,7 @@ def contents(volume: Volume, path: str) -> bytes | None:
 
 def modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) -> Iterator[Finding]:
     """Whether those who must can read each file, and nobody else what is private; and whether it has one owner."""
-    paths = [STATE, *state.files, *map(vault.path_of, secrets)]
+    paths = [STATE, *state.files, *map(secrets_plan.path_of, secrets)]
     seen = {path: status for path in paths if (status := volume.status(path)) and stat.S_ISREG(status.st_mode)}
     folders = [DIRECTORY, *([_KEYS] if any(path.startswith(f"{_KEYS}/") for path in state.files) else [])]
     seen |= {path: status for path in folders if (status := volume.status(path)) is not None}
@@ -151,9 +151,9 @@ def read_secrets(volume: Volume) -> tuple[dict[str, str | None], dict[str, str]]
     odd: dict[str, str] = {}
     for name in SECRETS:
         try:
-            texts[name] = vault.text_of(name, volume.read(vault.path_of(name)))
+            texts[name] = secrets_plan.text_of(name, volume.read(secrets_plan.path_of(name)))
         except VolumeError as error:
-            if volume.status(vault.path_of(name)) is None:  # the whole folder cannot be read
+            if volume.status(secrets_plan.path_of(name)) is None:  # the whole folder cannot be read
                 raise
             odd[name] = str(error)
     return texts, odd
@@ -163,21 +163,23 @@ def secrets(
     values: Values, texts: Mapping[str, str | None], odd: Mapping[str, str], made: Mapping[str, int]
 ) -> Iterator[Finding]:
     """Whether every secret of this deployment is filled in, in the form that its readers want; none is shown."""
-    lost = {secret.name for secret in conflicts.lost(values, texts, made)} - odd.keys()
+    lost = {secret.name for secret in guards.lost(values, texts, made)} - odd.keys()
     filled = {name: text for name, text in texts.items() if text}
-    pending = [one.name for one in vault.pending(values, filled) if one.name not in lost | odd.keys()]
-    wrong = [odd[secret.name] for secret in vault.applicable(values) if secret.name in odd] + vault.misfilled(filled)
+    pending = [one.name for one in secrets_plan.pending(values, filled) if one.name not in lost | odd.keys()]
+    wrong = [
+        odd[secret.name] for secret in secrets_plan.applicable(values) if secret.name in odd
+    ] + secrets_plan.misfilled(filled)
     for name in sorted(lost):
-        text = f"{vault.path_of(name)} was made and is gone"
+        text = f"{secrets_plan.path_of(name)} was made and is gone"
         yield Finding("secret-lost", FAIL, text, "put it back from a backup: it is not made anew")
     for name in pending:
-        path = vault.path_of(name)
+        path = secrets_plan.path_of(name)
         todo = f"cat > {path}, type the value and Ctrl-D twice, which keeps it out of the history; run avatar-setup"
         yield Finding("secret-pending", FAIL, f"{path} is empty or missing ({SECRETS[name].question})", todo)
     for problem in wrong:
         yield Finding("secret-form", FAIL, problem, "correct it, and run avatar-setup")
     if not lost and not pending and not wrong:
-        yield Finding("secrets", OK, f"{len(vault.applicable(values))} secrets are in order")
+        yield Finding("secrets", OK, f"{len(secrets_plan.applicable(values))} secrets are in order")
 
 
 def room(volume: Volume) -> Iterator[Finding]:

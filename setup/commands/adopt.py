@@ -14,18 +14,16 @@ from setup.commands.adopt_interpret import Understood, understand
 from setup.config.model import Answer, File, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
-from setup.deploy import reconcile as edits
-from setup.deploy import summary as ending
-from setup.deploy import transaction
+from setup.deploy import reconcile, summary, transaction
 from setup.deploy.session import Session
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 from setup.state_file import is_ours, parse
 from setup.state_manager import DeploymentState
-from setup.tls import plan as material
-from setup.volume import backups as copies
+from setup.tls import plan as tls_plan
+from setup.volume import backups
 from setup.volume.volume import Volume
 from setup.wizard import confirm
 
@@ -57,9 +55,9 @@ def read(path: str, output_dir: str) -> Found:
     understood.settings.update({key: one._replace(text=adoption.straight(one.text)) for key, one in named.items()})
     paths = [posixpath.normpath(one.text) for one in named.values()]
     mode = understood.settings.get("TLS_MODE")
-    made = material.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
+    made = tls_plan.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
     if not tree.states:  # nothing tells that it was made here: it goes along where it stands
-        made = made or {path: material.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}
+        made = made or {path: tls_plan.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}
     below = [one for one in paths if one != CA_BUNDLE and not one.startswith(("/", "../"))]
     wanted = dict.fromkeys((*made, *below))
     beside, unreadable = foreign.also(tree, wanted)
@@ -75,7 +73,7 @@ def _lost(tree: foreign.Tree, there: set[str]) -> list[str]:
 
     The authority's key alone may be kept elsewhere.
     """
-    wanted = [path for path in material.OURS if path not in there]
+    wanted = [path for path in tls_plan.OURS if path not in there]
     if AUTHORITY in there and AUTHORITY_KEY in wanted:
         wanted.remove(AUTHORITY_KEY)
     with contextlib.suppress(Malformed):
@@ -108,14 +106,14 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
         left = configurator.settle(look, lambda live: _carry(live, look, found, place))
     data = configurator.result | {"report": told}
     lines = adoption.afterwards(place, found.in_place) if not configurator.quiet else []
-    return ending.with_decision(Answer(lines, data), left)
+    return summary.with_decision(Answer(lines, data), left)
 
 
 def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:
     """The end of an adoption that was interrupted, or the word that there is nothing to do; or a look at that."""
-    newest = next(iter(copies.history(volume)), None)
+    newest = next(iter(backups.history(volume)), None)
     if newest and newest.cause.startswith(_CAUSE) and not DeploymentState.load(volume).is_complete:
-        configurator.on_conflict = edits.REPLACE  # what is not from here has its copy
+        configurator.on_conflict = reconcile.REPLACE  # what is not from here has its copy
         configurator.cause = newest.cause  # of a copy made now as well: this may be interrupted in its turn
     if options.dry_run:
         return looking.look(configurator, options)
@@ -126,20 +124,20 @@ def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argpar
 def _look(configurator: DeploymentConfigurator, volume: Volume, found: Found, options: argparse.Namespace) -> Session:
     """The deployment as it would become; raises InputError for all that keeps it from becoming that."""
     inputs, understood = configurator.gather(options.config), found.understood
-    replace = edits.REPLACE if found.in_place else configurator.on_conflict
+    replace = reconcile.REPLACE if found.in_place else configurator.on_conflict
     asked = configurator.options(None, options.save_config)._replace(on_conflict=replace, adopts=found.in_place)
     look = configurator.session(volume, inputs, asked)
-    given, _ = vault.canonical(inputs.secrets)
+    given, _ = secrets_plan.canonical(inputs.secrets)
     on_disk = look.read_secrets()
     said = {key for layer in inputs.layers[2:] for key in layer}
     inputs.problems += adoption.problems(understood, options.adopt, said, given, on_disk)
     exact = {name: Given(one.text, Source.ADOPTED) for name, one in understood.secrets.items()}
     loud = {name for name in given if not SECRETS[name].bound and name in exact}
     inputs.exact = {
-        name: one for name, one in exact.items() if name not in loud or vault.same(given[name].text, one.text)
+        name: one for name, one in exact.items() if name not in loud or secrets_plan.same(given[name].text, one.text)
     }
     volume.coming = {file.path: file.data for file in found.beside}
-    there = {name: text for name, text in on_disk.items() if text} | vault.known({}, given | inputs.exact)
+    there = {name: text for name, text in on_disk.items() if text} | secrets_plan.known({}, given | inputs.exact)
     inputs.layers.insert(2, {})
 
     def resolved(settings: Mapping[str, Given]) -> Values:
@@ -183,7 +181,7 @@ def _report(look: Session, found: Found, place: str) -> adoption.Report:
 
 def _unknown_secrets(found: Found) -> list[str]:
     """Files among the secrets that mean nothing here; they go along, as somebody may miss them."""
-    known = {vault.path_of(name) for name in SECRETS}
+    known = {secrets_plan.path_of(name) for name in SECRETS}
     return [path for path in found.tree.files if path.startswith(f"{foreign.SECRETS}/") and path not in known]
 
 
@@ -193,7 +191,7 @@ def _carry(live: Session, look: Session, found: Found, place: str) -> None:
         return
     if found.in_place:
         transaction.keep_copy(live, _CAUSE + place)
-    files = [File(vault.path_of(name), said.text.encode(), 0o644) for name, said in live.inputs.exact.items()]
+    files = [File(secrets_plan.path_of(name), said.text.encode(), 0o644) for name, said in live.inputs.exact.items()]
     files += [File(path, found.tree.files[path], 0o644) for path in _unknown_secrets(found)]
     files += found.beside
     there = {file.path: live.volume.file(file.path) for file in files}

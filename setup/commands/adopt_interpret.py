@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup import state_file as state_document
+from setup import state_file
 from setup.commands import adopt_source as foreign
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
-from setup.formats import compose_file as composed
-from setup.formats import dotenv
+from setup.formats import compose_file, dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.secrets.plan import path_of
 
@@ -74,7 +73,7 @@ def _kind(tree: foreign.Tree) -> str:
         return "made by hand"
     if where != foreign.STATE:
         return f"of the public deployment tool (state {where.split('/')[1]})"
-    return f"of {state_document.TOOL}" if state_document.is_ours(data) else "of the public deployment tool"
+    return f"of {state_file.TOOL}" if state_file.is_ours(data) else "of the public deployment tool"
 
 
 def _of_state(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], str]:
@@ -83,7 +82,7 @@ def _of_state(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], st
     try:
         entries = _entries(data) if tree.states else {}
     except Malformed as error:
-        told = where != foreign.STATE or str(error).endswith(state_document.RUN_NEWER)  # nothing else helps then
+        told = where != foreign.STATE or str(error).endswith(state_file.RUN_NEWER)  # nothing else helps then
         found.problems.append(f"{tree.path}/{where}: {error}{'' if told else f'. {foreign.way_back(tree)}'}")
         entries = {}
     return {key: value for key, value in entries.items() if isinstance(value, str) and value.strip()}, where
@@ -91,8 +90,8 @@ def _of_state(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], st
 
 def _entries(data: bytes) -> dict[str, Any]:
     """KEY -> value of a state, in any of its three formats; raises Malformed."""
-    if state_document.is_ours(data):
-        return {key: said.text for key, said in state_document.parse(data).answers.items()}
+    if state_file.is_ours(data):
+        return {key: said.text for key, said in state_file.parse(data).answers.items()}
     document = load_yaml(data)
     sections = document if isinstance(document, dict) else {}
     if isinstance(sections.get("items"), dict):
@@ -117,9 +116,11 @@ def _of_compose(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], 
     """What the compose file tells; without one, nginx's configuration tells whether it serves TLS."""
     name = next((name for name in foreign.COMPOSE_NAMES if name in tree.files), "")
     try:
-        told = composed.read(tree.files[name], found.env) if name else composed.Composed({}, {}, [])
+        told = compose_file.read(tree.files[name], found.env) if name else compose_file.Composed({}, {}, [])
     except Malformed as error:
-        told = composed.Composed({}, {}, [f"{name} was not understood ({error}): compare images and volumes yourself"])
+        told = compose_file.Composed(
+            {}, {}, [f"{name} was not understood ({error}): compare images and volumes yourself"]
+        )
     found.unsure.update({key: f"in {name} {why}" for key, why in told.unsure.items()})
     found.notes.extend(told.notes)
     entries = dict(told.settings)

@@ -11,7 +11,7 @@ from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.config.values import Unavailable
 from setup.formats.yaml_file import key_shown
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ class Report(NamedTuple):
     place: str
     values: Values
     answers: Mapping[str, Given]
-    planned: Mapping[str, vault.Planned]
+    planned: Mapping[str, secrets_plan.Planned]
     env: Mapping[str, str]
     beside: Iterable[str]
     left_behind: Iterable[str]
@@ -79,17 +79,17 @@ def problems(
             way = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
             yield f"{key} cannot be told: it {why}. Say what it is: {way}"
     for name, one in found.secrets.items():
-        if name in given and SECRETS[name].bound and not vault.same(given[name].text, one.text):
+        if name in given and SECRETS[name].bound and not secrets_plan.same(given[name].text, one.text):
             yield f"{name.upper()} is given, and {place} holds another value ({one.where}): leave one of them out"
-        elif on_disk.get(name) and not vault.same(on_disk[name] or "", one.text):
-            yield f"{vault.path_of(name)} holds another value already than {place}: take an empty output directory"
+        elif on_disk.get(name) and not secrets_plan.same(on_disk[name] or "", one.text):
+            yield f"{secrets_plan.path_of(name)} holds another value than {place}: take an empty output directory"
 
 
 def missing(values: Values, there: Iterable[str], place: str) -> list[str]:
     """A problem for each secret without which existing data is lost, and which is nowhere to be found."""
     return [
         _missing_text(secret, place)
-        for secret in vault.applicable(values)
+        for secret in secrets_plan.applicable(values)
         if secret.name in IRREPLACEABLE and secret.needed(values) and secret.name not in there
     ]
 
@@ -145,7 +145,7 @@ def _changes(report: Report) -> Iterator[str]:
     made = [name for name, one in report.planned.items() if one.origin == "generated"]
     if made:
         yield f"  new secrets are made: {', '.join(made)}"
-    pending = vault.pending(report.values, {name: one.text for name, one in report.planned.items()})
+    pending = secrets_plan.pending(report.values, {name: one.text for name, one in report.planned.items()})
     if pending:
         yield f"  still to be filled in: {', '.join(one.name for one in pending)}"
     yield "  the compose file, nginx's configuration and Authentik's blueprint are those of this release"

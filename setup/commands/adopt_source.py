@@ -10,13 +10,12 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup import state_file as state_document
+from setup import state_file
 from setup.config.model import File
 from setup.errors import Busy, DecisionNeeded, InputError
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, read_input
-from setup.volume import backups as copies
-from setup.volume import lock
+from setup.volume import backups, lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,14 +49,14 @@ class Tree(NamedTuple):
 def read(path: str) -> Tree:
     """The deployment in a directory; raises InputError when there is none."""
     names = _names(path)
-    ours = STATE in names and state_document.is_ours(_bytes(os.path.join(path, STATE)))
+    ours = STATE in names and state_file.is_ours(_bytes(os.path.join(path, STATE)))
     states = [
         f"{_VERSIONS}/{name}/deployment_state.yaml" for name in _versions(path) if _VERSIONS in names and not ours
     ]
     base = _GENERATED if states else ""
     last_good = _bytes(os.path.join(path, LAST_GOOD)) if LAST_GOOD in names else b""
     tree = Tree(path, base, {}, {}, {}, last_good, tuple(sorted(set(names) - _USUAL)))
-    if STATE not in names and state_document.is_ours(last_good):
+    if STATE not in names and state_file.is_ours(last_good):
         tree.unreadable[STATE] = f"it is gone. {way_back(tree)}"
     below = _names(os.path.join(path, base)) if base in names or not base else []
     for state in states or ([STATE] if STATE in names else []):
@@ -96,14 +95,14 @@ def require_finished(tree: Tree) -> None:
         raise Busy(f"{tree.path}: {error}") from None
     finally:
         os.close(descriptor)
-    half = _bytes(os.path.join(tree.path, copies.MARK)).decode(errors="replace").strip()
+    half = _bytes(os.path.join(tree.path, backups.MARK)).decode(errors="replace").strip()
     if half:
         raise DecisionNeeded(
             f"{tree.path} is halfway between two deployments: bringing back {half} was interrupted. Finish it there "
             f"first (avatar-setup --restore {half}, with that directory as the output), then adopt it"
         )
     with contextlib.suppress(Malformed):  # `understand` says so, and a state of another tool is none of ours
-        if {*state_document.parse(tree.states.get(STATE, b"")).steps.values()} != {state_document.COMPLETED}:
+        if {*state_file.parse(tree.states.get(STATE, b"")).steps.values()} != {state_file.COMPLETED}:
             raise InputError(
                 f"{tree.path} is not complete: a run there has ended early. Finish it there first (avatar-setup, with "
                 "that directory as the output), then adopt it"
@@ -132,9 +131,9 @@ def problems(tree: Tree) -> list[str]:
 def way_back(tree: Tree) -> str:
     """What to type there when its state cannot be used: the last good one, or none at all."""
     try:
-        state_document.parse(tree.last_good)
+        state_file.parse(tree.last_good)
     except Malformed as error:
-        if str(error).endswith(state_document.RUN_NEWER):
+        if str(error).endswith(state_file.RUN_NEWER):
             return f"The last good state stands beside it: {error}"
         left = [STATE] * (STATE in tree.states) + [LAST_GOOD] * bool(tree.last_good)
         away = "; ".join(f"mv {name} {name}.broken" for name in left)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from setup import console
 from setup.config.model import Answer, Given
 from setup.config.types import show
-from setup.deploy import diff as preview
-from setup.deploy import transaction
+from setup.deploy import diff, transaction
 from setup.deploy.redact import Masks
 from setup.volume.volume import Volume
 
@@ -31,7 +30,7 @@ def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> A
         context = session.context()
         first, reasons = session.concerned(context)
         if first is None and not options.reset:
-            return preview.nothing()
+            return diff.nothing()
         reasons = [*(["progress and answers would be forgotten"] if options.reset else []), *reasons]
         return shown(session, context, reasons)
 
@@ -43,10 +42,10 @@ def shown(session: Session, context: Context, reasons: list[str], report: list[s
     there, planned = session.read_secrets(), context.planned
     minted = [name for name, one in planned.items() if one.origin == "generated"]
     masks = Masks(there, {name: one.text for name, one in planned.items()}, minted)
-    secrets = preview.secrets(there, {name: one.text for name, one in planned.items() if one.file}, masks)
+    secrets = diff.secrets(there, {name: one.text for name, one in planned.items() if one.file}, masks)
     after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}
-    changed = preview.settings(session.deployed() or session.answers_before, after)
-    answer = preview.answer(reasons, changed, secrets=secrets, files=preview.files(fates, masks))
+    changed = diff.settings(session.deployed() or session.answers_before, after)
+    answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(fates, masks))
     if not report:
         return answer
     return answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})

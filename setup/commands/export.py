@@ -13,10 +13,9 @@ from setup.config.model import Answer, File
 from setup.deploy.session import Options
 from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError
-from setup.secrets import guards as conflicts
-from setup.secrets import plan as vault
-from setup.volume import atomic as staging
-from setup.volume import lock
+from setup.secrets import guards
+from setup.secrets import plan as secrets_plan
+from setup.volume import atomic, lock
 from setup.volume.backups import require_whole
 from setup.volume.volume import Volume
 
@@ -40,10 +39,10 @@ def export(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
         resolution = session.resolve(texts)
         if not session.state.is_complete or resolution.missing:
             raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
-        lost = conflicts.lost(resolution.values, texts, session.state.secrets) if options.with_secrets else ()
+        lost = guards.lost(resolution.values, texts, session.state.secrets) if options.with_secrets else ()
         if lost:  # the other host would take it for one that never was, and make a new one
-            raise VolumeError(*(conflicts.lost_text(secret, resolution.values) for secret in lost))
-    secrets = {secret.name: texts[secret.name] for secret in vault.applicable(resolution.values)}
+            raise VolumeError(*(guards.lost_text(secret, resolution.values) for secret in lost))
+    secrets = {secret.name: texts[secret.name] for secret in secrets_plan.applicable(resolution.values)}
     file = config_file(resolution, secrets if options.with_secrets else None)
     if options.export == "-":
         return Answer(file.data.decode().splitlines(), {"config": file.data.decode()})
@@ -94,5 +93,5 @@ def _replace(volume: Volume, file: File) -> None:
         volume.replace(file)
     except BaseException:
         with contextlib.suppress(VolumeError):
-            volume.remove(staging.name_of(file.path))
+            volume.remove(atomic.name_of(file.path))
         raise

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from setup.config.model import Answer, File, Given
 from setup.config.secrets import DIRECTORY, SECRETS
-from setup.deploy import baseline as written
-from setup.deploy import diff as preview
+from setup.deploy import baseline, diff
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
 from setup.state_manager import STATE
-from setup.volume import backups as copies
+from setup.volume import backups
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -30,8 +29,8 @@ def history(configurator: DeploymentConfigurator, _options: argparse.Namespace) 
     rows: list[dict[str, Any]] = []
     with Volume(configurator.output_dir) as volume:
         later: Tree | None = None
-        for copy in copies.history(volume):
-            tree = {file.path: file for file in copies.contents(volume, copy)}
+        for copy in backups.history(volume):
+            tree = {file.path: file for file in backups.contents(volume, copy)}
             rows.append(_row(copy, tree, now(volume, copy) if later is None else later))
             later = tree
     lines = [line for row in rows for line in _row_lines(row)]
@@ -46,14 +45,14 @@ def _row(copy: Copy, before: Tree, after: Tree) -> dict[str, Any]:
         "id": copy.id,
         "version": copy.version,
         "before": copy.cause,
-        "settings": preview.as_data(preview.settings(settings_of(before), settings_of(after))),
+        "settings": diff.as_data(diff.settings(settings_of(before), settings_of(after))),
         "files": [path for path in paths if is_known(path)],
         "secrets": [path.rpartition("/")[2] for path in paths if is_secret(path)],
     }
 
 
 def _row_lines(row: Mapping[str, Any]) -> list[str]:
-    changed = preview.setting_lines(row["settings"])
+    changed = diff.setting_lines(row["settings"])
     changed += [", ".join(row["files"])] if row["files"] else []
     changed += [f"secrets: {', '.join(row['secrets'])}"] if row["secrets"] else []
     title = f"{row['id']}  before {row['before']} (avatar-setup {row['version']})"
@@ -68,9 +67,9 @@ def now(volume: Volume, copy: Copy) -> Tree:
 
 def settings_of(tree: Tree) -> Mapping[str, Given]:
     """The settings that were in force, from their record or, before there was one, the answers."""
-    record, state = tree.get(written.SETTINGS_FILE), tree.get(STATE)
+    record, state = tree.get(baseline.SETTINGS_FILE), tree.get(STATE)
     with contextlib.suppress(Malformed):
-        return written.recorded(record.data) if record else parse(state.data).answers if state else {}
+        return baseline.recorded(record.data) if record else parse(state.data).answers if state else {}
     return {}
 
 
@@ -78,7 +77,7 @@ def ours(volume: Volume) -> set[str]:
     """The files that the present state knows, as far as it can be read, and their texts."""
     with contextlib.suppress(Malformed):
         files = parse(volume.read(STATE) or b"").files
-        return {*files, *map(written.place, files)}
+        return {*files, *map(baseline.place, files)}
     return set()
 
 

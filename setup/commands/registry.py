@@ -9,10 +9,9 @@ from setup.config.model import Answer
 from setup.deploy import report
 from setup.deploy.session import Options
 from setup.errors import Busy
-from setup.secrets import guards as conflicts
-from setup.secrets import plan as vault
-from setup.secrets import rotation
-from setup.volume import backups as copies
+from setup.secrets import guards, rotation
+from setup.secrets import plan as secrets_plan
+from setup.volume import backups
 from setup.volume.lock import LOCK
 from setup.volume.volume import Volume
 
@@ -31,15 +30,15 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         busy = _busy(volume)
         inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
         session = configurator.session(volume, inputs, Options())
-        state, half = session.state, copies.interrupted(volume)
+        state, half = session.state, backups.interrupted(volume)
         texts = {name: text for name, text in session.read_secrets().items() if text}
         resolution = session.resolve(texts)
-        lost = [] if resolution.missing else conflicts.lost(resolution.values, texts, state.secrets)
-        pending = [] if resolution.missing else vault.pending(resolution.values, texts)
+        lost = [] if resolution.missing else guards.lost(resolution.values, texts, state.secrets)
+        pending = [] if resolution.missing else secrets_plan.pending(resolution.values, texts)
         pending = [secret for secret in pending if secret not in lost]
         on_disk = {path: volume.read(path) for path in state.files}
-        times = {name: at.st_mtime for name in texts if (at := volume.status(vault.path_of(name)))}
-        way_out = copies.way_out(volume, half) if half else ""
+        times = {name: at.st_mtime for name in texts if (at := volume.status(secrets_plan.path_of(name)))}
+        way_out = backups.way_out(volume, half) if half else ""
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.ages(state.secrets, times)
     data = report.status_data(state, resolution, pending, lost, on_disk)

@@ -16,19 +16,16 @@ from setup.commands.restore_plan import NO_WAY, Way, way_to, what_stands
 from setup.config import sources
 from setup.config.model import Answer, File
 from setup.config.secrets import SECRETS
-from setup.deploy import baseline as written
-from setup.deploy import diff as preview
-from setup.deploy import summary as ending
-from setup.deploy import transaction
+from setup.deploy import baseline, diff, summary, transaction
 from setup.deploy.redact import Masks
 from setup.deploy.session import Options
 from setup.deploy.steps import FOLDERS
 from setup.deploy.targets import COMPOSE
 from setup.errors import DecisionNeeded, VolumeError
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
 from setup.state_manager import LAST_GOOD, STATE
-from setup.volume import backups as copies
+from setup.volume import backups
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -45,10 +42,10 @@ if TYPE_CHECKING:
 def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Brings a copy back, of which the same command finishes what was interrupted; a copy of the present is kept."""
     with Volume(configurator.output_dir) as volume:
-        copy = copies.find(volume, options.restore)
+        copy = backups.find(volume, options.restore)
         there = what_stands(volume, copy)
         way = way_to(volume, copy, there)
-        if not (way.write or way.remove or copies.interrupted(volume)):
+        if not (way.write or way.remove or backups.interrupted(volume)):
             return _nothing(configurator, volume, copy)
         if options.dry_run:
             return _preview(volume, copy, way, there)
@@ -57,7 +54,7 @@ def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -
         with volume.locked({*FOLDERS, *(os.path.dirname(path) for path in copy.paths)}):
             way = way_to(volume, copy, what_stands(volume, copy))  # another run may have worked since
             _require_consent(way, options.yes)
-            half, kept, others = copies.marked(volume)
+            half, kept, others = backups.marked(volume)
             kept = kept if half else _keep(volume, copy, configurator.keep)
             whole = _whole(volume, copy, way, kept)
             _go(volume, way, [copy.id, kept, *sorted({half, *others} - {copy.id, kept, ""})])
@@ -68,7 +65,7 @@ def _whole(volume: Volume, copy: Copy, way: Way, kept: str) -> Way:
     """The way from how it was before, of which interrupted runs may have gone a part."""
     before: Tree = {}
     with contextlib.suppress(VolumeError):  # for the message only: a copy that lost a file does not end this run
-        before = {file.path: file for file in copies.contents(volume, copies.find(volume, kept))}
+        before = {file.path: file for file in backups.contents(volume, backups.find(volume, kept))}
     whole = way_to(volume, copy, before) if before else way
     write = {file.path: file for file in (*whole.write, *way.write)}
     return Way(tuple(write.values()), tuple(sorted({*whole.remove, *way.remove})))
@@ -78,8 +75,8 @@ def _require_consent(way: Way, yes: bool) -> None:
     """Raises DecisionNeeded for secrets that data or a server may have been given another value of since."""
     if way.bound and not yes:
         raise DecisionNeeded(*(
-            f"{vault.path_of(secret.name)} would get its earlier value, and is bound to {secret.bound}. Nothing was "
-            "written: give --yes to bring it back all the same"
+            f"{secrets_plan.path_of(secret.name)} would get its earlier value, and is bound to {secret.bound}. Nothing "
+            "was written: give --yes to bring it back all the same"
             for secret in way.bound
         ))  # fmt: skip
 
@@ -88,7 +85,7 @@ def _keep(volume: Volume, copy: Copy, last: int) -> str:
     """Keeps the deployment as it is now; neither the copy that is brought back is forgotten for it, nor one in use."""
     files = {path for path in (*copy.paths, *copy.absent, *ours(volume)) if is_known(path)}
     spare = [copy.id, *transaction.still_wanted(volume)]
-    return copies.keep(volume, written.everything(volume, files), copies.A_RESTORE + copy.id, last, spare)
+    return backups.keep(volume, baseline.everything(volume, files), backups.A_RESTORE + copy.id, last, spare)
 
 
 def _go(volume: Volume, way: Way, mark: list[str]) -> None:
@@ -96,42 +93,42 @@ def _go(volume: Volume, way: Way, mark: list[str]) -> None:
 
     The state of then comes at last: until all is done, the present one tells which files are to go.
     """
-    volume.replace(File(copies.MARK, "\n".join([*mark, ""]).encode(), 0o600))
+    volume.replace(File(backups.MARK, "\n".join([*mark, ""]).encode(), 0o600))
     order = sorted(way.write, key=lambda file: (not is_secret(file.path), file.path == COMPOSE))
     volume.publish(volume.stage(file for file in order if file.path != STATE))
     for path in way.remove:
         volume.remove(path)
     states = [file for file in way.write if file.path == STATE]
     volume.publish(volume.stage([*(file._replace(path=LAST_GOOD) for file in states), *states]))
-    volume.remove(copies.MARK)
+    volume.remove(backups.MARK)
 
 
 # --- what is told -------------------------------------------------------------------------------
 
 
 def _preview(volume: Volume, copy: Copy, way: Way, before: Tree) -> Answer:
-    there = {name: vault.text_of(name, volume.read(vault.path_of(name))) for name in SECRETS}
+    there = {name: secrets_plan.text_of(name, volume.read(secrets_plan.path_of(name))) for name in SECRETS}
     wanted = {file.path.rpartition("/")[2]: file.data.decode() for file in way.write if is_secret(file.path)}
     masks = Masks(there, wanted)
-    after = {file.path: file for file in copies.contents(volume, copy)}
+    after = {file.path: file for file in backups.contents(volume, copy)}
     rows = [_file_row(path, before, after, masks) for path in (*way.written, *way.removed)]
-    changed = preview.settings(settings_of(before), settings_of(after))
-    secrets = preview.secrets(there, wanted, masks)
-    return preview.answer([f"the deployment of {copy.id} would be brought back"], changed, secrets=secrets, files=rows)
+    changed = diff.settings(settings_of(before), settings_of(after))
+    secrets = diff.secrets(there, wanted, masks)
+    return diff.answer([f"the deployment of {copy.id} would be brought back"], changed, secrets=secrets, files=rows)
 
 
 def _file_row(path: str, before: Tree, after: Tree, masks: Masks) -> dict[str, Any]:
     old, new = before.get(path), after.get(path)
-    texts = [tree[written.place(path)].data for tree in (before, after) if written.place(path) in tree]
+    texts = [tree[baseline.place(path)].data for tree in (before, after) if baseline.place(path) in tree]
     lines = {line for text in texts for line in text.decode(errors="replace").splitlines()}
     there = None if old is None else masks.lines(path, old.data, lines)
     wanted = [] if new is None else masks.lines(path, new.data, lines)
     how = "removed" if new is None else "new" if old is None else "changed"
-    return {"path": path, "change": how, "diff": preview.diff(path, there, wanted)}
+    return {"path": path, "change": how, "diff": diff.diff(path, there, wanted)}
 
 
 def _told(configurator: DeploymentConfigurator, volume: Volume, copy: Copy, way: Way, kept: str) -> Answer:
-    place, back = ending.place_of(volume, configurator.environ), _taken_back(volume, kept)
+    place, back = summary.place_of(volume, configurator.environ), _taken_back(volume, kept)
     lines = [
         f"The deployment is again as it was before {copy.cause} ({copy.id}):",
         *(f"  {path}" for path in way.written),
@@ -154,16 +151,16 @@ def _told(configurator: DeploymentConfigurator, volume: Volume, copy: Copy, way:
 def _taken_back(volume: Volume, kept: str) -> Way:
     """The way back to the copy of before a restore; none where that brings nothing back, or is gone."""
     with contextlib.suppress(VolumeError):
-        copy = copies.find(volume, kept)
+        copy = backups.find(volume, kept)
         return way_to(volume, copy, what_stands(volume, copy))
     return NO_WAY
 
 
 def _nothing(configurator: DeploymentConfigurator, volume: Volume, copy: Copy) -> Answer:
     """That nothing is left to do; and what to type all the same, as the run that did it may have had no time to say."""
-    lines, newest = [f"Nothing to do: the deployment is as it was in {copy.id}."], next(iter(copies.history(volume)))
-    if newest.cause == copies.A_RESTORE + copy.id:
-        words = ending.place_of(volume, configurator.environ).words
+    lines, newest = [f"Nothing to do: the deployment is as it was in {copy.id}."], next(iter(backups.history(volume)))
+    if newest.cause == backups.A_RESTORE + copy.id:
+        words = summary.place_of(volume, configurator.environ).words
         lines += ["", f"If that was not done yet: on the host, in {words}:"]
         lines += _next(configurator, volume, _whole(volume, copy, NO_WAY, newest.id))
     return Answer(lines, {"restored": copy.id, "written": [], "removed": [], "secrets": [], "copy": ""})
@@ -179,7 +176,7 @@ def _next(configurator: DeploymentConfigurator, volume: Volume, way: Way) -> lis
     texts = {name: text for name, text in session.read_secrets().items() if text}
     known = session.state.exists
     if known and not session.state.is_complete:
-        place = ending.place_of(volume, configurator.environ)
+        place = summary.place_of(volume, configurator.environ)
         return [f"  {place.command}", "  (that finishes what was half done then, and says what is next)"]
     before = rotation.before_up(way.secrets, session.resolve(texts).values, texts, sudo) if known else []
     return [f"  {line}" for line in (*before, f"{sudo}docker compose up -d")]

@@ -13,7 +13,7 @@ from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
 from setup.state_manager import LAST_GOOD, STATE, digest
-from setup.volume import backups as copies
+from setup.volume import backups
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ def what_stands(volume: Volume, copy: Copy) -> Tree:
 
 def _begun(volume: Volume) -> list[Copy]:
     """The copies of which files may stand there, as restores were interrupted; the one of before among them."""
-    half, kept, others = copies.marked(volume)
-    return [copy for copy in copies.history(volume) if copy.id in (half, kept, *others)]
+    half, kept, others = backups.marked(volume)
+    return [copy for copy in backups.history(volume) if copy.id in (half, kept, *others)]
 
 
 def way_to(volume: Volume, copy: Copy, there: Tree) -> Way:
     """What differs from a copy; a secret that was filled in since is not emptied, and only what is ours is removed."""
     write = []
-    for file in copies.contents(volume, copy):
+    for file in backups.contents(volume, copy):
         filled = is_secret(file.path) and not file.data and file.path in there
         if there.get(file.path) != file and not filled:
             write.append(file)
@@ -85,7 +85,7 @@ def way_to(volume: Volume, copy: Copy, there: Tree) -> Way:
 def _known(volume: Volume) -> set[tuple[str, str]]:
     """Path and hash of all that the states here know, with those of restores that were interrupted."""
     known: set[tuple[str, str]] = set()
-    for path in (STATE, LAST_GOOD, *(f"{copies.HISTORY}/{copy.id}/{STATE}" for copy in _begun(volume))):
+    for path in (STATE, LAST_GOOD, *(f"{backups.HISTORY}/{copy.id}/{STATE}" for copy in _begun(volume))):
         with contextlib.suppress(Malformed):
             state = parse(volume.read(path) or b"")
             known |= {*state.files.items(), *state.announced.items()}

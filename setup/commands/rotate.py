@@ -12,14 +12,13 @@ from setup import console
 from setup.commands import diff as looking
 from setup.config.model import Answer, Given, Secret, Source
 from setup.config.types import show
-from setup.deploy import summary as ending
-from setup.deploy import transaction
+from setup.deploy import summary, transaction
 from setup.deploy.session import Options, Session
 from setup.errors import InputError
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
 from setup.state_manager import STATE
-from setup.volume import backups as copies
+from setup.volume import backups
 from setup.volume.backups import Copy
 from setup.volume.volume import Volume
 from setup.wizard import confirm
@@ -61,7 +60,7 @@ def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -
     inputs = configurator.gather(options.config)
     wanted = Options(on_conflict=configurator.on_conflict, keep=configurator.keep)
     with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
-        copies.require_whole(volume)
+        backups.require_whole(volume)
         seen = volume.read(STATE)
         look = _look(configurator.session(volume, inputs, wanted))
         chosen = _chosen(look, options)
@@ -72,7 +71,7 @@ def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -
         _require_new_values(look, left, asks)
         look.session.options = look.session.options._replace(
             rotated=frozenset(secret.name for secret in left),
-            cause=copies.A_FINISH + look.copy.cause if look.copy else copies.A_RUN,  # of a copy of later edits
+            cause=backups.A_FINISH + look.copy.cause if look.copy else backups.A_RUN,  # of a copy of later edits
         )
         told = _told(look, left, done)
         if options.dry_run:
@@ -86,18 +85,18 @@ def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -
         names = [secret.name for secret in (chosen if look.copy else left)]
         configurator.quiet = True  # the last message is this verb's own
         left_over = configurator.settle(look.session, lambda live: _keep(live, seen, look.copy, names))
-        return ending.with_decision(_answer(configurator, look, names), left_over)
+        return summary.with_decision(_answer(configurator, look, names), left_over)
 
 
 def _look(session: Session) -> _Rotation:
     """What stands there; raises InputError for a deployment that is not complete, unless a rotation left it so."""
     texts = {name: text for name, text in session.read_secrets().items() if text}
-    given, problems = vault.canonical(session.inputs.secrets)
+    given, problems = secrets_plan.canonical(session.inputs.secrets)
     if problems:
         raise InputError(*problems)
-    kept = (copy for copy in copies.history(session.volume) if not copy.cause.startswith(copies.A_FINISH))
+    kept = (copy for copy in backups.history(session.volume) if not copy.cause.startswith(backups.A_FINISH))
     newest = next(kept, None)
-    interrupted = newest if newest and copies.to_rotate(newest) and not session.state.is_complete else None
+    interrupted = newest if newest and backups.to_rotate(newest) and not session.state.is_complete else None
     if not session.state.is_complete and not interrupted:
         raise InputError("there is no complete configuration here: finish it first, then rotate")
     return _Rotation(session, session.resolve(texts).values, texts, given, interrupted)
@@ -109,7 +108,7 @@ def _chosen(look: _Rotation, options: argparse.Namespace) -> list[Secret]:
     chosen = [one for one in rotation.select(words, look.values) if one.name in look.texts or one.name in words]
     problems = rotation.refusals(chosen, options.i_have_reencrypted, look.given)
     problems += [f"--rotate {one.name}: it has no value yet" for one in chosen if one.name not in look.texts]
-    if look.copy and set(copies.to_rotate(look.copy)) != {one.name for one in chosen}:
+    if look.copy and set(backups.to_rotate(look.copy)) != {one.name for one in chosen}:
         problems = [f"an earlier rotation was interrupted: finish it first ({look.copy.cause})"]
     if problems:
         raise InputError(*problems)
@@ -121,10 +120,10 @@ def _done(look: _Rotation, chosen: list[Secret], confirms: bool) -> Iterator[tup
     for secret in chosen:
         said = look.given.get(secret.name)
         if look.copy:
-            if not vault.same(_old(look, look.copy, secret.name), look.texts[secret.name]):
+            if not secrets_plan.same(_old(look, look.copy, secret.name), look.texts[secret.name]):
                 yield secret.name, f"  {secret.name} has its new value already"
         elif said:
-            if vault.same(said.text, look.texts[secret.name]):
+            if secrets_plan.same(said.text, look.texts[secret.name]):
                 hint = f" (without {secret.name.upper()}, a new one is made)" if secret.generate else ""
                 yield secret.name, f"  {secret.name} has the given value already{hint}"
         elif not confirms and (minutes := _minutes_since(look, secret.name)) is not None:
@@ -134,27 +133,27 @@ def _done(look: _Rotation, chosen: list[Secret], confirms: bool) -> Iterator[tup
 
 def _minutes_since(look: _Rotation, name: str) -> int | None:
     """How long ago a secret was rotated, if that is so short that the command seems to be repeated."""
-    for copy in copies.history(look.session.volume):
-        if copy.cause.startswith(copies.A_RESTORE):
+    for copy in backups.history(look.session.volume):
+        if copy.cause.startswith(backups.A_RESTORE):
             return None  # whoever asks after that wants another value than the one brought back
-        if name in copies.to_rotate(copy):
+        if name in backups.to_rotate(copy):
             age = time.time() - calendar.timegm(time.strptime(copy.id.partition("-")[0], "%Y%m%dT%H%M%SZ"))
-            repeated = 0 <= age < _A_REPEAT and not vault.same(_old(look, copy, name), look.texts[name])
+            repeated = 0 <= age < _A_REPEAT and not secrets_plan.same(_old(look, copy, name), look.texts[name])
             return int(age / 60) if repeated else None
     return None
 
 
 def _old(look: _Rotation, copy: Copy, name: str) -> str:
     """The value of a secret in a copy."""
-    files = {file.path: file.data for file in copies.contents(look.session.volume, copy)}
-    return files.get(vault.path_of(name), b"").decode()
+    files = {file.path: file.data for file in backups.contents(look.session.volume, copy)}
+    return files.get(secrets_plan.path_of(name), b"").decode()
 
 
 def _require_new_values(look: _Rotation, left: list[Secret], asks: bool) -> None:
     problems = [
         f"--rotate {one.name}: only you know its new value: give it as {one.name.upper()} or {one.name.upper()}_FILE"
         for one in left
-        if vault.is_operators(one, look.values) and one.name not in look.given and not asks
+        if secrets_plan.is_operators(one, look.values) and one.name not in look.given and not asks
     ]
     if problems:
         raise InputError(*problems)
@@ -170,7 +169,7 @@ def _told(look: _Rotation, left: list[Secret], done: Mapping[str, str]) -> list[
 def _ask_new_values(look: _Rotation, left: list[Secret]) -> None:
     """Asks for the values that only the operator knows."""
     for secret in left:
-        if vault.is_operators(secret, look.values) and secret.name not in look.given:
+        if secrets_plan.is_operators(secret, look.values) and secret.name not in look.given:
             text = confirm.new_secret(secret.question, functools.partial(reason_of, secret))
             look.session.inputs.secrets[secret.name] = Given(show(secret.kind.parse(text)), Source.ANSWER)
 
@@ -183,7 +182,7 @@ def _keep(live: Session, seen: bytes | None, interrupted: Copy | None, names: li
     if live.volume.read(STATE) != seen:
         raise _Moved
     if not interrupted:
-        transaction.keep_copy(live, copies.A_ROTATION + ",".join(names))
+        transaction.keep_copy(live, backups.A_ROTATION + ",".join(names))
 
 
 def _nothing(
@@ -191,11 +190,11 @@ def _nothing(
 ) -> Answer:
     """Why nothing is left to do; and what to type all the same, as the run that did it may have had no time to say."""
     told, following = ["Nothing to do:", *done.values()], []
-    for copy in copies.history(look.session.volume):
-        names = [one.name for one in chosen if one.name in copies.rotated(look.session.volume, copy)]
+    for copy in backups.history(look.session.volume):
+        names = [one.name for one in chosen if one.name in backups.rotated(look.session.volume, copy)]
         if names and any(_minutes_since(look, name) is not None for name in names):
-            following = ending.after_rotation(look.session, look.values, names, copy.id)
-            place = ending.place_of(look.session.volume, configurator.environ)
+            following = summary.after_rotation(look.session, look.values, names, copy.id)
+            place = summary.place_of(look.session.volume, configurator.environ)
             told += ["", f"If that was not done yet: on the host, in {place.words}, in this order:", "", *following]
             break
     return Answer(told, {"status": "unchanged", "rotated": [], "next": following})
@@ -204,13 +203,13 @@ def _nothing(
 def _answer(configurator: DeploymentConfigurator, look: _Rotation, names: list[str]) -> Answer:
     """What was done, and what to type next, in order."""
     volume = look.session.volume
-    place = ending.place_of(volume, configurator.environ)
+    place = summary.place_of(volume, configurator.environ)
     began = look.copy.id if look.copy else configurator.result["copy"]
-    following = ending.after_rotation(look.session, look.values, names, began)
-    copy = f"{copies.HISTORY}/{began}"
+    following = summary.after_rotation(look.session, look.values, names, began)
+    copy = f"{backups.HISTORY}/{began}"
     told = [f"Rotated: {', '.join(names)}. The old values stay in {copy}.", ""]
-    later = copies.since(volume, look.copy) if look.copy else []
-    edited = [f"{copies.HISTORY}/{one.id}" for one in later if one.cause.startswith(copies.A_FINISH)]
+    later = backups.since(volume, look.copy) if look.copy else []
+    edited = [f"{backups.HISTORY}/{one.id}" for one in later if one.cause.startswith(backups.A_FINISH)]
     told += [f"What was edited since then, and has been replaced, stays in {', '.join(edited)}.", ""] if edited else []
     told += [f"Next, on the host, in {place.words}, in this order:", "", *following]
     return Answer(told, {"status": "complete", "rotated": names, "copy": copy, "next": following})

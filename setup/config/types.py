@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup.config import hosts as addresses
+from setup.config import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +26,9 @@ def show(value: object) -> str:
     """The canonical text of a value: `parse(show(value)) == value` for every kind."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, addresses.PublicUrl):
+    if isinstance(value, hosts.PublicUrl):
         scheme = f"{value.scheme}://" if value.scheme else ""
-        return scheme + addresses.netloc(value.host, value.port)
+        return scheme + hosts.netloc(value.host, value.port)
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value)
@@ -123,15 +123,15 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 TEXT = Kind("text", "plain text without control characters", _text)
 BOOLEAN = Kind("boolean", "true or false", _boolean, ("true", "false"))
 PORT = whole_number("port", 1, 65535)
-HOST = Kind("host", "a host name or an IP address", addresses.host)
-HOSTS = Kind("hosts", "host names or IP addresses, separated by commas", _list_of(addresses.host), multiple=True)
-NETLOC = Kind("host:port", "a host, or host:port", addresses.netloc_text)
-PUBLIC_URL = Kind("public URL", "a host, host:port, or an http(s) URL without a path", addresses.public_url)
-HTTP_URL = Kind("URL", "an http(s) URL", addresses.http_url)
-SWITCHABLE_URL = Kind("URL or disabled", "an http(s) URL, or the word disabled", addresses.switchable_url)
-EMAIL = Kind("e-mail address", "an e-mail address", addresses.email)
-EMAILS = Kind("e-mail addresses", "e-mail addresses, separated by commas", _list_of(addresses.email), multiple=True)
-NETWORKS = Kind("networks", "IP addresses or networks, separated by commas", _list_of(addresses.network), multiple=True)
+HOST = Kind("host", "a host name or an IP address", hosts.host)
+HOSTS = Kind("hosts", "host names or IP addresses, separated by commas", _list_of(hosts.host), multiple=True)
+NETLOC = Kind("host:port", "a host, or host:port", hosts.netloc_text)
+PUBLIC_URL = Kind("public URL", "a host, host:port, or an http(s) URL without a path", hosts.public_url)
+HTTP_URL = Kind("URL", "an http(s) URL", hosts.http_url)
+SWITCHABLE_URL = Kind("URL or disabled", "an http(s) URL, or the word disabled", hosts.switchable_url)
+EMAIL = Kind("e-mail address", "an e-mail address", hosts.email)
+EMAILS = Kind("e-mail addresses", "e-mail addresses, separated by commas", _list_of(hosts.email), multiple=True)
+NETWORKS = Kind("networks", "IP addresses or networks, separated by commas", _list_of(hosts.network), multiple=True)
 HOST_PATH = Kind("path", "a path on the Docker host", _host_path)
 VERSION = _patterned("image version", "a valid image tag, as in 3.20.1", _TAG)
 IMAGE = _patterned("image", "an image reference, as in nginx:1.31.0",

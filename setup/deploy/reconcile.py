@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.model import File
-from setup.deploy import baseline as written
+from setup.deploy import baseline
 from setup.deploy.targets import ENV, split
 from setup.state_manager import DeploymentState, digest
 
@@ -82,7 +82,7 @@ def _edited(
 
 def _merge(volume: Volume, state: DeploymentState, whole: File, there: bytes) -> tuple[bytes | None, str]:
     """`.env` with the changes of both sides, or None and why there is none."""
-    base = written.base(volume, state, whole.path) if whole.path == ENV else None
+    base = baseline.base(volume, state, whole.path) if whole.path == ENV else None
     if base is None:
         return None, ""
     from setup.formats.dotenv_merge import merge

@@ -12,7 +12,7 @@ from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy.targets import AUTHORITY
 from setup.environment import shell_word
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 from setup.state_file import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 
@@ -60,10 +60,10 @@ def status_lines(state: DeploymentState, pending: list[Secret], lost: list[Secre
     lines = [*heading(TITLE, 32), *progress(state)]
     if lost:
         lines += ["", "✗ Secrets that were made and are gone, to be put back from a backup:"]
-        lines += [f"  {vault.path_of(secret.name)}" for secret in lost]
+        lines += [f"  {secrets_plan.path_of(secret.name)}" for secret in lost]
     if state.exists and pending:
         lines += ["", "⊘ Pending secrets, to be filled by hand:"]
-        lines += [f"  {vault.path_of(secret.name)}" for secret in pending]
+        lines += [f"  {secrets_plan.path_of(secret.name)}" for secret in pending]
     return lines
 
 
@@ -79,17 +79,17 @@ def shown(resolution: Resolution, key: str) -> str:
 
 
 def reviewed(
-    resolution: Resolution, planned: Mapping[str, vault.Planned], accepted: Iterable[str], complete: bool
+    resolution: Resolution, planned: Mapping[str, secrets_plan.Planned], accepted: Iterable[str], complete: bool
 ) -> tuple[str, ...]:
     """What the review page lists: every setting that applies, and the secrets that are given or were left open."""
-    skipped = {name for name in planned if vault.is_asked(SECRETS[name], resolution.values)}
+    skipped = {name for name in planned if secrets_plan.is_asked(SECRETS[name], resolution.values)}
     skipped &= planned.keys() if complete else set(accepted)
     names = [name for name, one in planned.items() if one.origin in ("given", "kept") or name in skipped]
     return (*resolution.applying(), *names)
 
 
 def review_lines(
-    resolution: Resolution, planned: Mapping[str, vault.Planned], listed: Iterable[str], reasons: Iterable[str]
+    resolution: Resolution, planned: Mapping[str, secrets_plan.Planned], listed: Iterable[str], reasons: Iterable[str]
 ) -> list[str]:
     """The review page: each entry with its number, value and source, secrets masked; and what would change."""
     lines, section = heading("Review"), ""
@@ -182,7 +182,7 @@ def last_message(
         lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]
         lines.append(f"  {place.path(AUTHORITY)}")
     lines += ["", "Its status, at any time:", f"  {place.command} --status"]
-    first_database = vault.path_of("db_password") in written
+    first_database = secrets_plan.path_of("db_password") in written
     lines += ["", *_next_commands(place, owner, values, first_database, missing)]
     return lines
 
@@ -192,14 +192,14 @@ def pending_lines(place: Place, owner: tuple[int, int], pending: list[Secret]) -
     if not pending:
         return []
     where = "" if place.host else f" in {place.words}"
-    file = shell_word(place.path(vault.path_of(pending[0].name)))
+    file = shell_word(place.path(secrets_plan.path_of(pending[0].name)))
     into = f"sudo tee {file} >/dev/null" if owner[0] == 0 else f"cat > {file}"  # the value stays out of the history
     return [
         "",
         f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}: after a command such as",
         f"  {into}",
         "type the value, and Ctrl-D twice instead of Enter. The files:",
-        *(f"  {place.path(vault.path_of(secret.name))}  ({secret.question})" for secret in pending),
+        *(f"  {place.path(secrets_plan.path_of(secret.name))}  ({secret.question})" for secret in pending),
         "then run this again, so that the files that depend on them follow:",
         f"  {place.command}",
     ]

@@ -11,19 +11,17 @@ from setup.config.model import File, Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.secrets import SECRETS
 from setup.config.sources import Inputs
-from setup.deploy import baseline as written
-from setup.deploy import planner as concerns
-from setup.deploy import reconcile as edits
+from setup.deploy import baseline, planner, reconcile
 from setup.deploy.reconcile import Conflict, Fate
 from setup.deploy.render import Renderer
 from setup.deploy.steps import Context
 from setup.deploy.targets import COMPOSE, OUR_LABEL, Targets
 from setup.errors import DecisionNeeded, InputError, SetupError
-from setup.secrets import guards as conflicts
-from setup.secrets import plan as vault
+from setup.secrets import guards
+from setup.secrets import plan as secrets_plan
 from setup.state_manager import DeploymentState
-from setup.tls import plan as material
-from setup.volume import backups as copies
+from setup.tls import plan as tls_plan
+from setup.volume import backups
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -47,12 +45,12 @@ class Options(NamedTuple):
     reset: bool = False
     renew: bool = False
     on_conflict: str | None = None
-    keep: int = copies.LAST
+    keep: int = backups.LAST
     settle: Callable[[Conflict], str] | None = None
     with_secrets: bool = False  # in the configuration file
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
-    cause: str = copies.A_RUN  # what a dated copy says it was made for
+    cause: str = backups.A_RUN  # what a dated copy says it was made for
 
 
 class Session:
@@ -92,7 +90,7 @@ class Session:
         # A session before the lock was taken looked at the same things: what it rendered and minted holds.
         self._made: Targets | None = earlier._made if earlier else None
         self._minted: dict[str, str] = earlier._minted if earlier else {}
-        self._issued: material.Made = earlier._issued if earlier else {}
+        self._issued: tls_plan.Made = earlier._issued if earlier else {}
 
     def context(self) -> Context:
         """The deployment as it should be, from what was said and what stands on the volume.
@@ -100,24 +98,24 @@ class Session:
         Raises one InputError with all problems of all sources, VolumeError for a lost secret and
         DecisionNeeded for a bound one that would change, or while a restore is half done.
         """
-        copies.require_whole(self.volume)
+        backups.require_whole(self.volume)
         on_disk = self.read_secrets()
-        given, problems = vault.canonical(self.inputs.secrets)
+        given, problems = secrets_plan.canonical(self.inputs.secrets)
         given |= self.inputs.exact
-        resolution, accepted = self.resolve(vault.known(on_disk, given)), frozenset(self.state.accepted)
+        resolution, accepted = self.resolve(secrets_plan.known(on_disk, given)), frozenset(self.state.accepted)
         filled = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
         exact = {name: said.text for name, said in self.inputs.exact.items()}
-        self._raise_problems(resolution, problems + vault.misfilled(filled | exact))
+        self._raise_problems(resolution, problems + secrets_plan.misfilled(filled | exact))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, resolution.values, {}, {})
             return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
-        moved = self.state.exists and conflicts.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
+        moved = self.state.exists and guards.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
         if not self.state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
-            conflicts.refuse_without_secrets(resolution.values, on_disk, given)
+            guards.refuse_without_secrets(resolution.values, on_disk, given)
         rotated = self.options.rotated
         others = {name: said for name, said in given.items() if name not in rotated}
-        conflicts.refuse(resolution.values, on_disk, others, self.state.secrets, moved)
-        planned = vault.plan(resolution.values, on_disk, given, self._minted, rotated)
+        guards.refuse(resolution.values, on_disk, others, self.state.secrets, moved)
+        planned = secrets_plan.plan(resolution.values, on_disk, given, self._minted, rotated)
         targets = self._targets(resolution, planned)
         saved = self._saved(resolution, planned)
         again, ask_secrets = frozenset(self.state.again), not self.options.skip_prompts
@@ -151,7 +149,7 @@ class Session:
 
     def read_secrets(self) -> dict[str, str | None]:
         """Each secret's text on the volume, "" for an empty file, None where there is none."""
-        return {name: vault.text_of(name, self.volume.read(vault.path_of(name))) for name in SECRETS}
+        return {name: secrets_plan.text_of(name, self.volume.read(secrets_plan.path_of(name))) for name in SECRETS}
 
     def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
         problems = [*self.inputs.problems, *resolution.problems, *more]
@@ -160,18 +158,18 @@ class Session:
         if problems:
             raise InputError(*problems)
 
-    def _targets(self, resolution: Resolution, planned: dict[str, vault.Planned]) -> Targets:
+    def _targets(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> Targets:
         """The files to render; those of the last context are reused as long as they hold."""
-        generations = vault.generations(planned, self.state.secrets, self.state.announced_secrets)
+        generations = secrets_plan.generations(planned, self.state.secrets, self.state.announced_secrets)
         texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
-        mark = self.state.basis.get(material.MARK, "")
-        tls = material.plan(self.volume, resolution.values, mark, self.options.renew, self._issued)
+        mark = self.state.basis.get(tls_plan.MARK, "")
+        tls = tls_plan.plan(self.volume, resolution.values, mark, self.options.renew, self._issued)
         if not (self._made and self._made.same(resolution.values, texts, generations, tls)):
             owner = os.geteuid(), os.getegid()
             self._made = Targets(self.renderer, resolution.values, texts, generations, tls, owner)
         return self._made
 
-    def _saved(self, resolution: Resolution, planned: dict[str, vault.Planned]) -> tuple[File, ...]:
+    def _saved(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> tuple[File, ...]:
         """The configuration file, if it is or was asked for; with the secrets if they are or were."""
         if not (self.options.save_config or CONFIG in self.state.files):
             return ()
@@ -180,16 +178,16 @@ class Session:
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:
         """The first step that has something to do, and why; (None, []) when all is as it should be."""
-        look = concerns.look(self.volume, self.state, self.answers_before, self.basis, context)
+        look = planner.look(self.volume, self.state, self.answers_before, self.basis, context)
         self.edited, self.notes = look.edited, look.notes
         if not self.was_complete:
             return look.first, []
-        return look.first, [*look.reasons, *(concerns.moved(self.deployed(), context.resolution) if look.first else ())]
+        return look.first, [*look.reasons, *(planner.moved(self.deployed(), context.resolution) if look.first else ())]
 
     def deployed(self) -> dict[str, Given]:
         """The settings in force before this run, as far as they are known."""
         if self._deployed is None:
-            self._deployed = written.deployed(self.volume) if self.use_state else {}
+            self._deployed = baseline.deployed(self.volume) if self.use_state else {}
         return self._deployed
 
     def refuse_jump(self, context: Context) -> None:
@@ -207,8 +205,8 @@ class Session:
 
     def fates(self, files: tuple[File, ...]) -> list[Fate]:
         """What becomes of each file; raises DecisionNeeded, naming all of them, for edits that nobody gave up."""
-        found = edits.fates(self.volume, self.state, files, self._choose, self.use_state)
-        refused = [fate.file.path for fate in found if fate.how == edits.REFUSED]
+        found = reconcile.fates(self.volume, self.state, files, self._choose, self.use_state)
+        refused = [fate.file.path for fate in found if fate.how == reconcile.REFUSED]
         if refused:
             raise DecisionNeeded(*(f"{self.volume.path}/{path} {_REFUSED}" for path in refused))
         return found
@@ -216,13 +214,13 @@ class Session:
     def _choose(self, conflict: Conflict) -> str:
         """What is to become of an edited file: as was said, or answered; else it stays, or the run ends for it."""
         said = self.options.on_conflict
-        if said and said != edits.ASK:
+        if said and said != reconcile.ASK:
             return said
         if self.options.settle:
             if conflict.path not in self._settled:
                 self._settled[conflict.path] = self.options.settle(conflict)
             return self._settled[conflict.path]
-        return edits.FAIL if conflict.foreign and not said else edits.KEEP
+        return reconcile.FAIL if conflict.foreign and not said else reconcile.KEEP
 
     def save_state(self) -> None:
         """Writes the state, where this run has one."""

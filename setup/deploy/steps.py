@@ -10,7 +10,7 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import REQUIRED_KEYS, SETTINGS
 from setup.config.types import show
 from setup.deploy.targets import AUTHENTIK, ENV, NGINX, Targets
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class Context(NamedTuple):
 
     resolution: Resolution
     targets: Targets
-    planned: Mapping[str, vault.Planned]
+    planned: Mapping[str, secrets_plan.Planned]
     accepted: frozenset[str] = frozenset()
     again: frozenset[str] = frozenset()
     ask: Ask | None = None
@@ -83,7 +83,7 @@ def generate_nginx_config(context: Context) -> Outcome:
 def generate_secrets(context: Context) -> Outcome:
     """The secrets that nobody needs to know."""
     values = context.resolution.values
-    return Outcome(secrets=_to_publish(context, lambda row: not vault.is_operators(row, values)))
+    return Outcome(secrets=_to_publish(context, lambda row: not secrets_plan.is_operators(row, values)))
 
 
 def prompt_user_secrets(context: Context) -> Outcome:
@@ -92,10 +92,10 @@ def prompt_user_secrets(context: Context) -> Outcome:
     if context.ask and context.ask_secrets:
         for name, planned in context.planned.items():
             open_question = planned.origin in ("pending", "customary") or name in context.again
-            if open_question and name not in context.accepted and vault.is_asked(SECRETS[name], values):
+            if open_question and name not in context.accepted and secrets_plan.is_asked(SECRETS[name], values):
                 return answered(SECRETS[name], context.ask(SECRETS[name], planned.text), name in context.again)
     # Those that show in `.env` are there already, unless this step is called alone.
-    secrets = _to_publish(context, lambda row: vault.is_operators(row, values) or bool(row.shown))
+    secrets = _to_publish(context, lambda row: secrets_plan.is_operators(row, values) or bool(row.shown))
     return Outcome((context.targets.env,), secrets)
 
 
@@ -136,7 +136,7 @@ def step_of_secret(name: str, resolution: Resolution) -> str:
     """The step that first publishes a secret."""
     if SECRETS[name].shown:
         return generate_env_file.__name__
-    ours = not vault.is_operators(SECRETS[name], resolution.values)
+    ours = not secrets_plan.is_operators(SECRETS[name], resolution.values)
     return (generate_secrets if ours else prompt_user_secrets).__name__
 
 

@@ -10,8 +10,8 @@ from setup.deploy import report, transaction
 from setup.deploy.reconcile import BESIDE
 from setup.environment import command_again, host_path
 from setup.errors import DecisionNeeded
-from setup.secrets import plan as vault
-from setup.volume import backups as copies
+from setup.secrets import plan as secrets_plan
+from setup.volume import backups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +66,7 @@ def _finished(session: Session, values: Values) -> list[str]:
     """What else must know the new values, when this run has finished a rotation that was interrupted."""
     interrupted = session.existed and not session.was_complete
     began = transaction.last_whole(session.volume) if interrupted else None
-    if not began or not (names := copies.rotated(session.volume, began)):
+    if not began or not (names := backups.rotated(session.volume, began)):
         return []
     told = [f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:", ""]
     return ["", *told, *(f"  {line}" for line in after_rotation(session, values, names, began.id))]
@@ -81,7 +81,7 @@ def after_rotation(session: Session, values: Values, names: list[str], copy: str
     return [
         *rotation.before_up(names, values, texts, sudo),
         f"{sudo}docker compose up -d",
-        *rotation.after_up(names, f"{copies.HISTORY}/{copy}", sudo),
+        *rotation.after_up(names, f"{backups.HISTORY}/{copy}", sudo),
     ]
 
 
@@ -106,4 +106,4 @@ def with_decision(answer: Answer, left: DecisionNeeded | None) -> Answer:
 
 def _pending(session: Session) -> list[Secret]:
     context = session.context_now()
-    return vault.pending(context.resolution.values, {name: one.text for name, one in context.planned.items()})
+    return secrets_plan.pending(context.resolution.values, {name: one.text for name, one in context.planned.items()})

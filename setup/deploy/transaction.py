@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from setup.config.model import File, Outcome, SecretFile, Source
 from setup.config.secrets import SECRETS
-from setup.deploy import baseline as written
+from setup.deploy import baseline
 from setup.deploy.reconcile import KEPT, MERGED, REPLACED
 from setup.deploy.steps import Context, step_of_setting
 from setup.deploy.targets import COMPOSE
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 from setup.state_file import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.tls.plan import MARK
-from setup.volume import backups as copies
+from setup.volume import backups
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def check(session: Session, context: Context) -> None:
     session.refuse_jump(context)
     files = session.files(context)
     session.fates(files)
-    written.texts(session.volume, files if session.use_state else ())
+    baseline.texts(session.volume, files if session.use_state else ())
 
 
 def commit(session: Session, step: str, outcome: Outcome) -> None:
@@ -63,7 +63,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
     planned = session.last.planned if session.last else {}
-    counts = vault.settled(planned, outcome.secrets, session.state.secrets, session.state.announced_secrets)
+    counts = secrets_plan.settled(planned, outcome.secrets, session.state.secrets, session.state.announced_secrets)
     session.state.begin(step, outcome.files, counts)
     if staged or texts:  # else all of it stands on the volume already
         session.save_state()
@@ -76,7 +76,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         _conclude(session)
     if session.options.ask or not outcome.done or session.state.is_complete:
         session.save_state()  # else the next step's announcement carries it: a crash between repeats a step
-    session.written += [file.path for file in files] + [vault.path_of(secret.name) for secret in outcome.secrets]
+    session.written += [file.path for file in files] + [secrets_plan.path_of(secret.name) for secret in outcome.secrets]
     session.kept += [fate.file.path for fate in fates if fate.how == KEPT]
     session.merged += [fate.file.path for fate in fates if fate.how == MERGED]
     if outcome.secrets or not outcome.done:
@@ -89,8 +89,8 @@ def keep_copy(session: Session, cause: str) -> None:
         return
     state = session.state
     files = {*state.files, *state.announced, *(file.path for file in session.files(session.context_now()))}
-    paths = written.everything(session.volume, files)
-    session.copy = copies.keep(session.volume, paths, cause, session.options.keep, still_wanted(session.volume))
+    paths = baseline.everything(session.volume, files)
+    session.copy = backups.keep(session.volume, paths, cause, session.options.keep, still_wanted(session.volume))
 
 
 def still_wanted(volume: Volume) -> list[str]:
@@ -98,13 +98,13 @@ def still_wanted(volume: Volume) -> list[str]:
     if _is_whole(volume, STATE):
         return []
     began = last_whole(volume)
-    return [one.id for one in (*copies.since(volume, began), *([began] if began else []))]
+    return [one.id for one in (*backups.since(volume, began), *([began] if began else []))]
 
 
 def last_whole(volume: Volume) -> Copy | None:
     """The newest copy of a deployment that was complete: what an interrupted run began with, its old values in it."""
     return next(
-        (one for one in copies.history(volume) if _is_whole(volume, f"{copies.HISTORY}/{one.id}/{STATE}")), None
+        (one for one in backups.history(volume) if _is_whole(volume, f"{backups.HISTORY}/{one.id}/{STATE}")), None
     )
 
 
@@ -117,7 +117,7 @@ def _is_whole(volume: Volume, path: str) -> bool:
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
     """Secrets first, as the files are derived from them, and keys; the compose file last."""
-    as_files = [File(vault.path_of(s.name), s.text.encode(), 0o644, once=not s.replace) for s in secrets]
+    as_files = [File(secrets_plan.path_of(s.name), s.text.encode(), 0o644, once=not s.replace) for s in secrets]
     staged = session.volume.stage(sorted(as_files, key=lambda file: not file.once))
     files = sorted(files, key=lambda file: (not file.once, file.path == COMPOSE))
     return staged + session.volume.stage(files, backup=not session.use_state)
@@ -125,10 +125,10 @@ def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...])
 
 def _texts(session: Session, step: str, outcome: Outcome) -> list[File]:
     """What is kept of the files as we wrote them; and once all steps are done, of the settings."""
-    texts = written.texts(session.volume, outcome.files)
+    texts = baseline.texts(session.volume, outcome.files)
     open_steps = {name for name, status in session.state.steps.items() if status != COMPLETED}
     if outcome.done and open_steps <= {step}:
-        texts += written.settings(session.volume, session.context_now().resolution)
+        texts += baseline.settings(session.volume, session.context_now().resolution)
     return texts
 
 

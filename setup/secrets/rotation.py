@@ -10,7 +10,7 @@ from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
 from setup.environment import shell_word
 from setup.errors import InputError, UsageError
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -69,7 +69,7 @@ _BY_HAND = {
 def select(words: Iterable[str], values: Values) -> list[Secret]:
     """The secrets that these names and groups mean, once each; every word that means none is named."""
     chosen: dict[str, Secret] = {}
-    there = {secret.name: secret for secret in vault.applicable(values)}
+    there = {secret.name: secret for secret in secrets_plan.applicable(values)}
     problems = []
     for word in words:
         if word not in SECRETS and word not in GROUPS:
@@ -119,10 +119,10 @@ def before_up(names: Iterable[str], values: Values, texts: Mapping[str, str], su
     if bundled_database(values):
         server, into = '-U "$(cat /run/secrets/db_admin_user)"', f"{sudo}docker compose exec -T db "
     else:
-        server, into = f'-h {values["DB_HOST"]} -U "$({sudo}cat {vault.path_of("db_admin_user")})"', ""
+        server, into = f'-h {values["DB_HOST"]} -U "$({sudo}cat {secrets_plan.path_of("db_admin_user")})"', ""
     script = shell_word(f'{_SQL}psql -qX -v ON_ERROR_STOP=1 -v role="$1" {server} -d postgres')
     return [
-        f"{sudo}cat {vault.path_of(name)} | {into}sh -c {script} - {_word(texts.get(ROLES[name], ''))}"
+        f"{sudo}cat {secrets_plan.path_of(name)} | {into}sh -c {script} - {_word(texts.get(ROLES[name], ''))}"
         for name in names
         if name in ROLES
     ]
@@ -136,7 +136,7 @@ def after_up(names: Iterable[str], copy: str, sudo: str) -> Iterator[str]:
     """What to do once the services run with the new values."""
     names = set(names)
     if "storage_admin_access_key_id" in names:
-        old = f"{sudo}cat {copy}/{vault.path_of('storage_admin_access_key_id')}"
+        old = f"{sudo}cat {copy}/{secrets_plan.path_of('storage_admin_access_key_id')}"
         yield "# the storage still knows the old key: remove it"
         yield (
             f'echo "s3.configure -apply -delete -user power_user -access_key $({old})" | {sudo}docker compose exec -T '

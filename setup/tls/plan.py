@@ -10,7 +10,7 @@ from setup.config.model import FAIL, OK, File, Finding, Material
 from setup.config.values import Values
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
 from setup.errors import InputError
-from setup.tls import provided as served
+from setup.tls import provided
 from setup.tls.trust_store import ca_bundle
 from setup.volume.volume import Volume
 
@@ -44,7 +44,7 @@ def plan(volume: Volume, values: Values, mark: str, renew: bool, made: Made) -> 
 
 
 def _given(volume: Volume, values: Values, mark: str, made: Made) -> Material:
-    chain, key = served.look(volume, values)
+    chain, key = provided.look(volume, values)
     missing = tuple(_sentence(seen.finding) for seen in (chain, key) if seen.finding and seen.missing)
     unseen = [seen.finding for seen in (chain, key) if seen.finding and not seen.missing]
     seal = digest_of([",".join(certificate_names(values)).encode(), chain.data or b"", key.data or b""])
@@ -52,7 +52,7 @@ def _given(volume: Volume, values: Values, mark: str, made: Made) -> Material:
         ends = _end_note(mark, chain.path, "put a new one there") if chain.data else ()
         return Material(mark=mark, notes=(*_notes(unseen), *ends), missing=missing)
     if (seal, False) not in made:
-        findings, end = served.judge(volume, values, chain, key, datetime.now(UTC))
+        findings, end = provided.judge(volume, values, chain, key, datetime.now(UTC))
         reason = f"{chain.path} is new; a running nginx takes it when it starts again (docker compose restart nginx)"
         notes, mark = _notes([*unseen, *findings]), f"{end.isoformat() if end else ''} {seal}"
         made[seal, False] = Material(mark=mark, reason=reason, notes=notes, missing=missing)

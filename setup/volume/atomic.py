@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from setup.config.model import File
 from setup.errors import VolumeError
-from setup.volume import directories as folders
+from setup.volume import directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,11 +32,11 @@ def write(file: File, folder: int, name: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, file.mode, dir_fd=folder)
     try:
-        folders.require_mode(descriptor, file.mode, file.path)  # a umask took some bits away
+        directories.require_mode(descriptor, file.mode, file.path)  # a umask took some bits away
         with os.fdopen(descriptor, "wb", closefd=False) as out:
             out.write(file.data)
     except BaseException:
-        folders.close(descriptor)
+        directories.close(descriptor)
         raise
     return descriptor
 
@@ -55,7 +55,7 @@ def keep(folder: int, name: str) -> None:
     kept = f"{name}{KEPT}"
     there = status(kept, folder)
     if there is not None:
-        folders.require_regular(kept, there)
+        directories.require_regular(kept, there)
     if linked(kept, folder, name, _free(folder, kept)):
         os.rename(name_of(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
         return
@@ -65,7 +65,7 @@ def keep(folder: int, name: str) -> None:
     try:
         os.fsync(copy)
     finally:
-        folders.close(copy)
+        directories.close(copy)
     os.rename(name_of(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
 
 

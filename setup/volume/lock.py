@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from setup.errors import Busy, VolumeError
-from setup.volume import directories as folders
+from setup.volume import directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +24,9 @@ def take(root: int, top: str) -> int:
         _require_ours(os.fstat(descriptor))
         _lock(descriptor, fcntl.LOCK_EX)
     except BaseException as error:
-        folders.close(descriptor)
+        directories.close(descriptor)
         if isinstance(error, OSError):
-            raise folders.explained(root, top, LOCK, "locked", error) from None
+            raise directories.explained(root, top, LOCK, "locked", error) from None
         raise
     return descriptor
 
@@ -38,7 +38,7 @@ def require_free(root: int) -> None:
         try:
             _lock(descriptor, fcntl.LOCK_SH)
         finally:
-            folders.close(descriptor)
+            directories.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def alone(folder: str) -> Iterator[None]:
                 raise Busy(f"another export is at work in {folder}: run the same command again") from None
         yield
     finally:
-        folders.close(descriptor)
+        directories.close(descriptor)
 
 
 def _open(root: int, top: str) -> int:
@@ -64,13 +64,13 @@ def _open(root: int, top: str) -> int:
             return os.open(LOCK, flags, dir_fd=root)
         descriptor = os.open(LOCK, flags | os.O_CREAT, 0o600, dir_fd=root)
         try:
-            folders.require_mode(descriptor, 0o600, LOCK)  # a umask may have taken the owner's bits
+            directories.require_mode(descriptor, 0o600, LOCK)  # a umask may have taken the owner's bits
         except BaseException:
-            folders.close(descriptor)
+            directories.close(descriptor)
             os.unlink(LOCK, dir_fd=root)  # nothing can be locked here: as if this run had not been
             raise
     except OSError as error:
-        raise folders.explained(root, top, LOCK, "opened", error) from None
+        raise directories.explained(root, top, LOCK, "opened", error) from None
     return descriptor
 
 
@@ -82,12 +82,12 @@ def sign(descriptor: int) -> None:
 def release(descriptor: int) -> None:
     """Gives the lock back; its file stays, so that two runs never lock two different files."""
     _write(descriptor, "")
-    folders.close(descriptor)
+    directories.close(descriptor)
 
 
 def _require_ours(status: os.stat_result) -> None:
     """The file is emptied and written in place: under a second name it would be somebody else's."""
-    folders.require_regular(LOCK, status)
+    directories.require_regular(LOCK, status)
     if status.st_nlink != 1:
         raise VolumeError(f"{LOCK} has other names (hard links): remove it and run the same command again")
 
@@ -110,7 +110,8 @@ def _lock(descriptor: int, how: int) -> None:
         raise Busy(f"another run is working on this volume ({holder}): {advice} and run again") from None
     except OSError as error:
         raise VolumeError(
-            f"the volume cannot be locked ({folders.reason(error)}): use a local volume, or a network one with flock"
+            f"the volume cannot be locked ({directories.reason(error)}): "
+            "use a local volume, or a network one with flock"
         ) from None
 
 

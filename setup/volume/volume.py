@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.model import File
 from setup.errors import DecisionNeeded, InputError, VolumeError
-from setup.volume import atomic as staging
-from setup.volume import directories as folders
-from setup.volume import lock
+from setup.volume import atomic, directories, lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,7 +39,7 @@ class Volume:
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise VolumeError(
-                f"the output directory {self.path} cannot be opened ({folders.reason(error)}): "
+                f"the output directory {self.path} cannot be opened ({directories.reason(error)}): "
                 f"create it first (mkdir -p) and mount it, as in 'docker run -v /app/avatar:/out avatar-setup'"
             ) from None
 
@@ -59,7 +57,7 @@ class Volume:
             lock.require_free(self._root)
 
     def close(self) -> None:
-        folders.close(self._root)
+        directories.close(self._root)
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a regular file, None where there is none; VolumeError for anything else."""
@@ -70,7 +68,7 @@ class Volume:
         """A regular file with its mode, None where there is none; VolumeError for anything else."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with folders.parent(self._root, path) as (folder, name):
+            with directories.parent(self._root, path) as (folder, name):
                 descriptor = os.open(name, flags, dir_fd=folder)
         except FileNotFoundError:
             return None
@@ -78,19 +76,19 @@ class Volume:
             raise self._error(path, "read", error) from None
         try:
             status = os.fstat(descriptor)
-            folders.require_regular(path, status)
+            directories.require_regular(path, status)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return File(path, file.read(), status.st_mode & 0o777)
         except OSError as error:
             raise self._error(path, "read", error) from None
         finally:
-            folders.close(descriptor)
+            directories.close(descriptor)
 
     def status(self, path: str) -> os.stat_result | None:
         """Mode, owner and times of what stands at a path, no link followed; None for nothing."""
         try:
-            with folders.parent(self._root, path) as (folder, name):
-                return staging.status(name, folder)
+            with directories.parent(self._root, path) as (folder, name):
+                return atomic.status(name, folder)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -104,14 +102,14 @@ class Volume:
     def names(self, folder: str) -> list[str]:
         """What a folder holds, sorted; nothing where there is none."""
         try:
-            return folders.names(self._root, folder)
+            return directories.names(self._root, folder)
         except OSError as error:
             raise self._error(folder, "read", error) from None
 
     def remove(self, path: str) -> None:
         """Removes a file, or a folder with all that is in it; what is not there is no error."""
         try:
-            folders.remove(self._root, path)
+            directories.remove(self._root, path)
         except OSError as error:
             raise self._error(path, "removed", error) from None
 
@@ -148,9 +146,9 @@ class Volume:
         for place in places:
             name = ""
             try:
-                with folders.parent(self._root, os.path.join(place, "-")) as (folder, _):
+                with directories.parent(self._root, os.path.join(place, "-")) as (folder, _):
                     for name in os.listdir(folder):
-                        if name.startswith(".") and name.endswith(staging.ENDING):
+                        if name.startswith(".") and name.endswith(atomic.ENDING):
                             os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
                 continue
@@ -166,15 +164,15 @@ class Volume:
         try:
             for file in files:
                 path = file.path
-                with folders.parent(self._root, path, create=True) as (folder, name):
-                    opened.append(staging.write(file, folder, name))
+                with directories.parent(self._root, path, create=True) as (folder, name):
+                    opened.append(atomic.write(file, folder, name))
                 staged.append(Staged(path, file.once, backup))
-            staging.make_durable(opened)
+            atomic.make_durable(opened)
         except OSError as error:
             raise self._error(path, "written", error) from None
         finally:
             for descriptor in opened:
-                folders.close(descriptor)
+                directories.close(descriptor)
         return staged
 
     def publish(self, staged: Iterable[Staged]) -> None:
@@ -184,13 +182,13 @@ class Volume:
         try:
             for one in staged:
                 path = one.path
-                with folders.parent(self._root, path) as (folder, name):
+                with directories.parent(self._root, path) as (folder, name):
                     self._publish_one(one, folder, name)
                 places |= dict.fromkeys(self._unsettled(path), path)
             for place in sorted(places):
                 path = places[place]
-                with folders.parent(self._root, os.path.join(place, "-")) as (folder, _):
-                    if not folders.sync(folder):
+                with directories.parent(self._root, os.path.join(place, "-")) as (folder, _):
+                    if not directories.sync(folder):
                         self._warn("it cannot make directories durable; a power cut just now may undo this run")
                 self._settled.add(place)
         except OSError as error:
@@ -221,14 +219,14 @@ class Volume:
                 yield place
 
     def _publish_one(self, one: Staged, folder: int, name: str) -> None:
-        there = staging.status(name, folder)
+        there = atomic.status(name, folder)
         if there is not None:
-            folders.require_regular(one.path, there)
+            directories.require_regular(one.path, there)
         if one.once and there is not None and there.st_size:
             raise VolumeError(f"{one.path} has been filled in the meantime: run the same command again")
-        staged = staging.name_of(name)
+        staged = atomic.name_of(name)
         if one.once and there is None:
-            if staging.linked(one.path, folder, staged, name):
+            if atomic.linked(one.path, folder, staged, name):
                 os.unlink(staged, dir_fd=folder)
                 return
             self._warn("it has no hard links; new secrets are renamed into place under the lock instead")
@@ -238,9 +236,9 @@ class Volume:
 
     def _keep(self, path: str, folder: int, name: str) -> None:
         try:
-            staging.keep(folder, name)
+            atomic.keep(folder, name)
         except OSError as error:
-            raise self._error(f"{path}{staging.KEPT}", "written", error) from None
+            raise self._error(f"{path}{atomic.KEPT}", "written", error) from None
 
     def _warn(self, text: str) -> None:
         warning = f"the volume's file system promises less: {text}"
@@ -248,4 +246,4 @@ class Volume:
             self.warnings.append(warning)
 
     def _error(self, path: str, verb: str, error: OSError) -> VolumeError:
-        return folders.explained(self._root, self.path, path, verb, error)
+        return directories.explained(self._root, self.path, path, verb, error)

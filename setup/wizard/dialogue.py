@@ -15,7 +15,7 @@ from setup.deploy import report, transaction
 from setup.deploy.reconcile import BESIDE, KEEP, REPLACE, Conflict
 from setup.deploy.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
-from setup.secrets import plan as vault
+from setup.secrets import plan as secrets_plan
 from setup.wizard import plain as lines
 from setup.wizard import terminal
 from setup.wizard.questions import NOTHING, WELCOME, Questions
@@ -161,7 +161,7 @@ class Dialogue:
         """What became of the secrets that only the operator knows."""
         context = session.context_now()
         values = context.resolution.values
-        asked = [name for name in context.planned if vault.is_asked(SECRETS[name], values)]
+        asked = [name for name in context.planned if secrets_plan.is_asked(SECRETS[name], values)]
         provided = [name for name in asked if context.planned[name].text]
         told = [f"  {'✓' if name in provided else '⊘'} {name}" for name in asked]
         console.show(["", f"✓ {len(provided)}/{len(asked)} secrets provided", *told])
@@ -183,7 +183,7 @@ class Dialogue:
         return place + told
 
     def _describe_secret(self, row: Secret) -> list[str]:
-        places = [vault.path_of(row.name), *(f"{key} in .env" for key in row.shown)]
+        places = [secrets_plan.path_of(row.name), *(f"{key} in .env" for key in row.shown)]
         told = [row.help, f"Takes {row.kind.expects}.", f"Ends up in {', '.join(places)}."]
         told += [f"Keeps its first value: it is bound to {row.bound}."] if row.bound else []
         if self._session:
@@ -197,7 +197,7 @@ class Dialogue:
         context = self._session.context_now()
         values = context.resolution.values
         if isinstance(row, Secret):
-            names = [name for name in context.planned if vault.is_asked(SECRETS[name], values)]
+            names = [name for name in context.planned if secrets_plan.is_asked(SECRETS[name], values)]
             return f"Secrets · {names.index(row.name) + 1} of {len(names)}" if row.name in names else ""
         keys = [key for key, other in SETTINGS.items() if other.asked and other.group == row.group]
         keys = [key for key in keys if values.can_apply(key)]

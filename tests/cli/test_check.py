@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.tls import provided as served
+from setup.tls import provided
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
 from tests.cli.test_self_signed import issue
 from tests.cli.test_undo import half_restored
@@ -491,5 +491,5 @@ def test_every_finding_has_an_entry_in_the_documentation_and_every_entry_a_findi
             ):
                 first = node.args[0] if node.args else None
                 made |= {first.value} if isinstance(first, ast.Constant) else set()
-    made |= {served.CERTIFICATE_FILE, served.KEY_FILE}
+    made |= {provided.CERTIFICATE_FILE, provided.KEY_FILE}
     assert made == HEADINGS

@@ -78,14 +78,14 @@ MUTANTS = (
         (
             "volume/atomic",
             (
-                "        folders.require_mode(descriptor, file.mode, file.path)  # a umask took some bits away\n"
+                "        directories.require_mode(descriptor, file.mode, file.path)  # a umask took some bits away\n"
                 '        with os.fdopen(descriptor, "wb", closefd=False) as out:\n'
                 "            out.write(file.data)\n"
             ),
             (
                 '        with os.fdopen(descriptor, "wb", closefd=False) as out:\n'
                 "            out.write(file.data)\n"
-                "        folders.require_mode(descriptor, file.mode, file.path)\n"
+                "        directories.require_mode(descriptor, file.mode, file.path)\n"
             ),
         ),
     ),
@@ -344,7 +344,7 @@ MUTANTS = (
     broken(
         "restore without announcing it",
         by_sweep("kills", "a restore, KILL at renameat"),
-        ("commands/restore", '    volume.replace(File(copies.MARK, "\\n".join([*mark, ""]).encode(), 0o600))\n', ""),
+        ("commands/restore", '    volume.replace(File(backups.MARK, "\\n".join([*mark, ""]).encode(), 0o600))\n', ""),
     ),
     broken(
         "configure in spite of bad input",

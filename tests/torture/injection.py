@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
-from setup import state_file as state_document
+from setup import state_file
 from setup.deploy.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
@@ -221,7 +221,7 @@ def unreadable_states(out: Path) -> list[str]:
     try:
         _state(out)
         if (out / LAST_GOOD).exists():
-            state_document.parse((out / LAST_GOOD).read_bytes())
+            state_file.parse((out / LAST_GOOD).read_bytes())
     except (VolumeError, Malformed) as error:
         return [f"a state cannot be used: {error}"]
     return []

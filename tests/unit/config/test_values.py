@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from setup.config import hosts as addresses
+from setup.config import hosts
 from setup.config import types as kinds
 
 KINDS = {name: kind for name, kind in vars(kinds).items() if isinstance(kind, kinds.Kind)} | {
@@ -232,8 +232,8 @@ def test_typed_values():
     """Templates get booleans, numbers and parts, not texts that only look like them."""
     assert kinds.BOOLEAN.parse("yes") is True
     assert kinds.PORT.parse("0443") == 443
-    assert kinds.PUBLIC_URL.parse("https://A:8443") == addresses.PublicUrl("https", "a", 8443)
-    assert kinds.PUBLIC_URL.parse("a") == addresses.PublicUrl("", "a", None)
+    assert kinds.PUBLIC_URL.parse("https://A:8443") == hosts.PublicUrl("https", "a", 8443)
+    assert kinds.PUBLIC_URL.parse("a") == hosts.PublicUrl("", "a", None)
     assert kinds.VERSION.parse("3.10") == "3.10"
 
 
@@ -248,7 +248,7 @@ def test_typed_values():
     ],
 )
 def test_netloc(host, port, shown):
-    assert addresses.netloc(host, port) == shown
+    assert hosts.netloc(host, port) == shown
 
 
 _LABELS = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
@@ -261,7 +261,7 @@ _HOSTS = st.one_of(
 
 @given(st.sampled_from(["", "http", "https"]), _HOSTS, st.none() | st.integers(1, 65535))
 def test_a_public_url_comes_back_as_its_parts(scheme, host, port):
-    text = (f"{scheme}://" if scheme else "") + addresses.netloc(host, port)
+    text = (f"{scheme}://" if scheme else "") + hosts.netloc(host, port)
     url = kinds.PUBLIC_URL.parse(text)
     assert (url.scheme, url.port) == (scheme, port)
     assert url.host == host or ipaddress.ip_address(url.host) == ipaddress.ip_address(host)

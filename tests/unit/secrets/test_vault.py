@@ -6,8 +6,8 @@ import pytest
 
 from setup.config.model import Given, SecretFile, Source
 from setup.config.secrets import SECRETS
-from setup.secrets import guards as conflicts
-from setup.secrets import plan as vault
+from setup.secrets import guards
+from setup.secrets import plan as secrets_plan
 from tests.support.deployments import MAIL, given, values
 
 HIDDEN = "hunter2-and-more"
@@ -33,8 +33,8 @@ def said(name: str, text: str) -> dict[str, Given]:
     return given(Source.ENVIRONMENT, {name: text})
 
 
-def plan_of(name: str, on_disk: str | None = None, text: str | None = None) -> vault.Planned:
-    return vault.plan(values_with(name), {name: on_disk}, said(name, text) if text else {})[name]
+def plan_of(name: str, on_disk: str | None = None, text: str | None = None) -> secrets_plan.Planned:
+    return secrets_plan.plan(values_with(name), {name: on_disk}, said(name, text) if text else {})[name]
 
 
 # --- one secret ---------------------------------------------------------------------------------
@@ -61,14 +61,14 @@ def test_what_is_given_is_taken(name, on_disk):
 def test_the_same_value_again_changes_nothing(name, ending):
     one = plan_of(name, "same" + ending, "same")
     assert (one.origin, one.file) == ("kept", None)
-    assert conflicts.contradicted(values_with(name), {name: "same" + ending}, said(name, "same")) == []
+    assert guards.contradicted(values_with(name), {name: "same" + ending}, said(name, "same")) == []
 
 
 @pytest.mark.parametrize("name", BOUND)
 def test_a_bound_secret_does_not_follow_its_source(name):
     one = plan_of(name, "old", "new")
     assert (one.text, one.file) == ("old", None)
-    assert conflicts.contradicted(values_with(name), {name: "old"}, said(name, "new")) == [SECRETS[name]]
+    assert guards.contradicted(values_with(name), {name: "old"}, said(name, "new")) == [SECRETS[name]]
 
 
 @pytest.mark.parametrize("name", UNBOUND)
@@ -76,7 +76,7 @@ def test_an_unbound_secret_follows_its_source_like_a_setting(name):
     one = plan_of(name, "old", "new")
     assert one.file == SecretFile(name, "new", replace=True)
     assert one.replaces
-    assert conflicts.contradicted(values_with(name), {name: "old"}, said(name, "new")) == []
+    assert guards.contradicted(values_with(name), {name: "old"}, said(name, "new")) == []
 
 
 @pytest.mark.parametrize("name", [name for name, secret in SECRETS.items() if secret.generate])
@@ -106,24 +106,24 @@ def test_what_only_the_operator_knows_gets_an_empty_file_once(name):
 @pytest.mark.parametrize("name", ["db_admin_user", "db_admin_password"])
 def test_an_external_databases_administrator_is_the_operators(name):
     v = values(DB_HOST="pg.example.com")
-    one = vault.plan(v, {}, {})[name]
+    one = secrets_plan.plan(v, {}, {})[name]
     assert (one.origin, one.text) == ("pending", "")
-    assert SECRETS[name] in vault.pending(v, {})
-    assert vault.plan(v, {}, said(name, "x"))[name].origin == "given"
-    assert SECRETS[name] not in vault.pending(v, {name: "x"})
+    assert SECRETS[name] in secrets_plan.pending(v, {})
+    assert secrets_plan.plan(v, {}, said(name, "x"))[name].origin == "given"
+    assert SECRETS[name] not in secrets_plan.pending(v, {name: "x"})
 
 
 def test_a_second_plan_before_the_first_is_written_has_the_same_values():
     minted: dict[str, str] = {}
-    first = vault.plan(values(), {}, {}, minted)
-    assert vault.plan(values(), {}, {}, minted) == first
-    assert vault.plan(values(), {}, {}, {}) != first
+    first = secrets_plan.plan(values(), {}, {}, minted)
+    assert secrets_plan.plan(values(), {}, {}, minted) == first
+    assert secrets_plan.plan(values(), {}, {}, {}) != first
     assert minted == {name: one.text for name, one in first.items() if one.origin == "generated"}
 
 
 def test_the_plan_is_of_those_that_apply():
-    assert "smtp_password" not in vault.plan(values(), {"smtp_password": "old"}, {})
-    assert "pepper" not in vault.plan(values(), {}, said("pepper", "x"))
+    assert "smtp_password" not in secrets_plan.plan(values(), {"smtp_password": "old"}, {})
+    assert "pepper" not in secrets_plan.plan(values(), {}, said("pepper", "x"))
 
 
 # --- lost, contradicted, pending ----------------------------------------------------------------
@@ -134,19 +134,19 @@ def test_the_plan_is_of_those_that_apply():
 def test_a_secret_that_was_made_and_is_gone_is_lost(name, on_disk):
     found = {name: on_disk["x"]} if on_disk else {}
     v = values_with(name)
-    assert conflicts.lost(v, found, {name: 1}) == ([SECRETS[name]] if SECRETS[name].needed(v) else [])
+    assert guards.lost(v, found, {name: 1}) == ([SECRETS[name]] if SECRETS[name].needed(v) else [])
 
 
 def test_nothing_is_lost_that_was_never_made_or_still_stands_or_does_not_apply():
     v = values()
-    assert conflicts.lost(v, {}, {}) == []
-    assert conflicts.lost(v, {"db_password": "x"}, {"db_password": 3}) == []
-    assert conflicts.lost(v, {}, {"pepper": 1, "smtp_password": 1}) == []
+    assert guards.lost(v, {}, {}) == []
+    assert guards.lost(v, {"db_password": "x"}, {"db_password": 3}) == []
+    assert guards.lost(v, {}, {"pepper": 1, "smtp_password": 1}) == []
 
 
 def test_nothing_contradicts_where_nothing_stands():
-    assert conflicts.contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
-    assert conflicts.contradicted(values(), {}, said("db_password", "new")) == []
+    assert guards.contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
+    assert guards.contradicted(values(), {}, said("db_password", "new")) == []
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ def test_nothing_contradicts_where_nothing_stands():
 )
 def test_who_is_asked_for(name, said, asked):
     """The operator's secrets, where they are needed or have a customary value; never what is generated."""
-    assert vault.is_asked(SECRETS[name], values(**said)) is asked
+    assert secrets_plan.is_asked(SECRETS[name], values(**said)) is asked
 
 
 @pytest.mark.parametrize(("text", "is_pending"), [("", True), ("x", False)])
 def test_pending_is_needed_and_empty(text, is_pending):
-    found = vault.pending(values(), {"organization_name": text, "db_name": "avatar", "db_password": "x"})
+    found = secrets_plan.pending(values(), {"organization_name": text, "db_name": "avatar", "db_password": "x"})
     assert (SECRETS["organization_name"] in found) is is_pending
     assert SECRETS["telemetry_s3_access_key_id"] not in found, "not needed with telemetry off"
 
@@ -194,9 +194,9 @@ def test_pending_is_needed_and_empty(text, is_pending):
 )
 def test_generations_count_the_values_of_a_secret(text, replaces, made, announced, count):
     """An announced number holds after a crash: the secret may have been published already."""
-    planned = {"db_name": vault.Planned("db_name", text, "given", present=True, replaces=replaces)}
+    planned = {"db_name": secrets_plan.Planned("db_name", text, "given", present=True, replaces=replaces)}
     before, told = {"db_name": made} if made else {}, {"db_name": announced} if announced else {}
-    assert vault.generations(planned, before, told) == {"db_name": count}
+    assert secrets_plan.generations(planned, before, told) == {"db_name": count}
 
 
 # --- given and hand-filled texts ----------------------------------------------------------------
@@ -207,7 +207,7 @@ BAD = dict.fromkeys(SECRETS, MULTIPLE_LINES) | {"storage_encryption_key": HIDDEN
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
-    good, (problem,) = vault.canonical(said(name, HIDDEN + BAD[name]))
+    good, (problem,) = secrets_plan.canonical(said(name, HIDDEN + BAD[name]))
     assert good == {}
     assert problem.startswith(f"{name.upper()} (environment): ")
     assert HIDDEN not in problem or name == "admin_emails"
@@ -220,7 +220,7 @@ def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
 )
 def test_texts_that_no_secret_may_have(text, words):
     for name in ("db_password", "organization_name"):
-        _, (problem,) = vault.canonical(said(name, text))
+        _, (problem,) = secrets_plan.canonical(said(name, text))
         assert problem.startswith(f"{name.upper()} (environment): it must not")
         assert words in problem
         assert len(problem) < 200
@@ -237,35 +237,37 @@ def test_texts_that_no_secret_may_have(text, words):
     ],
 )
 def test_given_secrets_in_their_kinds_spelling(name, text, shown):
-    assert vault.canonical(said(name, text)) == ({name: Given(shown, Source.ENVIRONMENT)}, [])
+    assert secrets_plan.canonical(said(name, text)) == ({name: Given(shown, Source.ENVIRONMENT)}, [])
 
 
 def test_all_problems_of_secrets_at_once():
-    good, problems = vault.canonical(given(Source.CONFIG_FILE, {"db_password": "a\nb", "db_user": "x", "pepper": ""}))
+    good, problems = secrets_plan.canonical(
+        given(Source.CONFIG_FILE, {"db_password": "a\nb", "db_user": "x", "pepper": ""})
+    )
     assert set(good) == {"db_user"}
     assert [problem.partition(" ")[0] for problem in problems] == ["DB_PASSWORD", "PEPPER"]
 
 
 def test_a_plain_secret_that_will_not_do_may_be_shown():
-    _, (problem,) = vault.canonical(said("admin_emails", "Ada"))
+    _, (problem,) = secrets_plan.canonical(said("admin_emails", "Ada"))
     assert "'Ada' is not an e-mail address" in problem
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_hand_filled_secret_that_will_not_do_is_named_by_its_file(name):
-    (problem,) = vault.misfilled({name: HIDDEN + BAD[name]})
+    (problem,) = secrets_plan.misfilled({name: HIDDEN + BAD[name]})
     assert problem.startswith(f".secrets/{name}: it must ")
     assert HIDDEN not in problem
 
 
 def test_a_hand_filled_secret_may_end_with_a_newline():
-    assert vault.misfilled({"db_name": "avatar\n", "admin_emails": "ada@example.com, b@c.de\n"}) == []
+    assert secrets_plan.misfilled({"db_name": "avatar\n", "admin_emails": "ada@example.com, b@c.de\n"}) == []
 
 
 def test_the_generators_are_named_by_the_rows():
-    assert {secret.generate for secret in SECRETS.values()} - {None} == {*vault.GENERATORS}
+    assert {secret.generate for secret in SECRETS.values()} - {None} == {*secrets_plan.GENERATORS}
     assert all(secret.customary is None for secret in SECRETS.values() if secret.generate)
 
 
 def test_the_path_of_a_secret():
-    assert vault.path_of("db_name") == ".secrets/db_name"
+    assert secrets_plan.path_of("db_name") == ".secrets/db_name"
