@@ -81,7 +81,7 @@ def _read_early(configurator: DeploymentConfigurator, options: argparse.Namespac
     """Reads what this run is given while this process may still read what root may read."""
     configurator.preload(options.config)
     if options.adopt:
-        from setup.commands.adopt import read
+        from setup.commands.adopt.command import read
 
         options.found = read(options.adopt, options.output_dir)
 

@@ -2,9 +2,6 @@
 
 __all__ = [
     "adopt",
-    "adopt_interpret",
-    "adopt_plan",
-    "adopt_source",
     "diff",
     "export",
     "history",

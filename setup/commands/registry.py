@@ -105,7 +105,7 @@ def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
 
 def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Takes a deployment of another hand over."""
-    from setup.commands.adopt import adopt as verb
+    from setup.commands.adopt.command import adopt as verb
 
     return verb(configurator, options)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.commands import adopt_source as foreign
-from setup.commands.adopt_interpret import Understood, understand
+from setup.commands.adopt import source as foreign
+from setup.commands.adopt.interpret import Understood, understand
 from setup.errors import InputError
 from tests.support import foreign_trees
 from tests.support.foreign_trees import ENV, SECRETS, SHOWN, edited

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
-from setup.commands import adopt_source as foreign
+from setup.commands.adopt import source as foreign
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats import compose_file, dotenv

@@ -16,7 +16,7 @@ from setup.secrets import plan as secrets_plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from setup.commands.adopt_interpret import Understood
+    from setup.commands.adopt.interpret import Understood
     from setup.config.model import Secret
     from setup.config.values import Values
 

@@ -7,10 +7,10 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
-from setup.commands import adopt_plan as adoption
-from setup.commands import adopt_source as foreign
 from setup.commands import diff as looking
-from setup.commands.adopt_interpret import Understood, understand
+from setup.commands.adopt import plan as adoption
+from setup.commands.adopt import source as foreign
+from setup.commands.adopt.interpret import Understood, understand
 from setup.config.model import Answer, File, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
