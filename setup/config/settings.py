@@ -96,8 +96,8 @@ _ROWS = (
       kinds.TEXT, "", example="avatar", empty=True, asked=True),
 
     S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, derived.BLUEPRINT_APPLICATION),
-    S("AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", SIGN_IN, "Licence of the groups",
-      "The licence that members of the Octopize groups get.",
+    S("AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", SIGN_IN, "Self-service licence",
+      "The licence of people who sign up by themselves; the Octopize groups have professional.",
       kinds.choice("free_trial", "starter", "professional", "expert", "octopize"), "free_trial"),
     S("AUTHENTIK_BOOTSTRAP_EMAIL", SIGN_IN, "Authentik administrator's address",
       "The first of the admin e-mail addresses, else admin@ and the public host.",

@@ -231,7 +231,7 @@ COMMANDS = {
     "dask-scheduler": ["dask", "scheduler"],
     "dask-worker": ["dask", "worker", "my-dask-scheduler:8786", "--preload", "api.domain.dask_worker_setup"],
     "master": f"{WEED} master -ip=master -mdir=/data -volumeSizeLimitMB=10 -raftBootstrap -raftHashicorp"
-    " -electionTimeout=1s".split(),
+    " -electionTimeout=1s -telemetry=false".split(),
     "volume": f"{WEED} volume -dir=/data -mserver=master:9333 -port=8080 -ip=volume -preStopSeconds=1"
     " -max=10000".split(),
     "worker": f"{WEED} worker -admin=admin:23646.33646 -jobType=s3_lifecycle -workingDir=/data -metricsPort=9327"
@@ -246,7 +246,8 @@ SHELL_LINES = {
     ),
     "s3": (
         "WEED_S3_SSE_KEK=$(cat /run/secrets/storage_encryption_key)",
-        f'exec weed {WEED} s3 -filer="filer:8888" -ip=s3 -ip.bind=0.0.0.0 -iam.readOnly=false',
+        f'exec weed {WEED} s3 -filer="filer:8888" -ip.bind=0.0.0.0 -iam.readOnly=false'
+        " -port.iceberg=0 -port.lance=0 -ip=s3",
     ),
     "admin": (
         "WEED_ADMIN_PASSWORD=$(cat /run/secrets/seaweedfs_admin_password)",
@@ -260,8 +261,8 @@ SHELL_LINES = {
 HEALTH = {
     "api": "curl -f http://localhost:8000/health",
     "master": "wget -q -O /dev/null http://master:9333/cluster/healthz",
-    "volume": "wget -q -O /dev/null http://volume:8080/status",
-    "filer": "wget -q -O /dev/null http://filer:8888/",
+    "volume": "wget -q -O /dev/null http://volume:8080/healthz",
+    "filer": "wget -q -O /dev/null http://filer:8888/healthz",
     "s3": "wget -q -O /dev/null http://s3:8333/healthz",
     "admin": "wget -q -O /dev/null http://admin:23646/health",
     "worker": "wget -q -O /dev/null http://127.0.0.1:9327/ready",
@@ -301,7 +302,7 @@ def test_health_checks(name):
     if "db" in checks:
         assert checks["db"]["test"][0] == "CMD-SHELL"
         assert checks["db"]["test"][1].startswith("pg_isready ")
-    assert checks["authentik_server"]["start_period"] == "300s"
+    assert checks["authentik_server"]["start_period"] == "600s"
     for service, check in checks.items():
         assert set(check) == {"test", "interval", "timeout", "retries", "start_period"}, service
 
@@ -510,6 +511,16 @@ def test_environment_of_the_web_client(name):
     assert environment(name, "web") == of_web(ADDRESSES[name][0])
 
 
+def test_authentik_has_memory_for_its_temporary_files() -> None:
+    """Its TMPDIR is /dev/shm, of which a container has 64 MB by default."""
+    assert {
+        service: services("usual")[service]["shm_size"] for service in ("authentik_server", "authentik_worker")
+    } == {
+        "authentik_server": "512mb",
+        "authentik_worker": "512mb",
+    }
+
+
 def of_authentik(env: dict[str, str], base: str) -> dict[str, str]:
     """The environment of Authentik's server and worker, as it follows from `.env`."""
     expected = {
@@ -525,6 +536,8 @@ def of_authentik(env: dict[str, str], base: str) -> dict[str, str]:
         "AUTHENTIK_DISABLE_STARTUP_ANALYTICS": "true",
         "AUTHENTIK_DISABLE_UPDATE_CHECK": "true",
         "AUTHENTIK_ERROR_REPORTING__ENABLED": "false",
+        "AUTHENTIK_WEB__BASE_URL": base,
+        "AUTHENTIK_EMAIL__TIMEOUT": "30",
         "AUTHENTIK_EMAIL__HOST": env["SMTP_HOST"],
         "AUTHENTIK_EMAIL__PORT": env["SMTP_PORT"],
         "AUTHENTIK_EMAIL__USERNAME": env["SMTP_USERNAME"],
