@@ -21,7 +21,7 @@ ROWS = (
     {"wizard.confirm"},
     {"config.derived", "tls.certificates"},
     {"config.settings", "config.secrets", "config.rules"},
-    {"config.sources", "config.resolver", "secrets.plan", "deploy.targets", "reference", "flags"},
+    {"config.sources", "config.resolver", "secrets.plan", "deploy.targets", "flags"},
     {"tls.trust_store"},
     {
         "config.config_file",
@@ -216,7 +216,6 @@ def test_the_pure_rooms_open_no_file() -> None:
         "deploy.steps",
         "secrets.plan",
         "deploy.report",
-        "reference",
         "formats.dotenv",
         "formats.compose_file",
         "commands.adopt.interpret",

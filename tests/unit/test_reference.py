@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from docs.generate import texts
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.sources import CONTROLS, gather
@@ -17,17 +17,10 @@ from setup.config.sources import CONTROLS, gather
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _generator():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def generated():
     """Path -> what should stand there; a session is recorded for it."""
-    return {path.relative_to(ROOT).as_posix(): text for path, text in _generator().texts().items()}
+    return {path.relative_to(ROOT).as_posix(): text for path, text in texts().items()}
 
 
 GENERATED = (
