@@ -7,6 +7,5 @@ __all__ = [
     "history",
     "registry",
     "restore",
-    "restore_plan",
     "rotate",
 ]

@@ -1,4 +1,4 @@
-"""What happened to a deployment, told from its dated copies: what changed between each and the next."""
+"""`--history`: list the backups, each with what changed after it was saved."""
 
 from __future__ import annotations
 
@@ -16,76 +16,97 @@ from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from setup.configure import DeploymentConfigurator
     from setup.volume.backups import Copy
 
     Tree = Mapping[str, File]
 
+_NONE = "No backup yet: a run saves one before it changes a complete deployment."
+
 
 def history(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
-    """The copies, the newest first, each with what changed after it was made."""
+    """List the backups, the newest first."""
     rows: list[dict[str, Any]] = []
+    lines: list[str] = []
     with Volume(configurator.output_dir) as volume:
         later: Tree | None = None
-        for copy in backups.history(volume):
-            tree = {file.path: file for file in backups.contents(volume, copy)}
-            rows.append(_row(copy, tree, now(volume, copy) if later is None else later))
+        for backup in backups.history(volume):
+            tree = by_path(backups.contents(volume, backup))
+            rows.append(_row(backup, tree, read_present(volume, [backup]) if later is None else later))
+            lines += _row_lines(rows[-1])
             later = tree
-    lines = [line for row in rows for line in _row_lines(row)]
-    return Answer(
-        lines or ["There is no copy yet: one is made before a complete deployment changes."], {"copies": rows}
-    )
+    return Answer(lines or [_NONE], {"copies": rows})
 
 
-def _row(copy: Copy, before: Tree, after: Tree) -> dict[str, Any]:
-    paths = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
+def _row(backup: Copy, before: Tree, after: Tree) -> dict[str, Any]:
+    files, secrets = [], []
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) == after.get(path):
+            continue
+        if is_shown(path):
+            files.append(path)
+        elif is_secret(path):
+            secrets.append(path.rpartition("/")[2])
     return {
-        "id": copy.id,
-        "version": copy.version,
-        "before": copy.cause,
+        "id": backup.id,
+        "version": backup.version,
+        "before": backup.cause,
         "settings": diff.as_data(diff.settings(settings_of(before), settings_of(after))),
-        "files": [path for path in paths if is_known(path)],
-        "secrets": [path.rpartition("/")[2] for path in paths if is_secret(path)],
+        "files": files,
+        "secrets": secrets,
     }
 
 
 def _row_lines(row: Mapping[str, Any]) -> list[str]:
     changed = diff.setting_lines(row["settings"])
-    changed += [", ".join(row["files"])] if row["files"] else []
-    changed += [f"secrets: {', '.join(row['secrets'])}"] if row["secrets"] else []
+    if row["files"]:
+        changed.append(", ".join(row["files"]))
+    if row["secrets"]:
+        changed.append(f"secrets: {', '.join(row['secrets'])}")
     title = f"{row['id']}  before {row['before']} (avatar-setup {row['version']})"
     return [title, *(f"  {line}" for line in changed or ["no file of the deployment changed"])]
 
 
-def now(volume: Volume, copy: Copy) -> Tree:
-    """The present state of what a copy tells about."""
-    found = map(volume.file, {*copy.paths, *copy.absent, *ours(volume)})
-    return {file.path: file for file in found if file is not None}
+def by_path(files: Iterable[File | None]) -> Tree:
+    """Index the files that exist by their path."""
+    tree = {}
+    for file in files:
+        if file is not None:
+            tree[file.path] = file
+    return tree
+
+
+def read_present(volume: Volume, kept: Iterable[Copy]) -> Tree:
+    """Read every file on the volume that the state or one of these backups names."""
+    paths = set(files_of_state(volume))
+    for backup in kept:
+        paths.update(backup.paths, backup.absent)
+    return by_path(map(volume.file, paths))
 
 
 def settings_of(tree: Tree) -> Mapping[str, Given]:
-    """The settings that were in force, from their record or, before there was one, the answers."""
+    """Return the settings in force, from their record or, before there was one, from the answers."""
     record, state = tree.get(baseline.SETTINGS_FILE), tree.get(STATE)
     with contextlib.suppress(Malformed):
         return baseline.recorded(record.data) if record else parse(state.data).answers if state else {}
     return {}
 
 
-def ours(volume: Volume) -> set[str]:
-    """The files that the present state knows, as far as it can be read, and their texts."""
+def files_of_state(volume: Volume) -> set[str]:
+    """Return the paths that the present state knows and those of their kept texts; none if it cannot be read."""
     with contextlib.suppress(Malformed):
         files = parse(volume.read(STATE) or b"").files
         return {*files, *map(baseline.place, files)}
     return set()
 
 
-def is_known(path: str) -> bool:
-    """Whether an operator knows a file by its name: no secret, and none of those that are about the deployment."""
+def is_shown(path: str) -> bool:
+    """Tell whether an operator knows this file by name: it is neither a secret nor a record of this program."""
     return not path.startswith((f"{DIRECTORY}/", ".deployment-"))
 
 
 def is_secret(path: str) -> bool:
-    """Whether a path is that of a secret."""
+    """Tell whether a path is that of a secret."""
     return path.startswith(f"{DIRECTORY}/") and path.rpartition("/")[2] in SECRETS

@@ -1,30 +1,31 @@
-"""A deployment brought back to a dated copy.
+"""`--restore`: bring a deployment back to one of its backups.
 
-A restore is announced by a mark beside the copies before its first change, and the state comes last. While the mark is
-there, no other run begins: what stands on the volume may be half of one deployment and half of another.
+Before its first change, the run writes a mark that names the backup; the earlier state file comes last. While the mark
+exists no other run begins, because the files may be half of one deployment and half of another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
-from setup.commands.history import is_known, is_secret, ours, settings_of
-from setup.commands.restore_plan import NO_WAY, Way, way_to, what_stands
+from setup.commands.history import by_path, files_of_state, is_secret, is_shown, read_present, settings_of
 from setup.config import sources
-from setup.config.model import Answer, File
-from setup.config.secrets import SECRETS
+from setup.config.model import Answer, File, Secret
+from setup.config.secrets import DIRECTORY, SECRETS
 from setup.deploy import baseline, diff, summary, transaction
 from setup.deploy.redact import Masks
 from setup.deploy.session import Options
 from setup.deploy.steps import FOLDERS
-from setup.deploy.targets import COMPOSE
+from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, COMPOSE
 from setup.errors import DecisionNeeded, VolumeError
+from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
-from setup.state_manager import LAST_GOOD, STATE
+from setup.state_file import parse
+from setup.state_manager import LAST_GOOD, STATE, digest
 from setup.volume import backups
 from setup.volume.volume import Volume
 
@@ -35,148 +36,267 @@ if TYPE_CHECKING:
     from setup.configure import DeploymentConfigurator
     from setup.volume.backups import Copy
 
+# Never removed, like secrets: clients trust the authority, and a backup holds a key only until it is forgotten.
+_NEVER_REMOVED = (AUTHORITY, AUTHORITY_KEY, CERTIFICATE_KEY)
 
-# --- bringing one back --------------------------------------------------------------------------
+
+class RestorePlan(NamedTuple):
+    """The files to write and the paths to remove, so that the deployment equals a backup."""
+
+    write: tuple[File, ...] = ()
+    remove: tuple[str, ...] = ()
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of the secrets that get another value."""
+        return [os.path.basename(file.path) for file in self.write if is_secret(file.path)]
+
+    @property
+    def bound(self) -> list[Secret]:
+        """Those secrets that existing data or a server depends on."""
+        return [SECRETS[name] for name in self.secrets if SECRETS[name].bound]
+
+    @property
+    def written(self) -> list[str]:
+        """The files to name as written."""
+        return [file.path for file in self.write if is_shown(file.path)]
+
+    @property
+    def removed(self) -> list[str]:
+        """The files to name as removed."""
+        return list(filter(is_shown, self.remove))
 
 
 def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
-    """Brings a copy back, of which the same command finishes what was interrupted; a copy of the present is kept."""
+    """Restore a backup after saving one of the present state; the same command finishes an interrupted restore."""
     with Volume(configurator.output_dir) as volume:
-        copy = backups.find(volume, options.restore)
-        there = what_stands(volume, copy)
-        way = way_to(volume, copy, there)
-        if not (way.write or way.remove or backups.interrupted(volume)):
-            return _nothing(configurator, volume, copy)
+        backup = backups.find(volume, options.restore)
+        on_disk = _read_present(volume, backup)
+        plan = plan_restore(volume, backup, on_disk)
+        if not (plan.write or plan.remove or backups.interrupted(volume)):
+            return _unchanged(configurator, volume, backup)
         if options.dry_run:
-            return _preview(volume, copy, way, there)
-        _require_consent(way, options.yes)
+            return _preview(volume, backup, plan, on_disk)
+        _require_consent(plan, options.yes)
         volume.check_writable()
-        with volume.locked({*FOLDERS, *(os.path.dirname(path) for path in copy.paths)}):
-            way = way_to(volume, copy, what_stands(volume, copy))  # another run may have worked since
-            _require_consent(way, options.yes)
-            half, kept, others = backups.marked(volume)
-            kept = kept if half else _keep(volume, copy, configurator.keep)
-            whole = _whole(volume, copy, way, kept)
-            _go(volume, way, [copy.id, kept, *sorted({half, *others} - {copy.id, kept, ""})])
-        return _told(configurator, volume, copy, whole, kept)
+        with volume.locked({*FOLDERS, *map(os.path.dirname, backup.paths)}):
+            plan = plan_restore(volume, backup, _read_present(volume, backup))  # another run may have changed files
+            _require_consent(plan, options.yes)
+            if backups.interrupted(volume):  # the run that was interrupted has saved the state from before it
+                saved = _saved_by_restore(volume)
+            else:
+                saved = _back_up(volume, backup, configurator.keep)
+            total = _plan_since(volume, backup, plan, saved)
+            _apply(volume, plan, backup)
+        return _answer(configurator, volume, backup, total, saved)
 
 
-def _whole(volume: Volume, copy: Copy, way: Way, kept: str) -> Way:
-    """The way from how it was before, of which interrupted runs may have gone a part."""
-    before: Tree = {}
-    with contextlib.suppress(VolumeError):  # for the message only: a copy that lost a file does not end this run
-        before = {file.path: file for file in backups.contents(volume, backups.find(volume, kept))}
-    whole = way_to(volume, copy, before) if before else way
-    write = {file.path: file for file in (*whole.write, *way.write)}
-    return Way(tuple(write.values()), tuple(sorted({*whole.remove, *way.remove})))
+# --- the plan -----------------------------------------------------------------------------------
 
 
-def _require_consent(way: Way, yes: bool) -> None:
-    """Raises DecisionNeeded for secrets that data or a server may have been given another value of since."""
-    if way.bound and not yes:
+def plan_restore(volume: Volume, backup: Copy, on_disk: Tree) -> RestorePlan:
+    """Plan the changes that lead from the files on disk to a backup.
+
+    A secret that was filled in since stays filled in, and only files that this program wrote are removed.
+    """
+    write = []
+    for file in backups.contents(volume, backup):
+        if file.path == STATE:
+            _require_readable(backup, file.data)
+        is_filled_in = is_secret(file.path) and not file.data and file.path in on_disk
+        if on_disk.get(file.path) != file and not is_filled_in:
+            write.append(file)
+    stay = {*backup.paths, *([LAST_GOOD] if STATE in backup.paths else [])}
+    hashes = _known_hashes(volume)
+    remove = []
+    for path in sorted(on_disk.keys() - stay, key=lambda path: (path == STATE, path)):
+        if _is_removable(path, on_disk, hashes):
+            remove.append(path)
+    return RestorePlan(tuple(write), tuple(remove))
+
+
+def _read_present(volume: Volume, backup: Copy) -> Tree:
+    files = read_present(volume, [backup, *_possible_sources(volume)])
+    return {**files, **by_path([volume.file(LAST_GOOD)])}
+
+
+def _possible_sources(volume: Volume) -> list[Copy]:
+    """Return the backups whose files may be on the volume: any of them once a restore was interrupted."""
+    return backups.history(volume) if backups.interrupted(volume) else []
+
+
+def _known_hashes(volume: Volume) -> set[tuple[str, str]]:
+    """Return path and hash of every file that the states on the volume record as written."""
+    known: set[tuple[str, str]] = set()
+    states = [f"{backups.HISTORY}/{backup.id}/{STATE}" for backup in _possible_sources(volume)]
+    for path in (STATE, LAST_GOOD, *states):
+        with contextlib.suppress(Malformed):
+            state = parse(volume.read(path) or b"")
+            known.update(state.files.items(), state.announced.items())
+    return known
+
+
+def _is_removable(path: str, on_disk: Tree, hashes: set[tuple[str, str]]) -> bool:
+    """Tell whether removing a later file loses nothing: no secret, key or authority, and unmodified."""
+    if path.startswith(f"{DIRECTORY}/") or path in _NEVER_REMOVED:
+        return False
+    if not is_shown(path):
+        return True
+    return (path, digest(on_disk[path].data)) in hashes and (path != CERTIFICATE or _is_self_signed(on_disk))
+
+
+def _is_self_signed(on_disk: Tree) -> bool:
+    """Tell whether the authority on the volume issued the certificate; a state may record an operator's too."""
+    from setup.tls import certificates
+
+    with contextlib.suppress(KeyError, ValueError):
+        certificate = certificates.first_of(on_disk[CERTIFICATE].data)
+        return certificates.is_issued_by(certificate, certificates.first_of(on_disk[AUTHORITY].data))
+    return False
+
+
+def _require_readable(backup: Copy, state: bytes) -> None:
+    try:
+        parse(state)
+    except Malformed as error:
+        path = f"{backups.HISTORY}/{backup.id}/{STATE}"
+        raise VolumeError(f"{path} cannot be restored by this release: {error}") from None
+
+
+def _require_consent(plan: RestorePlan, yes: bool) -> None:
+    """Raise DecisionNeeded for secrets whose present value data or a server may depend on."""
+    if plan.bound and not yes:
         raise DecisionNeeded(*(
-            f"{secrets_plan.path_of(secret.name)} would get its earlier value, and is bound to {secret.bound}. Nothing "
-            "was written: give --yes to bring it back all the same"
-            for secret in way.bound
+            f"{secrets_plan.path_of(secret.name)} would get an earlier value, and is bound to {secret.bound}. Nothing "
+            "was written. To restore it all the same, add --yes"
+            for secret in plan.bound
         ))  # fmt: skip
 
 
-def _keep(volume: Volume, copy: Copy, last: int) -> str:
-    """Keeps the deployment as it is now; neither the copy that is brought back is forgotten for it, nor one in use."""
-    files = {path for path in (*copy.paths, *copy.absent, *ours(volume)) if is_known(path)}
-    spare = [copy.id, *transaction.still_wanted(volume)]
-    return backups.keep(volume, baseline.everything(volume, files), backups.A_RESTORE + copy.id, last, spare)
+# --- the change ---------------------------------------------------------------------------------
 
 
-def _go(volume: Volume, way: Way, mark: list[str]) -> None:
-    """Announces the restore, writes secrets and files, removes what came later, and withdraws the announcement.
+def _back_up(volume: Volume, backup: Copy, last: int) -> Copy:
+    """Save a backup of the present state; keep the one to be restored, and those that an interrupted run needs."""
+    paths = set(filter(is_shown, (*backup.paths, *backup.absent, *files_of_state(volume))))
+    needed = [backup.id, *transaction.still_wanted(volume)]
+    cause = backups.A_RESTORE + backup.id
+    return backups.find(volume, backups.keep(volume, baseline.everything(volume, paths), cause, last, needed))
 
-    The state of then comes at last: until all is done, the present one tells which files are to go.
+
+def _saved_by_restore(volume: Volume) -> Copy | None:
+    """Return the backup that the last restore saved, None if another run has saved one since or it was removed."""
+    newest = next(iter(backups.history(volume)), None)
+    return newest if newest and newest.cause.startswith(backups.A_RESTORE) else None
+
+
+def _apply(volume: Volume, plan: RestorePlan, backup: Copy) -> None:
+    """Write the mark, the secrets and the files; remove later files; write the state; remove the mark.
+
+    The state comes last because, until all is done, the present one tells which files are to be removed.
     """
-    volume.replace(File(backups.MARK, "\n".join([*mark, ""]).encode(), 0o600))
-    order = sorted(way.write, key=lambda file: (not is_secret(file.path), file.path == COMPOSE))
-    volume.publish(volume.stage(file for file in order if file.path != STATE))
-    for path in way.remove:
+    volume.replace(File(backups.MARK, f"{backup.id}\n".encode(), 0o600))
+    files, states = [], []
+    for file in plan.write:
+        if file.path == STATE:
+            states = [file._replace(path=LAST_GOOD), file]
+        else:
+            files.append(file)
+    files.sort(key=lambda file: (not is_secret(file.path), file.path == COMPOSE))
+    volume.publish(volume.stage(files))
+    for path in plan.remove:
         volume.remove(path)
-    states = [file for file in way.write if file.path == STATE]
-    volume.publish(volume.stage([*(file._replace(path=LAST_GOOD) for file in states), *states]))
+    volume.publish(volume.stage(states))
     volume.remove(backups.MARK)
 
 
-# --- what is told -------------------------------------------------------------------------------
+# --- the answer ---------------------------------------------------------------------------------
 
 
-def _preview(volume: Volume, copy: Copy, way: Way, before: Tree) -> Answer:
-    there = {name: secrets_plan.text_of(name, volume.read(secrets_plan.path_of(name))) for name in SECRETS}
-    wanted = {file.path.rpartition("/")[2]: file.data.decode() for file in way.write if is_secret(file.path)}
-    masks = Masks(there, wanted)
-    after = {file.path: file for file in backups.contents(volume, copy)}
-    rows = [_file_row(path, before, after, masks) for path in (*way.written, *way.removed)]
-    changed = diff.settings(settings_of(before), settings_of(after))
-    secrets = diff.secrets(there, wanted, masks)
-    return diff.answer([f"the deployment of {copy.id} would be brought back"], changed, secrets=secrets, files=rows)
+def _plan_since(volume: Volume, backup: Copy, plan: RestorePlan, saved: Copy | None) -> RestorePlan:
+    """Add to a plan what interrupted runs have done of it since that backup was saved: the whole, for the message."""
+    before: Tree = {}
+    with contextlib.suppress(VolumeError):  # a backup that lost a file does not end the run for a message
+        before = by_path(backups.contents(volume, saved)) if saved else {}
+    if not before:
+        return plan
+    total = plan_restore(volume, backup, before)
+    write = {**by_path(total.write), **by_path(plan.write)}
+    return RestorePlan(tuple(write.values()), tuple(sorted({*total.remove, *plan.remove})))
+
+
+def _preview(volume: Volume, backup: Copy, plan: RestorePlan, on_disk: Tree) -> Answer:
+    texts = {name: secrets_plan.text_of(name, volume.read(secrets_plan.path_of(name))) for name in SECRETS}
+    wanted = {os.path.basename(file.path): file.data.decode() for file in plan.write if is_secret(file.path)}
+    masks = Masks(texts, wanted)
+    after = by_path(backups.contents(volume, backup))
+    rows = [_file_row(path, on_disk, after, masks) for path in (*plan.written, *plan.removed)]
+    changed = diff.settings(settings_of(on_disk), settings_of(after))
+    secrets = diff.secrets(texts, wanted, masks)
+    return diff.answer([f"backup {backup.id} would be restored"], changed, secrets=secrets, files=rows)
 
 
 def _file_row(path: str, before: Tree, after: Tree, masks: Masks) -> dict[str, Any]:
-    old, new = before.get(path), after.get(path)
-    texts = [tree[baseline.place(path)].data for tree in (before, after) if baseline.place(path) in tree]
-    lines = {line for text in texts for line in text.decode(errors="replace").splitlines()}
-    there = None if old is None else masks.lines(path, old.data, lines)
-    wanted = [] if new is None else masks.lines(path, new.data, lines)
-    how = "removed" if new is None else "new" if old is None else "changed"
-    return {"path": path, "change": how, "diff": diff.diff(path, there, wanted)}
+    old, new, ours = before.get(path), after.get(path), set()
+    for tree in (before, after):
+        if baseline.place(path) in tree:
+            ours.update(tree[baseline.place(path)].data.decode(errors="replace").splitlines())
+    present = None if old is None else masks.lines(path, old.data, ours)
+    wanted = [] if new is None else masks.lines(path, new.data, ours)
+    change = "removed" if new is None else "new" if old is None else "changed"
+    return {"path": path, "change": change, "diff": diff.diff(path, present, wanted)}
 
 
-def _told(configurator: DeploymentConfigurator, volume: Volume, copy: Copy, way: Way, kept: str) -> Answer:
-    place, back = summary.place_of(volume, configurator.environ), _taken_back(volume, kept)
-    lines = [
-        f"The deployment is again as it was before {copy.cause} ({copy.id}):",
-        *(f"  {path}" for path in way.written),
-    ]
-    lines += [f"  {path} (removed)" for path in way.removed]
-    lines += [f"  .secrets/ ({len(way.secrets)} files)"] if way.secrets else []
-    if back.write or back.remove:
-        lines += ["", "As it was until now, it is kept. This takes the restore back:"]
-        lines.append(f"  {place.command} --restore {kept}{' --yes' if back.bound else ''}")
-    if copy.version != __version__:
-        lines += [
-            "",
-            f"That was avatar-setup {copy.version}: this one, {__version__}, would change it at its next run.",
-        ]
-    lines += ["", f"Next, on the host, in {place.words}:", *_next(configurator, volume, way)]
-    data = {"restored": copy.id, "written": way.written, "removed": way.removed}
-    return Answer(lines, data | {"secrets": way.secrets, "copy": kept})
+def _answer(
+    configurator: DeploymentConfigurator, volume: Volume, backup: Copy, plan: RestorePlan, saved: Copy | None
+) -> Answer:
+    place = summary.place_of(volume, configurator.environ)
+    lines = [f"Restored {backup.id}, the deployment before {backup.cause}:"]
+    lines += [f"  {path}" for path in plan.written]
+    lines += [f"  {path} (removed)" for path in plan.removed]
+    if plan.secrets:
+        lines.append(f"  .secrets/ ({len(plan.secrets)} files)")
+    undo = _plan_undo(volume, saved)
+    if saved and (undo.write or undo.remove):
+        lines += ["", "A backup of the previous state was saved. To undo the restore:"]
+        lines.append(f"  {place.command} --restore {saved.id}{' --yes' if undo.bound else ''}")
+    if backup.version != __version__:
+        lines += ["", f"avatar-setup {backup.version} wrote it. The next run of {__version__} would change it."]
+    lines += ["", f"Next, on the host, in {place.words}:", *_next_commands(configurator, volume, plan)]
+    data = {"restored": backup.id, "written": plan.written, "removed": plan.removed}
+    return Answer(lines, data | {"secrets": plan.secrets, "copy": saved.id if saved else ""})
 
 
-def _taken_back(volume: Volume, kept: str) -> Way:
-    """The way back to the copy of before a restore; none where that brings nothing back, or is gone."""
+def _plan_undo(volume: Volume, saved: Copy | None) -> RestorePlan:
+    """Plan the way back to the backup from before the restore; empty if that backup is gone."""
     with contextlib.suppress(VolumeError):
-        copy = backups.find(volume, kept)
-        return way_to(volume, copy, what_stands(volume, copy))
-    return NO_WAY
+        if saved:
+            return plan_restore(volume, saved, _read_present(volume, saved))
+    return RestorePlan()
 
 
-def _nothing(configurator: DeploymentConfigurator, volume: Volume, copy: Copy) -> Answer:
-    """That nothing is left to do; and what to type all the same, as the run that did it may have had no time to say."""
-    lines, newest = [f"Nothing to do: the deployment is as it was in {copy.id}."], next(iter(backups.history(volume)))
-    if newest.cause == backups.A_RESTORE + copy.id:
+def _unchanged(configurator: DeploymentConfigurator, volume: Volume, backup: Copy) -> Answer:
+    """Say that nothing is left to do, and repeat the next commands: the run that did it may have been killed."""
+    lines = [f"Nothing to do: the deployment equals the backup {backup.id}."]
+    if saved := _saved_by_restore(volume):
         words = summary.place_of(volume, configurator.environ).words
-        lines += ["", f"If that was not done yet: on the host, in {words}:"]
-        lines += _next(configurator, volume, _whole(volume, copy, NO_WAY, newest.id))
-    return Answer(lines, {"restored": copy.id, "written": [], "removed": [], "secrets": [], "copy": ""})
+        lines += ["", f"If this was not done yet: on the host, in {words}:"]
+        lines += _next_commands(configurator, volume, _plan_since(volume, backup, RestorePlan(), saved))
+    return Answer(lines, {"restored": backup.id, "written": [], "removed": [], "secrets": [], "copy": ""})
 
 
-def _next(configurator: DeploymentConfigurator, volume: Volume, way: Way) -> list[str]:
-    """What to type on the host: what else has to know the earlier secrets, and the start.
+def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: RestorePlan) -> list[str]:
+    """Return what to type on the host: first what else must learn the earlier secrets, then the start.
 
-    A copy made while a run was half done is finished first.
+    If the backup was saved while a run was incomplete, that run is finished first.
     """
     sudo = "sudo " if os.geteuid() == 0 else ""
     session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
-    texts = {name: text for name, text in session.read_secrets().items() if text}
-    known = session.state.exists
-    if known and not session.state.is_complete:
+    if session.state.exists and not session.state.is_complete:
         place = summary.place_of(volume, configurator.environ)
-        return [f"  {place.command}", "  (that finishes what was half done then, and says what is next)"]
-    before = rotation.before_up(way.secrets, session.resolve(texts).values, texts, sudo) if known else []
-    return [f"  {line}" for line in (*before, f"{sudo}docker compose up -d")]
+        return [f"  {place.command}", "  (it finishes the run that was incomplete then, and prints the next commands)"]
+    commands = []
+    if session.state.exists:
+        texts = {name: text for name, text in session.read_secrets().items() if text}
+        commands = rotation.before_up(plan.secrets, session.resolve(texts).values, texts, sudo)
+    return [f"  {line}" for line in (*commands, f"{sudo}docker compose up -d")]

@@ -26,7 +26,7 @@ A_RUN = "a run"  # the usual cause of a copy
 A_ROTATION = "--rotate "  # the cause of a rotation's copy, before the names of its secrets
 A_FINISH = "finishing "  # the cause of one that is made while an interrupted rotation is finished, before its cause
 A_RESTORE = "restoring "  # the cause of a restore's copy, before the id of the one brought back
-MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back, a line an id
+MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # so many are kept unless somebody says otherwise
 
@@ -98,14 +98,7 @@ def find(volume: Volume, name: str) -> Copy:
 
 def interrupted(volume: Volume) -> str:
     """The id of the copy that a run was bringing back when it was killed, or ""."""
-    return marked(volume)[0]
-
-
-def marked(volume: Volume) -> tuple[str, str, list[str]]:
-    """What the mark of a restore names: the copy brought back, that of how it was before, others begun in between."""
-    text = (volume.read(MARK) or b"").decode(errors="replace").strip()
-    half, kept, *others = f"{text}\n".split("\n")
-    return half, kept, [name for name in others if name]
+    return (volume.read(MARK) or b"").decode(errors="replace").strip()
 
 
 def require_whole(volume: Volume) -> None:

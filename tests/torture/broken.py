@@ -344,7 +344,7 @@ MUTANTS = (
     broken(
         "restore without announcing it",
         by_sweep("kills", "a restore, KILL at renameat"),
-        ("commands/restore", '    volume.replace(File(backups.MARK, "\\n".join([*mark, ""]).encode(), 0o600))\n', ""),
+        ("commands/restore", '    volume.replace(File(backups.MARK, f"{backup.id}\\n".encode(), 0o600))\n', ""),
     ),
     broken(
         "configure in spite of bad input",

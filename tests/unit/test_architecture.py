@@ -50,7 +50,6 @@ ROWS = (
     {"configure"},
     {"commands.diff"},
     {"commands.export", "commands.rotate", "commands.adopt.command", "commands.history"},
-    {"commands.restore_plan"},
     {"commands.restore"},
     {"commands.registry"},
     {"cli"},
