@@ -512,12 +512,12 @@ def test_a_fault_of_our_own_shows_no_value_and_no_traceback(tmp_path: Path) -> N
     out.mkdir()
     shutil.copytree(ROOT / "setup", root / "setup", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "templates").symlink_to(ROOT / "templates")
-    source = root / "setup" / "vault.py"
+    source = root / "setup" / "secrets" / "plan.py"
     broken = f"def plan(*_, **__):\n    {{}}['{SECRET}']\n\n\ndef _plan("
     source.write_text(source.read_text().replace("def plan(", broken))
     done = run(out, root=root)
     assert done.returncode == 70
-    assert re.search(r"a fault of its own \(KeyError at vault\.py:\d+\)", done.stderr)
+    assert re.search(r"a fault of its own \(KeyError at plan\.py:\d+\)", done.stderr)
     assert SECRET not in done.stderr + done.stdout
     debug = run(out, "--debug", root=root)
     assert debug.returncode == 70

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from setup.config.secrets import SECRETS
+from tests.support import in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ".deployment-state.yaml"
@@ -80,11 +81,18 @@ def run(
     prefix: tuple[str, ...] = (),
     root: Path = ROOT,
     umask: int = -1,
+    real: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """One run of the command line without a terminal; its working directory is the output's parent."""
+    """Run the command line without a terminal; its working directory is the output's parent.
+
+    It runs in the process of the tests, except if `real` is given, or if that would show or harm the tests.
+    """
+    environ = environment(settings, root)
+    if not (real or prefix or umask != -1 or root != ROOT) and in_process.is_possible(out, environ):
+        return in_process.run(command(out, *flags)[3:], environ, out.parent)
     return subprocess.run(
         [*prefix, *command(out, *flags)],
-        env=environment(settings, root),
+        env=environ,
         cwd=out.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,
