@@ -163,7 +163,7 @@ class DeploymentConfigurator:
             return
         from setup.wizard.dialogue import Dialogue
 
-        self._dialogue = Dialogue(self.environ, plain=self.plain)
+        self._dialogue = Dialogue(self.environ, line_by_line=self.plain)
         try:
             with self._dialogue.open():
                 yield self._dialogue

@@ -22,7 +22,7 @@ from setup.volume import backups
 from setup.volume.backups import Copy
 from setup.volume.volume import Volume
 from setup.wizard import confirm
-from setup.wizard.questions import reason_of
+from setup.wizard.questions import reason_against
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +56,7 @@ def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
 
 
 def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
-    asks = confirm.asks(options) and not options.dry_run
+    asks = confirm.is_interactive(options) and not options.dry_run
     inputs = configurator.gather(options.config)
     wanted = Options(on_conflict=configurator.on_conflict, keep=configurator.keep)
     with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
@@ -170,7 +170,7 @@ def _ask_new_values(look: _Rotation, left: list[Secret]) -> None:
     """Asks for the values that only the operator knows."""
     for secret in left:
         if secrets_plan.is_operators(secret, look.values) and secret.name not in look.given:
-            text = confirm.new_secret(secret.question, functools.partial(reason_of, secret))
+            text = confirm.ask_new_secret(secret.question, functools.partial(reason_against, secret))
             look.session.inputs.secrets[secret.name] = Given(show(secret.kind.parse(text)), Source.ANSWER)
 
 

@@ -1,4 +1,4 @@
-"""The last word before something is written: typed by a person, or `--yes`."""
+"""Ask a person to confirm a change before it is written, unless `--yes` did."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 from setup import console
 from setup.config.model import Field
 from setup.errors import DecisionNeeded, Interrupted, NotComplete
-from setup.wizard import plain as lines
-from setup.wizard import terminal
+from setup.wizard import plain, terminal
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
 
-def asks(options: argparse.Namespace) -> bool:
-    """Whether a person is there and is to be asked."""
+def is_interactive(options: argparse.Namespace) -> bool:
+    """Tell whether this run may ask somebody at a terminal."""
     return console.is_terminal() and not (options.non_interactive or options.json)
 
 
 @contextlib.contextmanager
 def conversation(wanted: bool) -> Iterator[None]:
-    """A terminal that is silent between questions and left as it was; an input that ends leaves all as it is."""
+    """Keep the terminal silent between the questions of a command; an input that ends changes nothing."""
     with terminal.silent() if wanted else contextlib.nullcontext():
         try:
             yield
@@ -32,19 +31,19 @@ def conversation(wanted: bool) -> Iterator[None]:
 
 
 def confirm(question: str, word: str, options: argparse.Namespace) -> None:
-    """Goes on when somebody types the word, or has given --yes; raises NotComplete or DecisionNeeded otherwise."""
+    """Return if the operator types the word or gave --yes; raise NotComplete or DecisionNeeded otherwise."""
     if options.yes:
         return
-    if not asks(options):
+    if not is_interactive(options):
         raise DecisionNeeded("nothing was written: the same command with --yes goes on")
-    if lines.read(Field(question, lambda _text: "")).text.strip() != word:
+    if plain.read(Field(question, lambda _text: "")).text.strip() != word:
         raise NotComplete("Nothing was changed")
 
 
-def new_secret(question: str, check: Callable[[str], str]) -> str:
-    """A value that is typed twice and not shown."""
+def ask_new_secret(question: str, check: Callable[[str], str]) -> str:
+    """Ask twice for a value that does not show, until both are the same."""
     while True:
-        text = lines.read(Field(f"{question}: ", check, masked=True)).text
-        if lines.read(Field(f"{question}, again: ", lambda _text: "", masked=True)).text == text:
+        text = plain.read(Field(f"{question}: ", check, masked=True)).text
+        if plain.read(Field(f"{question}, again: ", lambda _text: "", masked=True)).text == text:
             return text
-        console.show(["  They differ: once more."])
+        console.show(["  The two values differ: type it again."])

@@ -1,4 +1,4 @@
-"""The conversation of an interactive run around its questions: greeting, help, review and summaries."""
+"""Lead an interactive run: greeting, questions with help, review, and summaries."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from setup.deploy.reconcile import BESIDE, KEEP, REPLACE, Conflict
 from setup.deploy.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
 from setup.secrets import plan as secrets_plan
-from setup.wizard import plain as lines
-from setup.wizard import terminal
-from setup.wizard.questions import NOTHING, WELCOME, Questions
+from setup.wizard import plain, terminal
+from setup.wizard.questions import EMPTY_WORD, WELCOME, Questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from setup.deploy.session import Session
+    from setup.deploy.steps import Context
     from setup.state_manager import DeploymentState
 
 # Terminals that cannot move the cursor.
@@ -32,35 +32,33 @@ _DUMB = ("", "dumb", "unknown")
 
 
 def _read_with_keys(field: Field) -> Reply:
-    from setup.wizard import prompt as wizard  # and with it prompt_toolkit
+    from setup.wizard import prompt  # and with it prompt_toolkit
 
-    return wizard.read(field)
+    return prompt.read(field)
 
 
 class Dialogue:
-    """Speaks with the operator; `ask` is what the steps ask their questions with."""
+    """Talks with the operator; the steps ask their questions through `ask`."""
 
-    def __init__(self, environ: Mapping[str, str], *, plain: bool) -> None:
-        self._plain = plain or environ.get("TERM", "").lower() in _DUMB
-        self._questions = Questions(lines.read if self._plain else _read_with_keys)
-        self._questions.describe = self._describe
-        self._questions.progress = self._progress
-        self._questions.refusal = self._refusal
+    def __init__(self, environ: Mapping[str, str], *, line_by_line: bool) -> None:
+        self._line_by_line = line_by_line or environ.get("TERM", "").lower() in _DUMB
+        read = plain.read if self._line_by_line else _read_with_keys
+        self._questions = Questions(read, self._describe, self._progress, self._refusal)
         self._session: Session | None = None
-        self._offered = False  # a renewal
+        self._renewal_was_offered = False
         if sys.stdin.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968"):
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
 
     def open(self) -> AbstractContextManager[None]:
-        """The terminal for the time of the conversation."""
+        """Keep the terminal silent between questions for the time of the conversation."""
         return terminal.silent()
 
     def attach(self, session: Session) -> None:
-        """From now on help and progress are those of this session."""
+        """Take help, progress and refusals from this session."""
         self._session = session
 
     def ask(self, row: Setting | Secret, default: str) -> str | None:
-        """The checked answer, None when the default was accepted or a secret was skipped, or BACK."""
+        """Return the checked answer, None for an accepted default or a skipped secret, or BACK."""
         while True:
             answer = self._questions.ask(row, default)
             if answer != BACK or (self._session and self._session.history):
@@ -68,8 +66,8 @@ class Dialogue:
             console.show(["  There is no earlier question to go back to."])
 
     def greet(self, state: DeploymentState, reset: bool) -> bool:
-        """Opens the conversation; True when the operator wants to start from scratch."""
-        back = BACK_WORD if self._plain else f"{BACK_WORD} or Shift-Tab"
+        """Open the conversation; return True if the operator wants to start from scratch."""
+        back = BACK_WORD if self._line_by_line else f"{BACK_WORD} or Shift-Tab"
         keys = f"? explains a question, {back} goes back, Ctrl-C saves and leaves"
         if not state.exists or reset:
             console.show(map(console.wrapped, (*WELCOME, keys)))
@@ -82,60 +80,69 @@ class Dialogue:
         return choice == "r"
 
     def review(self, session: Session) -> bool:
-        """Shows every setting and lets any be changed; True when one was, so that the questions start over."""
+        """Show every setting and change any; return True after a change, so that the questions start over."""
         self._offer_renewal(session)
         while True:
             context = session.context()
             step, reasons = session.concerned(context)
             given = context.resolution, context.planned
-            listed = report.reviewed(*given, session.state.accepted, session.was_complete)
-            console.show(["", *report.review_lines(*given, listed, reasons), ""])
-            name = self._choose_entry(listed, "write" if step else "leave")
+            entries = report.reviewed(*given, session.state.accepted, session.was_complete)
+            console.show(["", *report.review_lines(*given, entries, reasons), ""])
+            name = self._choose_entry(entries, "write" if step else "leave")
             if not name:
                 return False
             if name in SECRETS:
-                self._change_secret(session, name)  # no question depends on it: back to the page
-            elif self._change(session, name):
+                self._change_secret(session, name)  # no question depends on it: show the review again
+            elif self._change_setting(session, name):
                 return True
 
     def _offer_renewal(self, session: Session) -> None:
-        """Asks, once, whether a certificate of ours that ends soon is to be renewed."""
+        """Ask, once, whether to renew a self-signed certificate that ends soon."""
         context = session.context()
         notes = context.targets.material.notes
-        if self._offered or session.options.renew or not (notes and certificate_is_made(context.resolution.values)):
+        if not notes or not certificate_is_made(context.resolution.values):
             return
-        self._offered = True
+        if self._renewal_was_offered or session.options.renew:
+            return
+        self._renewal_was_offered = True
         console.show(["", *map(console.wrapped, notes)])
         if self._questions.choose("Renew it now? [y/n]: ", ("y", "n")) == "y":
             session.options = session.options._replace(renew=True)
 
-    def _choose_entry(self, listed: tuple[str, ...], otherwise: str) -> str:
+    def _choose_entry(self, entries: tuple[str, ...], otherwise: str) -> str:
+        """Return the entry to change, "" for Enter."""
+
         def check(text: str) -> str:
-            known = _entry(text, listed) is not None
-            return "" if known else f"type a number from 1 to {len(listed)}, or a name that stands there"
+            if _find_entry(text, entries) is None:
+                return f"type a number from 1 to {len(entries)}, or a name from the list"
+            return ""
 
         question = f"Number or name to change, or Enter to {otherwise}: "
-        return _entry(self._questions.line(question, check, listed), listed) or ""
+        return _find_entry(self._questions.ask_line(question, check, entries), entries) or ""
 
-    def _change(self, session: Session, key: str) -> bool:
+    def _change_setting(self, session: Session, key: str) -> bool:
         row, values = SETTINGS[key], session.context().resolution.values
         answer = self._questions.ask(row, report.shown(session.context().resolution, key))
         if answer is None or answer == BACK:
             return False
-        # The page has shown the others: only what did not apply until now becomes a question.
-        seen = [other for other, one in SETTINGS.items() if one.asked and one.when(values) and not values.given(other)]
-        settled = tuple(other for other in seen if other != key)
-        transaction.commit(session, step_of_setting(key), answered(row, answer)._replace(accepted=settled))
+        # The review has shown the other defaults, which counts as accepting them: only settings that did not apply
+        # until now are asked.
+        accepted = []
+        for name, other in SETTINGS.items():
+            if name != key and other.asked and other.when(values) and not values.given(name):
+                accepted.append(name)
+        transaction.commit(session, step_of_setting(key), answered(row, answer)._replace(accepted=tuple(accepted)))
         session.state.reopen(step_of_setting(key))
         session.history.clear()
         return True
 
     def _change_secret(self, session: Session, name: str) -> None:
-        row, resolution, one = SECRETS[name], session.context().resolution, session.context_now().planned[name]
-        if row.bound and one.present and one.text:
+        row, resolution = SECRETS[name], session.context().resolution
+        present = session.context_now().planned[name]
+        if row.bound and present.present and present.text:
             console.show([f"  {name} keeps its value: it is bound to {row.bound}."])
             return
-        answer = self._questions.ask(row, one.text)
+        answer = self._questions.ask(row, present.text)
         if answer is None or answer == BACK:
             return
         session.inputs.secrets[name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
@@ -146,11 +153,10 @@ class Dialogue:
             session.history.clear()
 
     def settle(self, conflict: Conflict) -> str:
-        """What is to become of a file that was edited by hand and that this run would change."""
+        """Ask what to do with a file that was edited by hand and that this run would change."""
         why = f" ({conflict.why})" if conflict.why else ""
-        console.show(
-            ["", console.wrapped(f"{conflict.path} holds changes of yours, and its text changes here too{why}.")]
-        )
+        problem = f"{conflict.path} was edited by hand, and this run would change it too{why}."
+        console.show(["", console.wrapped(problem)])
         question = f"(k)eep yours, with the new text in {conflict.path}{BESIDE}, (r)eplace it, or (q)uit? [k/r/q]: "
         choice = self._questions.choose(question, ("k", "r", "q"))
         if choice == "q":
@@ -158,55 +164,73 @@ class Dialogue:
         return KEEP if choice == "k" else REPLACE
 
     def summarise_secrets(self, session: Session) -> None:
-        """What became of the secrets that only the operator knows."""
+        """Show which of the secrets that only the operator knows were provided."""
         context = session.context_now()
-        values = context.resolution.values
-        asked = [name for name in context.planned if secrets_plan.is_asked(SECRETS[name], values)]
-        provided = [name for name in asked if context.planned[name].text]
-        told = [f"  {'✓' if name in provided else '⊘'} {name}" for name in asked]
-        console.show(["", f"✓ {len(provided)}/{len(asked)} secrets provided", *told])
+        asked = _asked_secrets(context)
+        provided = 0
+        lines = []
+        for name in asked:
+            has_value = bool(context.planned[name].text)
+            provided += has_value
+            lines.append(f"  {'✓' if has_value else '⊘'} {name}")
+        console.show(["", f"✓ {provided}/{len(asked)} secrets provided", *lines])
 
     def _refusal(self, row: Setting, text: str) -> str:
         return self._session.refusal(row.key, text) if self._session else ""
 
     def _describe(self, row: Setting | Secret) -> list[str]:
-        """The help of one question: what it is, where it ends up, where its present value is from."""
-        place = [f"{self._progress(row)}."] if self._plain else []
-        if isinstance(row, Secret):
-            return place + self._describe_secret(row)
-        told = [row.help, f"Takes {row.kind.expects}."]
-        told.append(f"Ends up in .env as {row.key}." if row.in_env else f"Shapes the generated files ({row.key}).")
-        found = self._session.context_now().resolution.values.computed(row.key) if self._session else None
-        if found:
-            told.append(f"At present: {show(found.value) or '(empty)'}, from {found.source.label}.")
-            told += [f"{NOTHING} alone empties it."] if row.empty and show(found.value) else []
-        return place + told
+        """Return the help of one question: what it is, where the value goes, and what is in force."""
+        sentences = [f"{self._progress(row)}."] if self._line_by_line else []
+        sentences += [row.help, f"Takes {row.kind.expects}."]
+        return sentences + (self._describe_secret(row) if isinstance(row, Secret) else self._describe_setting(row))
+
+    def _describe_setting(self, row: Setting) -> list[str]:
+        sentences = [f"Written to .env as {row.key}." if row.in_env else f"Setting: {row.key}."]
+        present = self._session.context_now().resolution.values.computed(row.key) if self._session else None
+        if present:
+            text = show(present.value)
+            sentences.append(f"At present: {text or '(empty)'}, from {present.source.label}.")
+            if row.empty and text:
+                sentences.append(f"{EMPTY_WORD} alone empties it.")
+        return sentences
 
     def _describe_secret(self, row: Secret) -> list[str]:
-        places = [secrets_plan.path_of(row.name), *(f"{key} in .env" for key in row.shown)]
-        told = [row.help, f"Takes {row.kind.expects}.", f"Ends up in {', '.join(places)}."]
-        told += [f"Keeps its first value: it is bound to {row.bound}."] if row.bound else []
+        places = ", ".join((secrets_plan.path_of(row.name), *row.shown))
+        sentences = [f"Written to {places}{' in .env' if row.shown else ''}."]
+        if row.bound:
+            sentences.append(f"Keeps its first value: it is bound to {row.bound}.")
         if self._session:
-            told.append(f"At present: {report.ORIGINS[self._session.context_now().planned[row.name].origin]}.")
-        return told
+            origin = self._session.context_now().planned[row.name].origin
+            sentences.append(f"At present: {report.ORIGINS[origin]}.")
+        return sentences
 
     def _progress(self, row: Setting | Secret) -> str:
-        """Where this question stands among those of its section."""
+        """Return the place of a question in its section."""
         if self._session is None:
             return ""
         context = self._session.context_now()
-        values = context.resolution.values
         if isinstance(row, Secret):
-            names = [name for name in context.planned if secrets_plan.is_asked(SECRETS[name], values)]
-            return f"Secrets · {names.index(row.name) + 1} of {len(names)}" if row.name in names else ""
-        keys = [key for key, other in SETTINGS.items() if other.asked and other.group == row.group]
-        keys = [key for key in keys if values.can_apply(key)]
-        return f"{row.group} · {keys.index(row.key) + 1} of {len(keys)}" if row.key in keys else ""
+            return _position("Secrets", row.name, _asked_secrets(context))
+        keys = []
+        for key, other in SETTINGS.items():
+            if other.asked and other.group == row.group and context.resolution.values.can_apply(key):
+                keys.append(key)
+        return _position(row.group, row.key, keys)
 
 
-def _entry(text: str, listed: tuple[str, ...]) -> str | None:
-    """The listed name that a number or a name in any case means, "" for no text."""
+def _asked_secrets(context: Context) -> list[str]:
+    """Return the names of the secrets that this deployment asks the operator for."""
+    values = context.resolution.values
+    return [name for name in context.planned if secrets_plan.is_asked(SECRETS[name], values)]
+
+
+def _position(section: str, name: str, names: list[str]) -> str:
+    return f"{section} · {names.index(name) + 1} of {len(names)}" if name in names else ""
+
+
+def _find_entry(text: str, entries: tuple[str, ...]) -> str | None:
+    """Return the entry that a number, or a name in any case, stands for; "" for no text, None for no entry."""
     text = text.strip()
-    if text.isascii() and text.isdigit() and 0 < int(text[:4]) <= len(listed):
-        return listed[int(text[:4]) - 1]
-    return text and next((name for name in listed if name.lower() == text.lower()), None)
+    if text.isascii() and text.isdigit() and 0 < int(text[:4]) <= len(entries):
+        return entries[int(text[:4]) - 1]
+    return text and next((name for name in entries if name.lower() == text.lower()), None)

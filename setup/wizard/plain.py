@@ -1,4 +1,4 @@
-"""Questions line by line, without a control sequence: screen readers, serial consoles, `expect` scripts."""
+"""Read answers line by line, without control sequences: for screen readers, serial consoles, `expect` scripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from setup.wizard import terminal
 
 
 def read(field: Field) -> Reply:
-    """The first line that passes the check; a masked one is not echoed. EOFError when the input ends."""
+    """Return the first line that passes the check; do not echo a masked one. EOFError when the input ends."""
     while True:
         terminal.drop_typeahead()
         ask = functools.partial(console.ask, field.question)

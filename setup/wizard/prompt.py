@@ -1,14 +1,12 @@
-"""One line from somebody at a terminal that can move its cursor; the only importer of prompt_toolkit.
+"""Read one line on a terminal that can move its cursor; the only importer of prompt_toolkit.
 
-It is imported when the first question is asked. A terminal that cannot do more, or `--plain`, is read
-by `lines` instead.
+The module is imported with the first question. `plain` reads dumb terminals and sessions with `--plain`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import signal
 import sys
 import termios
@@ -42,23 +40,23 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Signalled(Exception):
-    """A signal came; it is delivered again when the terminal is as it was."""
+    """Raised for a signal, which is delivered again once the terminal is restored."""
 
 
 def read(field: Field, source: Input | None = None, output: Output | None = None) -> Reply:
-    """The first line that passes the check; KeyboardInterrupt and EOFError for Ctrl-C and Ctrl-D."""
-    return _Prompt(field, source, output or _output()).read()
+    """Return the first line that passes the check; raise KeyboardInterrupt for Ctrl-C, EOFError for Ctrl-D."""
+    return _Prompt(field, source, output or _make_output()).read()
 
 
-def _output() -> Output:
-    """The terminal without cursor position requests, which serial consoles answer late or never."""
+def _make_output() -> Output:
+    """Return the terminal without cursor position requests, which serial consoles answer late or never."""
     output = create_output(sys.stdout)
     output.enable_cpr = False  # type: ignore[attr-defined]
     return output
 
 
 class _Prompt:
-    """One question; what is `below` it is the reason of a refusal, or the words to choose from."""
+    """One question; `_below` holds the reason for a refusal or the words to choose from."""
 
     def __init__(self, field: Field, source: Input | None, output: Output) -> None:
         self._field = field
@@ -77,19 +75,18 @@ class _Prompt:
         )
 
     def read(self) -> Reply:
-        """Runs the question, and leaves the terminal as it was."""
+        """Ask the question and restore the terminal."""
         self._drop_typeahead()
         try:
-            with self._signals_wait():
-                text = self._app.run(pre_run=self._before, set_exception_handler=False, handle_sigint=False)
+            with self._defer_signals():
+                text = self._app.run(pre_run=self._prepare, set_exception_handler=False, handle_sigint=False)
         except (_Signalled, EOFError, OSError, termios.error):
-            console.write("")  # of a terminal that is gone: what it no longer took is given up
+            console.write("")  # drops output that a closed terminal no longer took
             self._deliver_signal()
             raise EOFError from None
         self._deliver_signal()
-        rest = get_typeahead(self._app.input)  # what was pasted behind the answer belongs to no question
-        more = any(key.data.strip() for key in rest)
-        return Reply(text, self._pasted, self._drop_typeahead() or more)
+        rest = "".join(key.data for key in get_typeahead(self._app.input))  # lines pasted after the answer
+        return Reply(text, self._pasted, self._drop_typeahead() or bool(rest.strip()))
 
     def _deliver_signal(self) -> None:
         if self._received:
@@ -106,14 +103,14 @@ class _Prompt:
         line = Window(control, wrap_lines=True, dont_extend_height=True)
 
         @Condition
-        def has_room() -> bool:
-            taken = len(question) + len(self._buffer.text) + len(progress)
-            return taken + 2 <= self._app.output.get_size().columns
+        def fits() -> bool:
+            width = len(question) + len(self._buffer.text) + len(progress)
+            return width + 2 <= self._app.output.get_size().columns
 
         aside = Window(FormattedTextControl(progress), height=1)
-        beside = Float(ConditionalContainer(aside, has_room & ~is_done), right=0, top=0)
-        told = FormattedTextControl(lambda: self._below, style="bold")
-        below = Window(told, wrap_lines=True, dont_extend_height=True)
+        beside = Float(ConditionalContainer(aside, fits & ~is_done), right=0, top=0)
+        control_below = FormattedTextControl(lambda: self._below, style="bold")
+        below = Window(control_below, wrap_lines=True, dont_extend_height=True)
         shown = Condition(lambda: bool(self._below)) & ~is_done
         return Layout(HSplit([FloatContainer(line, [beside]), ConditionalContainer(below, shown)]), line)
 
@@ -129,7 +126,7 @@ class _Prompt:
         keys.add("c-z")(lambda event: event.app.suspend_to_background())
         for key in ("s-tab", "c-b"):
             keys.add(key, filter=guided)(lambda event: event.app.exit(result=BACK_WORD))
-        # A password may begin with it: there it is taken for help when it stays alone.
+        # A password may begin with "?": at a masked question it means help only if it is the whole line.
         keys.add(HELP_WORD, filter=guided & empty & Condition(lambda: not self._field.masked))(
             lambda event: event.app.exit(result=HELP_WORD)
         )
@@ -137,35 +134,35 @@ class _Prompt:
 
     def _enter(self, event: KeyPressEvent) -> None:
         text = self._buffer.text
-        alone = self._field.guided and text.strip() in (HELP_WORD, BACK_WORD)
-        reason = "" if alone else self._field.check(text)
+        is_command = self._field.guided and text.strip() in (HELP_WORD, BACK_WORD)
+        reason = "" if is_command else self._field.check(text)
         if not reason:
             event.app.exit(result=text)
             return
-        event.key_processor.empty_queue()  # the rest of a paste is no correction of what was refused
+        event.key_processor.empty_queue()  # the rest of a paste must not correct the refused text
         self._buffer.cursor_position = len(text)
-        self._tell(reason)
+        self._show_below(reason)
 
     def _complete(self, _event: KeyPressEvent) -> None:
-        """Fills in as much as is certain, and shows the words that are left."""
+        """Complete the text as far as all matching words agree, and list them."""
         text = self._buffer.text
-        found = [word for word in self._field.words if word.lower().startswith(text.lower())]
-        certain = "".join(same[0] for same in _while_equal(found))
-        if len(certain) > len(text) or len(found) == 1:
-            self._buffer.text = certain
-            self._buffer.cursor_position = len(certain)
-        if len(found) > 1:
-            self._tell("  ".join(found))
+        matching = [word for word in self._field.words if word.lower().startswith(text.lower())]
+        prefix = _common_prefix(matching)
+        if len(prefix) > len(text) or len(matching) == 1:
+            self._buffer.text = prefix
+            self._buffer.cursor_position = len(prefix)
+        if len(matching) > 1:
+            self._show_below("  ".join(matching))
 
     def _paste(self, event: KeyPressEvent) -> None:
         text = event.data.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
         if "\n" in text:
-            self._tell(SEVERAL_LINES)
+            self._show_below(SEVERAL_LINES)
             return
         self._buffer.insert_text(text)
         self._pasted = True
 
-    def _tell(self, text: str) -> None:
+    def _show_below(self, text: str) -> None:
         self._below = console.printable(console.wrapped(text))
 
     def _on_change(self, _buffer: Buffer) -> None:
@@ -173,13 +170,13 @@ class _Prompt:
         self._pasted = self._pasted and bool(self._buffer.text)
 
     @contextlib.contextmanager
-    def _signals_wait(self) -> Iterator[None]:
-        """Inside, a signal ends the question in an orderly way; an exception out of its handler would not."""
+    def _defer_signals(self) -> Iterator[None]:
+        """Let a signal end the question in an orderly way; an exception raised in its handler would not."""
 
         def note(number: int, _frame: Any) -> None:
             self._received = self._received or number
             if self._app.loop:
-                self._app.loop.call_soon_threadsafe(self._leave)
+                self._app.loop.call_soon_threadsafe(self._stop)
 
         before = {number: signal.signal(number, note) for number in _SIGNALS}
         try:
@@ -188,21 +185,24 @@ class _Prompt:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _before(self) -> None:
-        """The last moment before the terminal is taken over."""
-        asyncio.get_running_loop().set_exception_handler(self._broken)
-        self._leave()
+    def _prepare(self) -> None:
+        """Install the error handler just before the terminal is taken over, and stop if a signal already came."""
+        asyncio.get_running_loop().set_exception_handler(self._on_error)
+        self._stop()
 
-    def _leave(self, error: BaseException | None = None) -> None:
+    def _stop(self, error: BaseException | None = None) -> None:
         future = self._app.future
         if (error or self._received) and future and not future.done():
             self._app.exit(exception=error or _Signalled())
 
-    def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A fault while drawing or reading, such as a terminal that is gone, ends the question."""
-        self._leave(context.get("exception") or OSError(context["message"]))
+    def _on_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """End the question after an error while drawing or reading, such as a closed terminal."""
+        self._stop(context.get("exception") or OSError(context["message"]))
 
 
-def _while_equal(words: list[str]) -> Iterator[tuple[str, ...]]:
-    """The characters with which all these words begin."""
-    return itertools.takewhile(lambda same: len(set(same)) == 1, zip(*words, strict=False))
+def _common_prefix(words: list[str]) -> str:
+    """Return the longest text with which all words begin."""
+    prefix = words[0] if words else ""
+    while not all(word.startswith(prefix) for word in words):
+        prefix = prefix[:-1]
+    return prefix

@@ -1,4 +1,4 @@
-"""Questions to the operator, each derived from its row of the catalogue; how a line is read is another's concern."""
+"""Ask the questions of the catalogue: each comes from its row, and the `read` of `plain` or `prompt` reads the line."""
 
 from __future__ import annotations
 
@@ -25,42 +25,48 @@ SECRETS_INTRODUCTION = (
     "Press Enter to skip a value.",
     "",
 )
-NOTHING = "-"  # typed alone, it empties a setting that may be empty
+EMPTY_WORD = "-"  # typed alone, it empties a setting that may be empty
 SKIPPED = "  ⊘ Skipped - will need to be filled manually"
 HIDDEN = "******"
 
 
-def _nothing(_: object) -> str:
+def _accept(_text: str) -> str:
     return ""
 
 
 class Questions:
-    """Asks one after another by `read`, which turns a Field into a Reply.
+    """Asks one question after another through `read`, which turns a Field into a Reply.
 
-    `describe` gives the help of a question, `progress` its place in its section, and `refusal` the reason why an
-    answer does not go together with the others.
+    The caller supplies the help of a question (`describe`), its place in its section (`progress`) and the reason why
+    an answer contradicts the others (`refusal`).
     """
 
-    def __init__(self, read: Callable[[Field], Reply]) -> None:
+    def __init__(
+        self,
+        read: Callable[[Field], Reply],
+        describe: Callable[[Setting | Secret], list[str]],
+        progress: Callable[[Setting | Secret], str],
+        refusal: Callable[[Setting, str], str],
+    ) -> None:
         self._read_field = read
+        self._describe = describe
+        self._progress = progress
+        self._refusal = refusal
         self._section = ""
-        self.describe: Callable[[Setting | Secret], list[str]] = lambda row: [row.help]
-        self.progress: Callable[[Setting | Secret], str] = _nothing
-        self.refusal: Callable[[Setting, str], str] = lambda _row, _text: ""
 
     def ask(self, row: Setting | Secret, default: str) -> str | None:
-        """The checked answer, None when the default was accepted or a secret was skipped, or BACK."""
+        """Return the checked answer, None for an accepted default or a skipped secret, or BACK."""
         self._open_section(row)
         return self._ask_secret(row, default) if isinstance(row, Secret) else self._ask_setting(row, default)
 
     def choose(self, question: str, answers: tuple[str, ...]) -> str:
-        """One of a few words."""
+        """Return one of a few words."""
         allowed = f"type one of {', '.join(answers)}"
         field = Field(question, lambda text: "" if text.strip().lower() in answers else allowed, answers)
         return self._read(field).text.strip().lower()
 
-    def line(self, question: str, check: Callable[[str], str], words: tuple[str, ...]) -> str:
-        """Any line that passes the check."""
+    def ask_line(self, question: str, check: Callable[[str], str], words: tuple[str, ...]) -> str:
+        """Return a line that passes the check; `words` complete it."""
         return self._read(Field(question, check, words)).text.strip()
 
     def _open_section(self, row: Setting | Secret) -> None:
@@ -73,53 +79,54 @@ class Questions:
     def _ask_setting(self, row: Setting, default: str) -> str | None:
         if row.notice:
             console.show([console.wrapped(row.notice)])
-        clears = row.empty and bool(default)
+        may_clear = row.empty and bool(default)
 
         def check(text: str) -> str:
             text = text.strip()
             if not text:
                 return "" if default or row.empty else f"a value is needed{_example(row)}"
-            if clears and text == NOTHING:
-                return self.refusal(row, "")
-            return reason_of(row, text) or self.refusal(row, text)
+            if may_clear and text == EMPTY_WORD:
+                return self._refusal(row, "")
+            return reason_against(row, text) or self._refusal(row, text)
 
         words = row.kind.choices or ((default,) if default else ())
-        text = self._ask_line(row, Field(_question(row, default), check, words)).text
+        text = self._ask_row(row, Field(_format_question(row, default), check, words)).text
         if text == BACK or not text.strip():
             return text or None
-        return "" if clears and text.strip() == NOTHING else text
+        return "" if may_clear and text.strip() == EMPTY_WORD else text
 
     def _ask_secret(self, row: Secret, default: str) -> str | None:
         field = Field(
-            _question(row, HIDDEN if default and row.masked else default),
-            lambda text: reason_of(row, text) if text.strip() else "",
+            _format_question(row, HIDDEN if default and row.masked else default),
+            lambda text: reason_against(row, text) if text.strip() else "",
             masked=row.masked,
         )
         while True:
-            reply = self._ask_line(row, field)
+            reply = self._ask_row(row, field)
             if reply.text == BACK:
                 return BACK
             if not reply.text.strip():
                 console.show([f"✓ Saved {row.name}" if default else SKIPPED])
                 return None
             if row.masked and not reply.pasted:
-                again = Field(f"{row.question}, again: ", _nothing, masked=True)
-                if self._read(again).text != reply.text:
-                    console.show(["  the two differ: once more"])
+                repetition = Field(f"{row.question}, again: ", _accept, masked=True)
+                if self._read(repetition).text != reply.text:
+                    console.show(["  the two values differ: type it again"])
                     continue
             console.show([f"✓ Saved {row.name}"])
             return reply.text
 
-    def _ask_line(self, row: Setting | Secret, field: Field) -> Reply:
-        """The reply to a row's question, with BACK for the word that goes back; help is shown as often as wanted."""
+    def _ask_row(self, row: Setting | Secret, field: Field) -> Reply:
+        """Return the reply to a row's question, BACK for the word that goes back; show help as often as it is asked."""
         while True:
-            reply = self._read(field._replace(guided=True, progress=self.progress(row)))
+            reply = self._read(field._replace(guided=True, progress=self._progress(row)))
             word = reply.text.strip()
             if word == BACK_WORD:
                 return Reply(BACK)
             if word != HELP_WORD:
                 return reply
-            console.show(console.wrapped(sentence, "  ") for sentence in self.describe(row))
+            for sentence in self._describe(row):
+                console.show([console.wrapped(sentence, "  ")])
 
     def _read(self, field: Field) -> Reply:
         try:
@@ -131,8 +138,19 @@ class Questions:
         return reply
 
 
-def _question(row: Setting | Secret, default: str) -> str:
-    """The question with the words to choose from, an example where there is no default, and the default."""
+def reason_against(row: Setting | Secret, text: str) -> str:
+    """Return why the row refuses a text, or ""; never include the text of a masked secret."""
+    try:
+        row.kind.parse(text)
+    except ValueError as error:
+        if isinstance(row, Secret) and row.masked:
+            return f"it must be {row.kind.expects}"
+        return f"{error}{'' if row.example in str(error) else _example(row)}"
+    return ""
+
+
+def _format_question(row: Setting | Secret, default: str) -> str:
+    """Return the question with its choices, an example if there is no default, and the default."""
     aside = ", ".join(row.kind.choices)
     if not (default or aside or "(" in row.question):
         none = "Enter for none" if isinstance(row, Setting) and row.empty else ""
@@ -142,14 +160,3 @@ def _question(row: Setting | Secret, default: str) -> str:
 
 def _example(row: Setting | Secret) -> str:
     return f" (e.g., {row.example})" if row.example else ""
-
-
-def reason_of(row: Setting | Secret, text: str) -> str:
-    """Why a text will not do, or ""; never the text of a secret."""
-    try:
-        row.kind.parse(text)
-    except ValueError as error:
-        if isinstance(row, Secret) and row.masked:
-            return f"it must be {row.kind.expects}"
-        return f"{error}{'' if row.example in str(error) else _example(row)}"
-    return ""

@@ -1,4 +1,4 @@
-"""The terminal itself: silent between questions, rid of what was pasted ahead, and in the end as it was."""
+"""Control the terminal: no echo between questions, no typed-ahead input, and its settings restored at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Nothing that is typed or pasted inside shows, and nothing of it reaches the shell afterwards."""
+    """Hide what is typed or pasted inside the block, and keep it from the shell afterwards."""
     with echo(False):
         try:
             yield
@@ -26,26 +26,26 @@ def silent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def echo(wanted: bool) -> Iterator[None]:
-    """Whether what is typed inside shows; then the terminal is as it was."""
-    before = _attributes()
+    """Switch the echo on or off inside the block, then restore the terminal."""
+    before = _read_attributes()
     _set_echo(wanted)
     try:
         yield
     finally:
         if before:
-            _set(before)
+            _write_attributes(before)
 
 
 @contextlib.contextmanager
 def echo_after_stops(wanted: bool, resumed: Callable[[], None]) -> Iterator[None]:
-    """As `echo`, also after Ctrl-Z and fg: shells bring a terminal back as they know it. Then calls `resumed`."""
+    """Do the same as `echo`, and again after Ctrl-Z and `fg`, because shells restore the echo; then call `resumed`."""
 
-    def again(_number: int, _frame: Any) -> None:
+    def resume(_number: int, _frame: Any) -> None:
         _set_echo(wanted)
         resumed()
 
     with echo(wanted):
-        handler = signal.signal(signal.SIGCONT, again)
+        handler = signal.signal(signal.SIGCONT, resume)
         try:
             yield
         finally:
@@ -53,20 +53,20 @@ def echo_after_stops(wanted: bool, resumed: Callable[[], None]) -> Iterator[None
 
 
 def drop_typeahead() -> bool:
-    """Forgets what was typed or pasted before it was asked for; whether there was more than blank lines."""
+    """Discard input that came before its question; return whether it was more than blank lines."""
     descriptor, dropped = sys.stdin.fileno(), b""
     with contextlib.suppress(OSError, termios.error):
         while select.select([descriptor], [], [], 0)[0]:
             data = os.read(descriptor, 4096)
             dropped += data
             if not data:
-                break  # closed: the question itself finds that out
-        termios.tcflush(descriptor, termios.TCIFLUSH)  # and the beginning of a line
+                break  # closed: the next read reports it
+        termios.tcflush(descriptor, termios.TCIFLUSH)  # and an unfinished line
     return bool(dropped.strip())
 
 
 def read_line() -> str:
-    """The next line as it was typed; EOFError where the input ends or the terminal is gone."""
+    """Return the next line as it was typed; raise EOFError if the input ends or the terminal is gone."""
     descriptor, data = sys.stdin.fileno(), b""
     try:
         with _signals() as signals:
@@ -88,7 +88,7 @@ def read_line() -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[int]:
-    """A descriptor with something to read once a signal came: one that comes just before a read does not end it."""
+    """Yield a descriptor that becomes readable on a signal: one that comes just before `read` does not end it."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -100,8 +100,8 @@ def _signals() -> Iterator[int]:
         os.close(writer)
 
 
-def _attributes() -> list[Any] | None:
-    """The settings of the terminal, None for one that is gone."""
+def _read_attributes() -> list[Any] | None:
+    """Return the settings of the terminal, None if it is gone."""
     try:
         return termios.tcgetattr(sys.stdin.fileno())
     except termios.error:
@@ -109,12 +109,12 @@ def _attributes() -> list[Any] | None:
 
 
 def _set_echo(wanted: bool) -> None:
-    attributes = _attributes()
+    attributes = _read_attributes()
     if attributes:
         attributes[3] = attributes[3] | termios.ECHO if wanted else attributes[3] & ~termios.ECHO
-        _set(attributes)
+        _write_attributes(attributes)
 
 
-def _set(attributes: list[Any]) -> None:
+def _write_attributes(attributes: list[Any]) -> None:
     with contextlib.suppress(termios.error):
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, attributes)

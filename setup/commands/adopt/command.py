@@ -90,7 +90,7 @@ def _lost(tree: foreign.Tree, there: set[str]) -> list[str]:
 def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Takes a deployment over once that is confirmed; the same command again finds nothing to do."""
     found, place = options.found, options.adopt
-    asks = confirm.asks(options) and not options.dry_run
+    asks = confirm.is_interactive(options) and not options.dry_run
     with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
         if found.in_place and is_ours(found.tree.states.get(foreign.STATE, b"")):
             return _go_on(configurator, volume, options)
