@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from setup.checks import consistency as agreement
 from setup.checks import volume as standing
-from setup.config.derived import certificate_is_given, certificate_is_made, listen_port, tls_is_ours
+from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names, listen_port, tls_is_ours
 from setup.config.model import FAIL, OK, SKIP, WARN, Answer, Finding
 from setup.config.values import Values
 from setup.deploy.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
 from setup.errors import InputError
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
-from setup.tls import provided
-from setup.tls.trust_store import private_authority, public_roots, trusted
+from setup.tls.pem import PemFile
+from setup.tls.provided import read_provided
+from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 3
 HELP = "docs/troubleshooting.md"
-_RUNS = {
+_REMEDIES = {
     "certificate-dates": "run avatar-setup --renew-certificate",
-    "certificate-names": "run avatar-setup, which issues another",
+    "certificate-names": "run avatar-setup, which issues a new one",
 }
 
 
@@ -82,56 +83,67 @@ def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding
 
 
 def _certificate(volume: Volume, values: Values, now: datetime) -> Iterator[Finding]:
-    """What nginx serves TLS with, and whether the API services trust what they must."""
-    if certificate_is_given(values):
-        chain, key = provided.look(volume, values)
-        yield from (seen.finding for seen in (chain, key) if seen.finding)
-        if chain.data is not None:
-            yield from provided.judge(volume, values, chain, key, now, _roots(volume, values))[0]
-        if key.path.startswith("./"):
-            yield from standing.private(volume, key.path.removeprefix("./"))
+    """Inspect what nginx serves TLS with, and whether the API services trust what they must."""
     authority = b""
-    if certificate_is_made(values):
-        paths = (AUTHORITY, CERTIFICATE, CERTIFICATE_KEY)
-        found = [standing.contents(volume, path) for path in paths]
-        authority, chain, key = (
-            found[0] or b"",
-            provided.Seen(CERTIFICATE, found[1]),
-            provided.Seen(CERTIFICATE_KEY, found[2]),
-        )
-        if authority and chain.data is not None:
-            yield from map(_by_a_run, provided.judge(volume, values, chain, key, now, authority)[0])
+    if certificate_is_given(values):
+        yield from _provided_certificate(volume, values, now)
+    elif certificate_is_made(values):
+        authority = standing.contents(volume, AUTHORITY) or b""
+        yield from _own_certificate(volume, certificate_names(values), authority, now)
     if authority or values["TLS_CA_PATH"]:
         yield _trust(volume, values, authority.strip())
 
 
-def _by_a_run(finding: Finding) -> Finding:
-    """What is wrong with a certificate of ours, and which run puts it right."""
-    if finding.level == OK or "clock" in finding.todo:  # no run helps where the clock is wrong
-        return finding
-    return finding._replace(todo=_RUNS.get(finding.name, finding.todo))
+def _provided_certificate(volume: Volume, values: Values, now: datetime) -> Iterator[Finding]:
+    from setup.tls.certificates import inspect
+
+    chain, key = read_provided(volume, values)
+    for file in (chain, key):
+        if file.finding:
+            yield file.finding
+    if chain.pem:
+        yield from inspect(chain.pem, key.pem, certificate_names(values), _roots(volume, values), now).findings
+    if key.path.startswith("./"):
+        yield from standing.private(volume, key.path.removeprefix("./"))
+
+
+def _own_certificate(volume: Volume, names: list[str], authority: bytes, now: datetime) -> Iterator[Finding]:
+    """Inspect the certificate that avatar-setup issued, and name the run that corrects it."""
+    from setup.tls.certificates import inspect
+
+    chain, key = standing.contents(volume, CERTIFICATE), standing.contents(volume, CERTIFICATE_KEY)
+    if not authority or chain is None:
+        return  # a missing file is reported as such
+    key_file = PemFile(CERTIFICATE_KEY, key) if key is not None else None
+    inspection = inspect(PemFile(CERTIFICATE, chain), key_file, names, authority, now)
+    for finding in inspection.findings:
+        remedy = _REMEDIES.get(finding.name)
+        is_early = finding.name == "certificate-dates" and inspection.start and inspection.start > now
+        if finding.level == OK or remedy is None or is_early:  # no run corrects the clock
+            yield finding
+        else:
+            yield finding._replace(todo=remedy)
 
 
 def _roots(volume: Volume, values: Values) -> bytes:
-    """The authorities that clients trust, without a private one that `_trust` finds fault with."""
+    """Return the authorities that clients trust, without a private one that `_trust` reports as unusable."""
     try:
-        return trusted(volume, values)
+        return read_trusted(volume, values)
     except InputError:
-        return public_roots()
+        return read_public_roots()
 
 
 def _trust(volume: Volume, values: Values, authority: bytes) -> Finding:
-    """Whether the bundle that the API services get holds the private authorities."""
+    """Check that the bundle of the API services holds the private authorities."""
     bundle = standing.contents(volume, CA_BUNDLE) or b""
     try:
-        private = private_authority(volume, values)
+        private = read_private_authority(volume, values)
     except InputError as error:
         return Finding("authorities", FAIL, str(error))
     if authority in bundle and private in bundle:
-        return Finding("authorities", OK, f"{CA_BUNDLE} holds the private authority")
-    return Finding(
-        "authorities", FAIL, f"{CA_BUNDLE} lacks the private authority", "run avatar-setup, and docker compose up -d"
-    )
+        return Finding("authorities", OK, f"{CA_BUNDLE} contains the private CA")
+    todo = "run avatar-setup, and docker compose up -d"
+    return Finding("authorities", FAIL, f"{CA_BUNDLE} lacks the private CA", todo)
 
 
 def _elsewhere(values: Values) -> Iterator[Finding]:

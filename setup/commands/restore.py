@@ -150,8 +150,8 @@ def _is_self_signed(on_disk: Tree) -> bool:
     from setup.tls import certificates
 
     with contextlib.suppress(KeyError, ValueError):
-        certificate = certificates.first_of(on_disk[CERTIFICATE].data)
-        return certificates.is_issued_by(certificate, certificates.first_of(on_disk[AUTHORITY].data))
+        certificate = certificates.load_first(on_disk[CERTIFICATE].data)
+        return certificates.is_issued_by(certificate, certificates.load_first(on_disk[AUTHORITY].data))
     return False
 
 

@@ -90,7 +90,7 @@ class Session:
         # A session before the lock was taken looked at the same things: what it rendered and minted holds.
         self._made: Targets | None = earlier._made if earlier else None
         self._minted: dict[str, str] = earlier._minted if earlier else {}
-        self._issued: tls_plan.Made = earlier._issued if earlier else {}
+        self._issued: tls_plan.Issued = earlier._issued if earlier else {}
 
     def context(self) -> Context:
         """The deployment as it should be, from what was said and what stands on the volume.
@@ -163,7 +163,7 @@ class Session:
         generations = secrets_plan.generations(planned, self.state.secrets, self.state.announced_secrets)
         texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
         mark = self.state.basis.get(tls_plan.MARK, "")
-        tls = tls_plan.plan(self.volume, resolution.values, mark, self.options.renew, self._issued)
+        tls = tls_plan.plan_tls(self.volume, resolution.values, mark, self.options.renew, self._issued)
         if not (self._made and self._made.same(resolution.values, texts, generations, tls)):
             owner = os.geteuid(), os.getegid()
             self._made = Targets(self.renderer, resolution.values, texts, generations, tls, owner)

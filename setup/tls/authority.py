@@ -1,6 +1,6 @@
-"""The deployment's own authority and the certificate it issues: the only maker of keys.
+"""Create the deployment's own authority (CA), and issue its certificate: the only module that creates keys.
 
-It imports `cryptography`, so whoever needs it imports it where it is needed.
+This module imports `cryptography`: import it inside functions.
 """
 
 from __future__ import annotations
@@ -27,39 +27,42 @@ if TYPE_CHECKING:
 # Browsers refuse server certificates that are valid for longer than 398 days.
 CERTIFICATE_LASTS = timedelta(days=397) - timedelta(seconds=1)
 AUTHORITY_LASTS = timedelta(days=3650)
-_SKEW = timedelta(days=1)  # a client whose clock is behind accepts it all the same
+_SKEW = timedelta(days=1)  # a client whose clock is behind accepts it too
 _LONGEST_COMMON_NAME = 64
 
 _FOREIGN = (
-    f"{CERTIFICATE} was not made here, or its authority {AUTHORITY} is gone. Nothing was written: TLS_MODE=provided "
-    f"serves a certificate of yours; put a lost authority back from a backup; or move the file away "
-    f"(mv {CERTIFICATE} {CERTIFICATE}.mine), and an authority and a certificate are made"
+    f"{CERTIFICATE} was not issued by avatar-setup, or its CA {AUTHORITY} is gone. Nothing was written. To serve a "
+    f"certificate of your own, set TLS_MODE=provided; if the CA was lost, put it back from a backup; for a new CA and "
+    f"certificate, move the file away: mv {CERTIFICATE} {CERTIFICATE}.mine"
 )
 
 
-def complete(
-    there: Mapping[str, bytes], names: Sequence[str], renew: bool, foreign_stays: bool
+def complete_files(
+    on_disk: Mapping[str, bytes], names: Sequence[str], renew: bool, keep_foreign: bool
 ) -> tuple[dict[str, bytes], datetime, str]:
-    """The authority's and the certificate's files, with those made that are missing or no longer fit; end; and why.
+    """Return the files of the authority and the certificate, created if missing or unfit; the expiry date; the reason.
 
     A key without its certificate is what an interrupted run leaves: it gets one. Raises DecisionNeeded for a
-    certificate that was not made here, unless it may stay, and VolumeError for what is lost or cannot be used.
+    certificate of another CA, unless that is kept, and VolumeError for a file that is lost or damaged.
     """
-    files = dict(there)
+    files = dict(on_disk)
     authority_reason = _complete_authority(files, renew)
-    reason = _why_issue(files, names, renew, foreign_stays)
+    reason = _reason_to_issue(files, names, renew, keep_foreign)
     if reason:
         _issue(files, names, renew)
-    return files, _certificate(files, CERTIFICATE).not_valid_after_utc, authority_reason or reason
+    return files, _load(files, CERTIFICATE).not_valid_after_utc, authority_reason or reason
 
 
 def _complete_authority(files: dict[str, bytes], renew: bool) -> str:
-    """Makes the authority where there is none, and its certificate where that is missing or too old to issue."""
+    """Create the authority if there is none, and its certificate if that is missing or too old to issue."""
     if AUTHORITY in files:
-        certificate = _certificate(files, AUTHORITY)
-        if AUTHORITY_KEY not in files:  # kept elsewhere, which is as good: it is missed only when it must sign
-            return ""
-        if not _pair(certificate, files, AUTHORITY_KEY):
+        certificate = _load(files, AUTHORITY)
+        if AUTHORITY_KEY not in files:
+            raise VolumeError(
+                f"{AUTHORITY_KEY} is missing: put it back from a backup. It is not regenerated, because your clients "
+                f"trust {AUTHORITY}"
+            )
+        if not _has_key(certificate, files, AUTHORITY_KEY):
             raise VolumeError(f"{AUTHORITY_KEY} is not the key of {AUTHORITY}: put both back from a backup")
         if not renew or certificate.not_valid_after_utc > _now() + CERTIFICATE_LASTS:
             return ""
@@ -67,46 +70,37 @@ def _complete_authority(files: dict[str, bytes], renew: bool) -> str:
         if CERTIFICATE in files:
             raise DecisionNeeded(_FOREIGN)
         files[AUTHORITY_KEY] = _new_key()
-    with _reading(AUTHORITY_KEY):
-        files[AUTHORITY] = _new_authority(_private(files[AUTHORITY_KEY]))
-    return f"{AUTHORITY} is made; hand it to your clients"
+    files[AUTHORITY] = _new_authority(_load_key(files, AUTHORITY_KEY))
+    return f"{AUTHORITY} is new: install it on your clients"
 
 
-def _why_issue(files: Mapping[str, bytes], names: Sequence[str], renew: bool, foreign_stays: bool) -> str:
-    """Why a certificate is to be issued, or ""."""
+def _reason_to_issue(files: Mapping[str, bytes], names: Sequence[str], renew: bool, keep_foreign: bool) -> str:
+    """Say why a certificate must be issued, "" if none must."""
     if CERTIFICATE not in files:
-        return f"{CERTIFICATE} is made"
-    certificate = _certificate(files, CERTIFICATE)
-    if not certificates.is_issued_by(certificate, _certificate(files, AUTHORITY)):
-        if foreign_stays:
+        return f"{CERTIFICATE} is new"
+    certificate = _load(files, CERTIFICATE)
+    if not certificates.is_issued_by(certificate, _load(files, AUTHORITY)):
+        if keep_foreign:
             return ""
         raise DecisionNeeded(_FOREIGN)
     if renew:
         return f"{CERTIFICATE} is renewed"
     if certificates.names_of(certificate) != set(names):
         return f"{CERTIFICATE} is issued again, for {', '.join(names)}"
-    if CERTIFICATE_KEY not in files or not _pair(certificate, files, CERTIFICATE_KEY):
-        return f"{CERTIFICATE} is issued again, as its key is another"
+    if CERTIFICATE_KEY not in files or not _has_key(certificate, files, CERTIFICATE_KEY):
+        return f"{CERTIFICATE} is issued again, because its key changed"
     return ""
 
 
 def _issue(files: dict[str, bytes], names: Sequence[str], renew: bool) -> None:
-    """A new certificate; with a new key where there is none, or where it is renewed."""
-    if AUTHORITY_KEY not in files:
-        raise VolumeError(
-            f"{AUTHORITY_KEY} is missing, and a certificate for {', '.join(names)} must be issued: put it back from a "
-            f"backup. It is not made anew, as your clients trust {AUTHORITY}"
-        )
+    """Issue a certificate; with a new key if there is none, or if it is renewed."""
     if renew or CERTIFICATE_KEY not in files:
         files[CERTIFICATE_KEY] = _new_key()
-    with _reading(AUTHORITY_KEY):
-        authority_key = _private(files[AUTHORITY_KEY])
-    with _reading(CERTIFICATE_KEY):
-        public = _private(files[CERTIFICATE_KEY]).public_key()
-    files[CERTIFICATE] = _new_certificate(public, names, _certificate(files, AUTHORITY), authority_key)
+    public = _load_key(files, CERTIFICATE_KEY).public_key()
+    files[CERTIFICATE] = _new_certificate(public, names, _load(files, AUTHORITY), _load_key(files, AUTHORITY_KEY))
 
 
-# --- reading what stands there --------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -114,27 +108,30 @@ def _reading(path: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise VolumeError(f"{path} is not what was made here, and cannot be used: put it back from a backup") from None
+        raise VolumeError(
+            f"{path} is not the file that avatar-setup created and cannot be used: put it back from a backup"
+        ) from None
 
 
-def _certificate(files: Mapping[str, bytes], path: str) -> x509.Certificate:
+def _load(files: Mapping[str, bytes], path: str) -> x509.Certificate:
     with _reading(path):
-        return certificates.first_of(files[path])
+        return certificates.load_first(files[path])
 
 
-def _pair(certificate: x509.Certificate, files: Mapping[str, bytes], key: str) -> bool:
-    with _reading(key):
-        return certificates.belong_together(certificate, files[key])
+def _has_key(certificate: x509.Certificate, files: Mapping[str, bytes], path: str) -> bool:
+    with _reading(path):
+        return certificates.has_key(certificate, files[path])
 
 
-def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
-    loaded = serialization.load_pem_private_key(key, None)
-    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-        raise TypeError("keys that are made here are of another kind")
-    return loaded
+def _load_key(files: Mapping[str, bytes], path: str) -> ec.EllipticCurvePrivateKey:
+    with _reading(path):
+        key = serialization.load_pem_private_key(files[path], None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError("avatar-setup creates only keys on elliptic curves")
+        return key
 
 
-# --- making ---------------------------------------------------------------------------------------
+# --- creating -------------------------------------------------------------------------------------
 
 
 def _now() -> datetime:
@@ -142,14 +139,14 @@ def _now() -> datetime:
 
 
 def _new_key() -> bytes:
-    """A private key on P-256, not encrypted: nginx has nobody to ask for a password."""
+    """Create a private key on P-256, not encrypted: nginx cannot ask for a passphrase."""
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
 def _new_authority(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A certificate for the authority's key; its name follows from the key, so that it can be made again."""
+    """Create the certificate of the authority's key; its name follows from the key, so that it can be recreated."""
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = x509.Name([
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "avatar-setup"),
@@ -168,7 +165,7 @@ def _new_certificate(
     authority: x509.Certificate,
     authority_key: ec.EllipticCurvePrivateKey,
 ) -> bytes:
-    """A server certificate for these host names and addresses, valid for as long as browsers take one."""
+    """Create a server certificate for host names and addresses, valid for as long as browsers accept one."""
     start = max(_now() - _SKEW, authority.not_valid_before_utc)
     end = min(start + CERTIFICATE_LASTS, authority.not_valid_after_utc)
     common = [x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= _LONGEST_COMMON_NAME else []
@@ -179,8 +176,8 @@ def _new_certificate(
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    above = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-    return _signed(builder.add_extension(above, critical=False), authority_key)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+    return _signed(builder.add_extension(issuer, critical=False), authority_key)
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -1,6 +1,6 @@
-"""Reads certificates and keys, and judges what nginx and its clients would make of them.
+"""Read certificates and keys, and predict what nginx and its clients would make of them.
 
-It imports `cryptography`, so whoever needs it imports it where it is needed.
+This module imports `cryptography`: import it inside functions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -18,196 +18,195 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from setup.config.model import FAIL, OK, WARN, Finding
 from setup.tls import pem
+from setup.tls.pem import PemFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 SOON = timedelta(days=30)
 
 
-def first_of(chain: bytes) -> x509.Certificate:
-    """The first certificate of a PEM file; raises ValueError."""
+def load_first(chain: bytes) -> x509.Certificate:
+    """Load the first certificate of a PEM file; raises ValueError."""
     return x509.load_pem_x509_certificate(chain)
 
 
-def all_of(bundle: bytes) -> list[x509.Certificate]:
-    """The certificates of a PEM file; raises ValueError where there is none, or one is damaged."""
+def load_all(bundle: bytes) -> list[x509.Certificate]:
+    """Load the certificates of a PEM file; raises ValueError if there is none, or one is damaged."""
     return x509.load_pem_x509_certificates(bundle)
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """The names and addresses that a certificate is for."""
+    """List the names and addresses that a certificate covers."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return set()
-    listed = (name.lower() for name in names.get_values_for_type(x509.DNSName))
-    return {*listed, *map(str, names.get_values_for_type(x509.IPAddress))}
+    hosts = map(str.lower, names.get_values_for_type(x509.DNSName))
+    return {*hosts, *map(str, names.get_values_for_type(x509.IPAddress))}
 
 
-def belong_together(certificate: x509.Certificate, key: bytes) -> bool:
-    """Whether a certificate is for this private key; raises ValueError or TypeError for what is no plain key."""
-    return _written(load_pem_private_key(key, None).public_key()) == _written(certificate.public_key())
+def has_key(certificate: x509.Certificate, key: bytes) -> bool:
+    """Tell whether a certificate is for this private key; raises ValueError or TypeError if it is no plain key."""
+    return _public_bytes(load_pem_private_key(key, None).public_key()) == _public_bytes(certificate.public_key())
 
 
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Tell whether an authority signed a certificate."""
     try:
         certificate.verify_directly_issued_by(authority)
-    except UnsupportedAlgorithm:  # so weak that it is no longer verified: that is another finding's matter
+    except UnsupportedAlgorithm:  # too weak to be verified, which another finding reports
         return certificate.issuer == authority.subject
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
 
 
-def _written(key: PublicKeyTypes) -> bytes:
+def _public_bytes(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-# --- judging --------------------------------------------------------------------------------------
+# --- inspecting -----------------------------------------------------------------------------------
 
 
-class Judged:
-    """A certificate with its chain and key, as nginx finds them; `findings` are in the order in which one would look.
+class Inspection(NamedTuple):
+    """The findings about a certificate, and from when until when its whole chain is valid; None if it is unreadable."""
 
-    `key` is None where it cannot be seen. `trusted` are authorities in PEM: clients are expected to have these.
+    findings: list[Finding]
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+def inspect(chain: PemFile, key: PemFile | None, names: Sequence[str], trusted: bytes, now: datetime) -> Inspection:
+    """Inspect a certificate with its chain and key, as nginx and its clients do.
+
+    `key` is None if it cannot be read. `trusted` are the authorities in PEM that clients are expected to have.
     """
+    with warnings.catch_warnings():  # the library warns about odd certificates, and the findings say what matters
+        warnings.simplefilter("ignore")
+        certificates, problem = _load_chain(chain)
+        if problem:
+            return Inspection([Finding("certificate-file", FAIL, f"{chain.path}: {problem.text}", problem.todo)])
+        findings = [_check_key(chain.path, certificates, key)] if key else []
+        findings += [
+            _check_chain(chain.path, certificates, trusted),
+            _check_dates(chain.path, certificates, now),
+            _check_names(chain.path, certificates[0], names),
+            *_check_strength(chain.path, certificates),
+            *_check_purpose(chain.path, certificates[0]),
+        ]
+        start = max(certificate.not_valid_before_utc for certificate in certificates)
+        return Inspection(findings, start, min(map(_end_of, certificates)))
 
-    def __init__(
-        self,
-        chain: tuple[str, bytes],
-        key: tuple[str, bytes] | None,
-        names: Sequence[str],
-        trusted: bytes,
-        now: datetime,
-    ) -> None:
-        self.findings: list[Finding] = []
-        self.end: datetime | None = None
-        self._path, data = chain
-        with warnings.catch_warnings():  # the library's about certificates that are odd, and none of ours
-            warnings.simplefilter("ignore")
-            certificates = self._certificates(data)
-            if not certificates:
-                return
-            self.end = min(certificate.not_valid_after_utc for certificate in certificates)
-            if key:
-                self._judge_key(certificates, *key)
-            self._judge_chain(certificates, trusted)
-            self._judge_dates(certificates, now)
-            self._judge_names(certificates[0], names)
-            self._judge_use(certificates)
 
-    def _say(self, name: str, level: str, text: str, todo: str = "") -> None:
-        self.findings.append(Finding(name, level, text, todo))
+def _load_chain(chain: PemFile) -> tuple[list[x509.Certificate], pem.Problem | None]:
+    problem = pem.diagnose_chain(chain)
+    if problem:
+        return [], problem
+    try:
+        return load_all(chain.data), None
+    except ValueError:
+        return [], pem.Problem("a certificate in it is damaged", "copy it again, as its CA issued it")
 
-    def _certificates(self, data: bytes) -> list[x509.Certificate]:
-        told = pem.not_a_chain(self._path, data)
-        if not told:
-            try:
-                return x509.load_pem_x509_certificates(data)
-            except ValueError:
-                told = "it holds a certificate that is damaged", "copy it again, as it came from its authority"
-        self._say("certificate-file", FAIL, f"{self._path}: {told[0]}", told[1])
-        return []
 
-    def _judge_key(self, certificates: list[x509.Certificate], path: str, data: bytes) -> None:
-        told = pem.not_a_key(path, data)
-        if told:
-            self._say("certificate-key", FAIL, f"{path}: {told[0]}", told[1])
-            return
+def _end_of(certificate: x509.Certificate) -> datetime:
+    return certificate.not_valid_after_utc
+
+
+def _check_key(path: str, certificates: list[x509.Certificate], key: PemFile) -> Finding:
+    problem, numbers = pem.diagnose_key(key), []
+    if not problem:
         try:
-            key: PrivateKeyTypes = load_pem_private_key(pem.first_key(data), None)
+            plain = pem.extract_key(key.data)
+            numbers = [number for number, one in enumerate(certificates, 1) if has_key(one, plain)]
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            self._say("certificate-key", FAIL, f"{path}: it is damaged", "copy it again")
-            return
-        public = _written(key.public_key())
-        matches = [number for number, one in enumerate(certificates) if _written(one.public_key()) == public]
-        if not matches:
-            text = f"{path} is not the key of the first certificate in {self._path} ({_name(certificates[0])})"
-            self._say("certificate-key", FAIL, text, "put the key there with which this certificate was requested")
-        elif matches[0]:
-            text = f"{path} is the key of certificate {matches[0] + 1} in {self._path}, not of the first one"
-            self._say(
-                "certificate-key", FAIL, text, "put the server's own certificate first, then the one that issued it"
-            )
-        else:
-            self._say("certificate-key", OK, f"{path} is the key of {self._path}")
-
-    def _judge_chain(self, certificates: list[x509.Certificate], trusted: bytes) -> None:
-        for number, (one, above) in enumerate(itertools.pairwise(certificates), 1):
-            if not is_issued_by(one, above):
-                text = f"{self._path}: certificate {number} ({_name(one)}) was not issued by the next ({_name(above)})"
-                todo = "put the server's own certificate first, and after each the one that issued it"
-                self._say("certificate-chain", FAIL, text, todo)
-                return
-        last = certificates[-1]
-        roots = x509.load_pem_x509_certificates(trusted) if trusted else []
-        if last in roots or any(root.subject == last.issuer and is_issued_by(last, root) for root in roots):
-            self._say("certificate-chain", OK, f"{self._path} is in order and leads to a trusted authority")
-        elif last.issuer == last.subject:
-            text = f"{self._path} ends at {_name(last)}, which is no public authority"
-            self._say("certificate-chain", WARN, text, "name its file in TLS_CA_PATH, or the API cannot reach sign-in")
-        else:
-            issuer = _name(last, issuer=True)
-            text = f"{self._path} ends at {_name(last)}, and {issuer}, which issued it, is no public authority"
-            todo = "add the intermediate certificate that is missing, or name a private authority's file in TLS_CA_PATH"
-            self._say("certificate-chain", WARN, text, todo)
-
-    def _judge_dates(self, certificates: list[x509.Certificate], now: datetime) -> None:
-        for one in certificates:
-            if one.not_valid_before_utc > now:
-                text = f"{self._path}: {_name(one)} is valid from {one.not_valid_before_utc:%Y-%m-%d} on only"
-                self._say("certificate-dates", FAIL, text, f"is the clock right? it says {now:%Y-%m-%d}")
-                return
-        one = min(certificates, key=lambda certificate: certificate.not_valid_after_utc)
-        end = one.not_valid_after_utc
-        text = f"{self._path}: {_name(one)} "
-        if end <= now:
-            self._say("certificate-dates", FAIL, f"{text}ended on {end:%Y-%m-%d}", "put a new one there")
-        elif end - now < SOON:
-            self._say(
-                "certificate-dates", WARN, f"{text}ends on {end:%Y-%m-%d}, in {(end - now).days} days", "renew it"
-            )
-        else:
-            self._say("certificate-dates", OK, f"{text}is valid until {end:%Y-%m-%d}, for {(end - now).days} days")
-
-    def _judge_names(self, certificate: x509.Certificate, names: Sequence[str]) -> None:
-        listed = names_of(certificate)
-        missing = [name for name in names if not _covered(name, listed)]
-        if not missing:
-            self._say("certificate-names", OK, f"{self._path} is for {', '.join(names)}")
-            return
-        known = f"it is for {', '.join(sorted(listed))}" if listed else "it has no subject alternative names at all"
-        text = f"{self._path} is not for {', '.join(missing)}: {known}"
-        todo = "have a certificate issued for all of PUBLIC_URL and TLS_EXTRA_NAMES"
-        self._say("certificate-names", FAIL if missing[0] == names[0] else WARN, text, todo)
-
-    def _judge_use(self, certificates: list[x509.Certificate]) -> None:
-        """Strength and purpose: what OpenSSL refuses is a failure, and what browsers refuse a warning."""
-        said = len(self.findings)
-        for one in certificates:
-            weak = _weakness(one)
-            if weak:
-                self._say("certificate-strength", FAIL, f"{self._path}: {_name(one)} {weak}", "have a new one issued")
-        if not _is_usual(certificates[0].public_key()):
-            text = f"{self._path}: browsers take RSA keys, and EC keys on P-256 and P-384, and this is another kind"
-            self._say("certificate-strength", WARN, text, "have one issued for a key that they take")
-        if len(self.findings) == said:
-            self._say("certificate-strength", OK, f"{self._path} is strong enough")
-        try:
-            uses = certificates[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        except x509.ExtensionNotFound:
-            return
-        if ExtendedKeyUsageOID.SERVER_AUTH not in uses:
-            text = f"{self._path} is not meant for servers"
-            self._say("certificate-purpose", FAIL, text, "have one issued for server authentication")
+            problem = pem.Problem("it is damaged", "copy it again")
+    if problem:
+        return Finding("certificate-key", FAIL, f"{key.path}: {problem.text}", problem.todo)
+    if not numbers:
+        text = f"{key.path} is not the key of the first certificate in {path} ({_name(certificates[0])})"
+        return Finding("certificate-key", FAIL, text, "use the key that this certificate was requested with")
+    if numbers[0] > 1:
+        text = f"{key.path} is the key of certificate {numbers[0]} in {path}, not of the first one"
+        return Finding("certificate-key", FAIL, text, "put the server certificate first, then the one that issued it")
+    return Finding("certificate-key", OK, f"{key.path} is the key of {path}")
 
 
-def _covered(name: str, listed: set[str]) -> bool:
-    """Whether a certificate's names cover one, as browsers see it: a wildcard stands for one label of a name."""
+def _check_chain(path: str, certificates: list[x509.Certificate], trusted: bytes) -> Finding:
+    for number, (certificate, issuer) in enumerate(itertools.pairwise(certificates), 1):
+        if not is_issued_by(certificate, issuer):
+            text = f"{path}: certificate {number} ({_name(certificate)}) is not issued by the next ({_name(issuer)})"
+            todo = "put the server certificate first, and after each certificate the one that issued it"
+            return Finding("certificate-chain", FAIL, text, todo)
+    last = certificates[-1]
+    for root in load_all(trusted) if trusted else ():
+        if last == root or (root.subject == last.issuer and is_issued_by(last, root)):
+            return Finding("certificate-chain", OK, f"{path} is in order and leads to a trusted CA")
+    if last.issuer == last.subject:
+        todo = "set TLS_CA_PATH to its file; without that the API cannot reach sign-in"
+        return Finding("certificate-chain", WARN, f"{path} ends at {_name(last)}, which is not a public CA", todo)
+    text = f"{path} ends at {_name(last)}, and its issuer {_name(last, issuer=True)} is not a public CA"
+    todo = "add the missing intermediate certificate, or set TLS_CA_PATH to the file of the private CA"
+    return Finding("certificate-chain", WARN, text, todo)
+
+
+def _check_dates(path: str, certificates: list[x509.Certificate], now: datetime) -> Finding:
+    for certificate in certificates:
+        start = certificate.not_valid_before_utc
+        if start > now:
+            text = f"{path}: {_name(certificate)} is not valid before {start:%Y-%m-%d}"
+            return Finding("certificate-dates", FAIL, text, f"check the clock, which says {now:%Y-%m-%d}")
+    first = min(certificates, key=_end_of)
+    end, days, text = _end_of(first), (_end_of(first) - now).days, f"{path}: {_name(first)}"
+    if end <= now:
+        return Finding("certificate-dates", FAIL, f"{text} expired on {end:%Y-%m-%d}", "replace it")
+    if end - now < SOON:
+        return Finding("certificate-dates", WARN, f"{text} expires on {end:%Y-%m-%d}, in {days} days", "renew it")
+    return Finding("certificate-dates", OK, f"{text} is valid until {end:%Y-%m-%d}, for {days} days")
+
+
+def _check_names(path: str, certificate: x509.Certificate, names: Sequence[str]) -> Finding:
+    listed = names_of(certificate)
+    missing = [name for name in names if not _covers(listed, name)]
+    if not missing:
+        return Finding("certificate-names", OK, f"{path} covers {', '.join(names)}")
+    listing = f"it covers {', '.join(sorted(listed))}" if listed else "it has no subject alternative names"
+    text = f"{path} does not cover {', '.join(missing)}: {listing}"
+    todo = "have a certificate issued for PUBLIC_URL and all of TLS_EXTRA_NAMES"
+    return Finding("certificate-names", FAIL if missing[0] == names[0] else WARN, text, todo)
+
+
+def _check_strength(path: str, certificates: list[x509.Certificate]) -> Iterator[Finding]:
+    """Report what OpenSSL refuses as a failure, and what only browsers refuse as a warning."""
+    is_strong = True
+    for certificate in certificates:
+        weakness = _weakness(certificate)
+        if weakness:
+            is_strong = False
+            text = f"{path}: {_name(certificate)} {weakness}"
+            yield Finding("certificate-strength", FAIL, text, "have a new one issued")
+    if not _is_usual(certificates[0].public_key()):
+        text = f"{path}: browsers accept only RSA keys, and EC keys on P-256 and P-384"
+        yield Finding("certificate-strength", WARN, text, "have a certificate issued for such a key")
+    elif is_strong:
+        yield Finding("certificate-strength", OK, f"{path} has a strong key and signature")
+
+
+def _check_purpose(path: str, certificate: x509.Certificate) -> Iterator[Finding]:
+    try:
+        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if ExtendedKeyUsageOID.SERVER_AUTH not in uses:
+        text = f"{path} is not for server authentication"
+        yield Finding("certificate-purpose", FAIL, text, "have one issued with the extended key usage serverAuth")
+
+
+def _covers(listed: set[str], name: str) -> bool:
+    """Tell whether a certificate's names cover one, as browsers see it: a wildcard stands for one label of a name."""
     label, dot, rest = name.partition(".")
     return name in listed or bool(label and dot and f"*.{rest}" in listed and not rest.rpartition(".")[2].isdigit())
 
@@ -215,23 +214,22 @@ def _covered(name: str, listed: set[str]) -> bool:
 def _weakness(certificate: x509.Certificate) -> str:
     key, algorithm = certificate.public_key(), certificate.signature_hash_algorithm
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
-        return f"has an RSA key of {key.key_size} bits, of which nginx takes no less than 2048"
+        return f"has an RSA key of {key.key_size} bits, and nginx requires 2048"
     if algorithm and algorithm.name in ("md5", "sha1") and certificate.issuer != certificate.subject:
-        return f"is signed with {algorithm.name.upper()}, which can be forged, and which clients refuse"
+        return f"is signed with {algorithm.name.upper()}, which clients refuse because it can be forged"
     return ""
 
 
 def _is_usual(key: PublicKeyTypes) -> bool:
-    curves = (ec.SECP256R1, ec.SECP384R1)
-    return isinstance(key, rsa.RSAPublicKey) or (
-        isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, curves)
-    )
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1))
+    return isinstance(key, rsa.RSAPublicKey)
 
 
 def _name(certificate: x509.Certificate, *, issuer: bool = False) -> str:
-    """What to call a certificate, or the one that issued it."""
+    """Return what to call a certificate in a message, or its issuer."""
     name = certificate.issuer if issuer else certificate.subject
     for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME):
-        for one in name.get_attributes_for_oid(kind):
-            return "".join(char if char.isprintable() else "?" for char in str(one.value))[:80]
+        for attribute in name.get_attributes_for_oid(kind):
+            return "".join(char if char.isprintable() else "?" for char in str(attribute.value))[:80]
     return "the first one" if not issuer else "somebody"

@@ -1,84 +1,102 @@
-"""Tells what is in a file where a PEM certificate or key should be, and the command that makes one of it; pure."""
+"""Recognise what a file holds in place of a PEM certificate or key, and name the command that converts it; pure."""
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from setup.environment import shell_word
 
 _LABEL = rb"^-----BEGIN ([A-Z0-9 ]+)-----"
 _KEY = rb"^-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?^-----END \1-----"
-_MARK, _WIDE = (
-    b"\xef\xbb\xbf",
-    (b"\xff\xfe", b"\xfe\xff"),
-)  # OpenSSL skips the first, and cannot read what follows these
+_UTF_8_MARK = b"\xef\xbb\xbf"  # OpenSSL skips it
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")  # and cannot read what follows these
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")  # the object identifier of PKCS#7
 _CERTIFICATES = {b"CERTIFICATE", b"X509 CERTIFICATE"}
 _REQUESTS = {b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"}
 
-Told = tuple[str, str]  # what is wrong, and what to do
-_UTF_16 = ("it is UTF-16", "save it as plain ASCII text")
+
+class PemFile(NamedTuple):
+    """A file that should hold certificates or a key, by the path that messages name."""
+
+    path: str
+    data: bytes
 
 
-def not_a_chain(path: str, data: bytes) -> Told | None:
-    """Why a file holds no certificates in PEM, and what to type; None where it does."""
-    labels, kind, made = _labels(data), _binary(data), _made(path)
-    form = "" if labels else "-inform DER "
-    rows: tuple[tuple[object, Told | None], ...] = (
-        (data.startswith(_WIDE), _UTF_16),
-        (labels & _CERTIFICATES, None),
-        (labels & _REQUESTS, ("it is a request for a certificate", "put there what the authority made of it")),
-        (_is_key(labels), ("it is a key", "swap the two paths, or put the certificate there")),
-        (b"PKCS7" in labels or kind == "PKCS#7", _convert("PKCS#7", f"openssl pkcs7 {form}-print_certs {made}")),
-        (kind == "PKCS#12", _convert(kind, f"openssl pkcs12 -nokeys {made}")),
-        (kind, _convert(kind, f"openssl x509 -inform DER {made}")),
-    )
-    nothing = ("it is not a certificate in PEM", "put the certificate there, followed by those that issued it")
-    return next((told for holds, told in rows if holds), nothing)
+class Problem(NamedTuple):
+    """What is wrong with a file, and what to do."""
+
+    text: str
+    todo: str
 
 
-def not_a_key(path: str, data: bytes) -> Told | None:
-    """Why a file holds no plain private key in PEM, and what to type; None where it does."""
-    labels, kind, made = _labels(data), _binary(data), _made(path)
-    encrypted = b"ENCRYPTED PRIVATE KEY" in labels or b"\nProc-Type: 4,ENCRYPTED" in data
-    decrypt = f"decrypt it, and put what comes out in its place: openssl pkey {made}"
-    rows: tuple[tuple[object, Told | None], ...] = (
-        (data.startswith(_WIDE), _UTF_16),
-        (encrypted, ("it is encrypted, and nginx has nobody to ask for the password", decrypt)),
-        (first_key(data), None),
-        (labels & _CERTIFICATES, ("it is a certificate", "swap the two paths, or put the key there")),
-        (kind == "PKCS#12", _convert(kind, f"openssl pkcs12 -nocerts -nodes {made}")),
-        (kind, _convert(kind, f"openssl pkey -inform DER {made}")),
-    )
-    nothing = ("it is not a private key in PEM", "put the certificate's key there")
-    return next((told for holds, told in rows if holds), nothing)
+_UTF_16 = Problem("it is UTF-16", "save it as plain ASCII text")
 
 
-def first_key(data: bytes) -> bytes:
-    """The first block of a file that is a private key, b"" for none: others may stand before it."""
-    found = re.search(_KEY, data.removeprefix(_MARK), re.MULTILINE | re.DOTALL)
-    return found[0] + b"\n" if found else b""
+def diagnose_chain(file: PemFile) -> Problem | None:
+    """Say why a file holds no PEM certificates; None if it does."""
+    labels, kind, paths = _labels(file.data), _binary_kind(file.data), _openssl_paths(file.path)
+    if file.data.startswith(_UTF_16_MARKS):
+        problem = _UTF_16
+    elif labels & _CERTIFICATES:
+        return None
+    elif labels & _REQUESTS:
+        problem = Problem("it is a certificate request (CSR)", "put the certificate there that the CA issued for it")
+    elif any(label.endswith(b"PRIVATE KEY") for label in labels):
+        problem = Problem("it is a private key", "swap the two paths, or put the certificate there")
+    elif b"PKCS7" in labels or kind == "PKCS#7":
+        form = "" if labels else "-inform DER "
+        problem = _conversion("PKCS#7", f"openssl pkcs7 {form}-print_certs {paths}")
+    elif kind == "PKCS#12":
+        problem = _conversion(kind, f"openssl pkcs12 -nokeys {paths}")
+    elif kind:
+        problem = _conversion(kind, f"openssl x509 -inform DER {paths}")
+    else:
+        problem = Problem("it is not a PEM certificate", "put the server certificate there, then its intermediates")
+    return problem
+
+
+def diagnose_key(file: PemFile) -> Problem | None:
+    """Say why a file holds no plain PEM private key; None if it does."""
+    labels, kind, paths = _labels(file.data), _binary_kind(file.data), _openssl_paths(file.path)
+    if file.data.startswith(_UTF_16_MARKS):
+        problem = _UTF_16
+    elif b"ENCRYPTED PRIVATE KEY" in labels or b"\nProc-Type: 4,ENCRYPTED" in file.data:
+        todo = f"decrypt it, and replace the file with the result: openssl pkey {paths}"
+        problem = Problem("it is encrypted, and nginx cannot ask for the passphrase", todo)
+    elif extract_key(file.data):
+        return None
+    elif labels & _CERTIFICATES:
+        problem = Problem("it is a certificate", "swap the two paths, or put the key there")
+    elif kind == "PKCS#12":
+        problem = _conversion(kind, f"openssl pkcs12 -nocerts -nodes {paths}")
+    elif kind:
+        problem = _conversion(kind, f"openssl pkey -inform DER {paths}")
+    else:
+        problem = Problem("it is not a PEM private key", "put the certificate's key there")
+    return problem
+
+
+def extract_key(data: bytes) -> bytes:
+    """Return the first private key of a file, b"" if there is none: other blocks may come before it."""
+    match = re.search(_KEY, data.removeprefix(_UTF_8_MARK), re.MULTILINE | re.DOTALL)
+    return match[0] + b"\n" if match else b""
 
 
 def _labels(data: bytes) -> set[bytes]:
-    return set(re.findall(_LABEL, data.removeprefix(_MARK), re.MULTILINE))
+    return set(re.findall(_LABEL, data.removeprefix(_UTF_8_MARK), re.MULTILINE))
 
 
-def _is_key(labels: set[bytes]) -> bool:
-    return any(label.endswith(b"PRIVATE KEY") for label in labels)
-
-
-def _made(path: str) -> str:
-    """The options of openssl that make another file of this one."""
+def _openssl_paths(path: str) -> str:
     return f"-in {shell_word(path)} -out {shell_word(f'{path}.pem')}"
 
 
-def _convert(kind: str, command: str) -> Told:
-    return f"it is {kind}", f"convert it, and put what comes out in its place: {command}"
+def _conversion(kind: str, command: str) -> Problem:
+    return Problem(f"it is {kind}", f"convert it, and replace the file with the result: {command}")
 
 
-def _binary(data: bytes) -> str:
-    """What a file that begins like DER is, "" for another."""
+def _binary_kind(data: bytes) -> str:
+    """Name the format of a file that begins like DER, "" for any other."""
     if data[:1] != b"\x30":
         return ""
     if _SIGNED_DATA in data[:40]:

@@ -1,4 +1,4 @@
-"""The authorities that the API services trust: the public roots, and a private one if there is one."""
+"""Decide which authorities the API services trust: the public roots, and a private CA if there is one."""
 
 from __future__ import annotations
 
@@ -15,63 +15,57 @@ PUBLIC_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bun
 _BEGIN, _PRIVATE = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
-def ca_bundle(volume: Volume, values: Values, ours: bytes = b"") -> bytes:
-    """What the API services trust where that is more than the public roots; b"" where it is not.
+def make_ca_bundle(volume: Volume, values: Values, own_authority: bytes = b"") -> bytes:
+    """Return what the API services trust, b"" if the public roots suffice.
 
-    `ours` is the authority's certificate where one is made here.
+    `own_authority` is the certificate of the deployment's own CA.
     """
-    if not (ours or values["TLS_CA_PATH"]):
+    if not (own_authority or values["TLS_CA_PATH"]):
         return b""
     known = b""
-    with contextlib.suppress(VolumeError):  # what stands in its place is named before it is written
+    with contextlib.suppress(VolumeError):  # something odd in its place is reported before the bundle is written
         known = volume.read(CA_BUNDLE) or b""
-    return trusted(volume, values, known) + ours
+    return read_trusted(volume, values, known) + own_authority
 
 
-def trusted(volume: Volume, values: Values, known: bytes = b"") -> bytes:
-    """The public roots followed by the private authority."""
-    private = private_authority(volume, values, known)
-    return public_roots() + (private + b"\n" if private else b"")
+def read_trusted(volume: Volume, values: Values, known: bytes = b"") -> bytes:
+    """Return the public roots followed by the private CA."""
+    private = read_private_authority(volume, values, known)
+    return read_public_roots() + (private + b"\n" if private else b"")
 
 
-def private_authority(volume: Volume, values: Values, known: bytes = b"") -> bytes:
-    """The private authority of TLS_CA_PATH, b"" for none; InputError when that is no readable PEM certificate.
+def read_private_authority(volume: Volume, values: Values, known: bytes = b"") -> bytes:
+    """Return the CA of TLS_CA_PATH, b"" for none; raises InputError if it is no readable PEM certificate.
 
-    In a bundle that is `known`, it was looked at closely when that was written.
+    One that is part of a `known` bundle was parsed when that was written.
     """
     path = str(values["TLS_CA_PATH"])
     if not path:
         return b""
-    bundle, place = (os.path.realpath(os.path.join(volume.path, one)) for one in (CA_BUNDLE, path))
-    if place == bundle and os.path.normpath(path) != CA_BUNDLE:
-        raise InputError(
-            f"TLS_CA_PATH={path}: it leads to {CA_BUNDLE}, which is written here, and would take in itself with every "
-            "run. Put the authority's own certificate into another file and name that, as in "
-            "TLS_CA_PATH=./tls/authority.crt"
-        )
+    bundle, location = (os.path.realpath(os.path.join(volume.path, name)) for name in (CA_BUNDLE, path))
     try:
-        if place == bundle:
-            raise Malformed("this file is written here, and would take in itself with every run")
+        if location == bundle:
+            raise Malformed(f"it is {CA_BUNDLE}, which avatar-setup generates from it")
         private = _read(volume, path)
         if _BEGIN not in private or _PRIVATE in private:
-            raise Malformed("it is not a PEM certificate, or it holds a private key too")
+            raise Malformed("it is not a PEM certificate, or it also holds a private key")
         if private.strip() not in known:
-            _require_whole(private)
+            _require_undamaged(private)
     except Malformed as error:
         raise InputError(
-            f"TLS_CA_PATH={path}: {error}. Put the certificate below the deployment's directory, "
-            "as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
+            f"TLS_CA_PATH={path}: {error}. Put the CA's certificate into a file of its own below the deployment's "
+            "directory, as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
         ) from None
     return private.strip()
 
 
-def _require_whole(certificates: bytes) -> None:
-    from setup.tls.certificates import all_of  # and with it the library
+def _require_undamaged(certificates: bytes) -> None:
+    from setup.tls.certificates import load_all
 
     try:
-        all_of(certificates)
+        load_all(certificates)
     except ValueError:
-        raise Malformed("it holds a certificate that is damaged: copy it again") from None
+        raise Malformed("a certificate in it is damaged: copy it again") from None
 
 
 def _read(volume: Volume, path: str) -> bytes:
@@ -82,12 +76,12 @@ def _read(volume: Volume, path: str) -> bytes:
     except VolumeError as error:
         raise Malformed(str(error)) from None
     if data is None:
-        raise Malformed("there is no such file below the output directory")
+        raise Malformed("no such file below the output directory")
     return data
 
 
-def public_roots() -> bytes:
-    """The public authorities in PEM, as this system has them; InputError when it has none."""
+def read_public_roots() -> bytes:
+    """Return the public authorities in PEM, as this system has them; raises InputError if it has none."""
     for path in PUBLIC_ROOTS:
         try:
             with open(path, "rb") as file:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.tls import provided
+from setup.tls.provided import CERTIFICATE_FILE, KEY_FILE
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
 from tests.cli.test_self_signed import issue
 from tests.cli.test_undo import half_restored
@@ -117,7 +117,7 @@ def test_a_certificate_that_is_given_is_judged_too(tmp_path: Path) -> None:
     (out / CHAIN).unlink()
     ((level, name, text),) = wrong(out)
     assert (level, name) == ("fail", "certificate-file")
-    assert "not there yet" in text
+    assert "does not exist yet" in text
 
 
 # --- what may be wrong ----------------------------------------------------------------------------
@@ -210,14 +210,16 @@ def test_what_is_wrong_is_found(what: str, out: Path) -> None:
 DAMAGED = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 # What became of the authority that is named, after the deployment was complete -> words of the finding.
 UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
-    "gone": (remove("tls/ca.crt"), "there is no such file below the output directory"),
+    "gone": (remove("tls/ca.crt"), "no such file below the output directory"),
     "no certificate": (write("tls/ca.crt", b"hello"), "it is not a PEM certificate"),
-    "damaged": (write("tls/ca.crt", DAMAGED), "it holds a certificate that is damaged: copy it again"),
-    "the bundle itself": (edit(STATE, "./tls/ca.crt", "./tls/ca-bundle.crt"), "this file is written here"),
+    "damaged": (write("tls/ca.crt", DAMAGED), "a certificate in it is damaged: copy it again"),
+    "the bundle itself": (
+        edit(STATE, "./tls/ca.crt", "./tls/ca-bundle.crt"),
+        "it is tls/ca-bundle.crt, which avatar-setup generates from it",
+    ),
     "a link to the bundle": (
         lambda out: [remove("tls/ca.crt")(out), (out / "tls/ca.crt").symlink_to("ca-bundle.crt")],
-        "it leads to tls/ca-bundle.crt, which is written here, and would take in itself with every run. Put the "
-        "authority's own certificate into another file and name that, as in TLS_CA_PATH=./tls/authority.crt",
+        "it is tls/ca-bundle.crt, which avatar-setup generates from it. Put the CA's certificate into a file of its own",
     ),
 }
 
@@ -299,10 +301,10 @@ def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) 
     assert "in 19 days: run avatar-setup --renew-certificate" in todo["certificate-dates"]
     edit(STATE, "value: avatar.example.com", "value: other.example.com")(out)
     todo = {name: text for _, name, text in wrong(out)}
-    assert todo["certificate-names"].endswith(": run avatar-setup, which issues another")
+    assert todo["certificate-names"].endswith(": run avatar-setup, which issues a new one")
     (out / CHAIN).write_bytes(pki.issue("avatar.example.com", pki.root(), lasts=(3, 90)).pem)
     todo = {name: text for _, name, text in wrong(out)}
-    assert "is the clock right?" in todo["certificate-dates"]
+    assert "check the clock" in todo["certificate-dates"]
 
 
 def test_settings_that_contradict_each_other_are_named(out: Path) -> None:
@@ -483,13 +485,10 @@ def test_online_goes_with_check(out: Path) -> None:
 def test_every_finding_has_an_entry_in_the_documentation_and_every_entry_a_finding() -> None:
     """Read from the source: the names that findings are made with."""
     made = set()
-    for path in (ROOT / "setup").glob("*.py"):
+    for path in (ROOT / "setup").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
-                "Finding",
-                "_say",
-            ):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
                 first = node.args[0] if node.args else None
                 made |= {first.value} if isinstance(first, ast.Constant) else set()
-    made |= {provided.CERTIFICATE_FILE, provided.KEY_FILE}
+    made |= {CERTIFICATE_FILE, KEY_FILE}
     assert made == HEADINGS

@@ -63,20 +63,20 @@ def request() -> bytes:
 
 # What stands there -> the words of the refusal, the command included where one helps.
 REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] = {
-    "nothing in it": (both(lambda: b""), [f"./{CHAIN}: it is not a certificate in PEM"]),
-    "another text": (both(lambda: b"hello\n"), [f"./{CHAIN}: it is not a certificate in PEM"]),
-    "a damaged one": (both(lambda: server().pem[:200] + b"AAAA" + server().pem[210:]), ["it holds a certificate that is damaged"]),
-    "a second one that is cut off": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["it holds a certificate that is damaged"]),
-    "a request": (both(request), ["it is a request for a certificate"]),
+    "nothing in it": (both(lambda: b""), [f"./{CHAIN}: it is not a PEM certificate"]),
+    "another text": (both(lambda: b"hello\n"), [f"./{CHAIN}: it is not a PEM certificate"]),
+    "a damaged one": (both(lambda: server().pem[:200] + b"AAAA" + server().pem[210:]), ["a certificate in it is damaged"]),
+    "a second one that is cut off": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["a certificate in it is damaged"]),
+    "a request": (both(request), ["it is a certificate request (CSR)"]),
     "DER": (both(lambda: server().der), ["it is DER", f"openssl x509 -inform DER -in ./{CHAIN} -out ./{CHAIN}.pem"]),
     "PKCS#12": (both(pkcs12), ["it is PKCS#12", f"openssl pkcs12 -nokeys -in ./{CHAIN} -out ./{CHAIN}.pem"]),
     "PKCS#12 with a password": (both(lambda: pkcs12(BestAvailableEncryption(b"x"))), ["it is PKCS#12"]),
     "PKCS#7": (both(lambda: serialize_certificates([server().certificate], Encoding.PEM)), ["it is PKCS#7", "openssl pkcs7 -print_certs -in"]),
     "PKCS#7 in DER": (both(lambda: serialize_certificates([server().certificate], Encoding.DER)), ["it is PKCS#7", "openssl pkcs7 -inform DER -print_certs -in"]),
     "UTF-16": (both(lambda: full(server()).decode().encode("utf-16")), ["it is UTF-16"]),
-    "the two swapped": (lambda _: (server().private(), full(server())), [f"./{CHAIN}: it is a key", "swap the two paths"]),
+    "the two swapped": (lambda _: (server().private(), full(server())), [f"./{CHAIN}: it is a private key", "swap the two paths"]),
     "a certificate as key": (both(lambda: full(server()), lambda: server().pem), [f"./{KEY}: it is a certificate", "swap the two paths"]),
-    "no key in it": (both(lambda: full(server()), lambda: b""), [f"./{KEY}: it is not a private key in PEM"]),
+    "no key in it": (both(lambda: full(server()), lambda: b""), [f"./{KEY}: it is not a PEM private key"]),
     "a damaged key": (both(lambda: full(server()), lambda: server().private()[:60] + b"\n-----END PRIVATE KEY-----\n"), [f"./{KEY}: it is damaged"]),
     "a key in DER": (both(lambda: full(server()), lambda: server().private(Encoding.DER)), ["it is DER", f"openssl pkey -inform DER -in ./{KEY} -out ./{KEY}.pem"]),
     "a key in PKCS#12": (both(lambda: full(server()), pkcs12), ["it is PKCS#12", f"openssl pkcs12 -nocerts -nodes -in ./{KEY} -out ./{KEY}.pem"]),
@@ -84,17 +84,17 @@ REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] =
     "a key encrypted in the old way": (both(lambda: full(server()), lambda: server().encrypted(PrivateFormat.TraditionalOpenSSL)), ["it is encrypted"]),
     "another key": (both(lambda: full(server()), intermediate().private), [f"./{KEY} is the key of certificate 2 in ./{CHAIN}, not of the first one"]),
     "a key of nothing there": (both(lambda: full(server()), root().private), [f"./{KEY} is not the key of the first certificate in ./{CHAIN} ({HOST})"]),
-    "the chain first": (both(lambda: intermediate().pem + server().pem), ["is the key of certificate 2", "put the server's own certificate first", "certificate 1 (Test Intermediate) was not issued by the next"]),
-    "the wrong order": (both(lambda: server().pem + root().pem + intermediate().pem), [f"certificate 1 ({HOST}) was not issued by the next (Test Root)"]),
-    "ended": (of("P-256", lasts=(-90, -3)), [f"{HOST} ended on"]),
-    "not yet": (of("P-256", lasts=(3, 90)), [f"{HOST} is valid from", "is the clock right?"]),
-    "an issuer that ended": (lambda _: _under(issue("Old", root(), authority=True, lasts=(-90, -3))), ["Old ended on"]),
-    "another host": (of("P-256", ("www.example.com",)), [f"./{CHAIN} is not for {HOST}: it is for www.example.com"]),
-    "no names": (of("P-256", ()), [f"./{CHAIN} is not for {HOST}: it has no subject alternative names at all"]),
-    "the domain above": (of("P-256", ("*.com", "example.com", "*.avatar.example.com", "*")), [f"is not for {HOST}"]),
+    "the chain first": (both(lambda: intermediate().pem + server().pem), ["is the key of certificate 2", "put the server certificate first", "certificate 1 (Test Intermediate) is not issued by the next"]),
+    "the wrong order": (both(lambda: server().pem + root().pem + intermediate().pem), [f"certificate 1 ({HOST}) is not issued by the next (Test Root)"]),
+    "ended": (of("P-256", lasts=(-90, -3)), [f"{HOST} expired on"]),
+    "not yet": (of("P-256", lasts=(3, 90)), [f"{HOST} is not valid before", "check the clock, which says"]),
+    "an issuer that ended": (lambda _: _under(issue("Old", root(), authority=True, lasts=(-90, -3))), ["Old expired on"]),
+    "another host": (of("P-256", ("www.example.com",)), [f"./{CHAIN} does not cover {HOST}: it covers www.example.com"]),
+    "no names": (of("P-256", ()), [f"./{CHAIN} does not cover {HOST}: it has no subject alternative names"]),
+    "the domain above": (of("P-256", ("*.com", "example.com", "*.avatar.example.com", "*")), [f"does not cover {HOST}"]),
     "a small key": (of("RSA-1024"), ["has an RSA key of 1024 bits"]),
     "SHA-1": (pki.issued_with_sha1, ["is signed with SHA1"]),
-    "for clients": (of("P-256", purpose=pki.ExtendedKeyUsageOID.CLIENT_AUTH), ["is not meant for servers"]),
+    "for clients": (of("P-256", purpose=pki.ExtendedKeyUsageOID.CLIENT_AUTH), ["is not for server authentication"]),
 }  # fmt: skip
 
 
@@ -132,11 +132,11 @@ TAKEN: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], str]] = {
     "P-384": (of("P-384"), ""),
     "a wildcard": (of("P-256", ("*.example.com",)), ""),
     "in capitals": (of("P-256", ("AVATAR.Example.com",)), ""),
-    "P-521": (of("P-521"), "browsers take RSA keys, and EC keys on P-256 and P-384"),
-    "Ed25519": (of("Ed25519"), "browsers take RSA keys, and EC keys on P-256 and P-384"),
-    "soon to end": (of("P-256", lasts=(-300, 20)), f"./{CHAIN}: {HOST} ends on"),
-    "no intermediate": (both(lambda: server().pem), f"./{CHAIN} ends at {HOST}, and Test Intermediate, which issued it, is no public authority"),
-    "signed by itself": (lambda _: _alone(), "which is no public authority: name its file in TLS_CA_PATH"),
+    "P-521": (of("P-521"), "browsers accept only RSA keys, and EC keys on P-256 and P-384"),
+    "Ed25519": (of("Ed25519"), "browsers accept only RSA keys, and EC keys on P-256 and P-384"),
+    "soon to end": (of("P-256", lasts=(-300, 20)), f"./{CHAIN}: {HOST} expires on"),
+    "no intermediate": (both(lambda: server().pem), f"./{CHAIN} ends at {HOST}, and its issuer Test Intermediate is not a public CA"),
+    "signed by itself": (lambda _: _alone(), "which is not a public CA: set TLS_CA_PATH to its file"),
 }  # fmt: skip
 
 
@@ -160,8 +160,8 @@ def test_what_can_be_used_is_taken_with_a_remark(case: str, tmp_path: Path) -> N
     [
         ((HOST, "avatar.internal", "192.0.2.7", "2001:db8::7"), "avatar.internal,192.0.2.7,2001:db8::7", 0, ""),
         ((HOST, "*.internal"), "avatar.internal", 0, ""),
-        ((HOST,), "avatar.internal,192.0.2.7", 0, f"note: ./{CHAIN} is not for avatar.internal, 192.0.2.7: it is for {HOST}"),
-        ((HOST, "*.0.2.7"), "192.0.2.7", 0, f"note: ./{CHAIN} is not for 192.0.2.7"),
+        ((HOST,), "avatar.internal,192.0.2.7", 0, f"note: ./{CHAIN} does not cover avatar.internal, 192.0.2.7: it covers {HOST}"),
+        ((HOST, "*.0.2.7"), "192.0.2.7", 0, f"note: ./{CHAIN} does not cover 192.0.2.7"),
     ],
 )  # fmt: skip
 def test_further_names_are_looked_for(
@@ -179,7 +179,7 @@ def test_an_address_is_looked_for_as_an_address(host: str, tmp_path: Path) -> No
     settings = REQUIRED | {"PUBLIC_URL": host, "TLS_CA_PATH": "./tls/ca.crt"}
     ran(put(tmp_path / "right", *of("P-256", (bare,))(tmp_path)), settings=settings)
     done = ran(put(tmp_path / "wrong", *of("P-256", ("other.example.com",))(tmp_path)), settings=settings, code=1)
-    assert f"is not for {bare}" in done.stderr
+    assert f"does not cover {bare}" in done.stderr
 
 
 # --- where it stands ------------------------------------------------------------------------------
@@ -190,9 +190,9 @@ def test_what_is_not_there_yet_is_told_among_the_next_steps(tmp_path: Path) -> N
     out.mkdir()
     next_steps = ran(out).stdout.partition("Next, on the host")[2]
     for path in (CHAIN, KEY):
-        assert f"  # ./{path} is not there yet: put it there before the stack starts\n" in next_steps
+        assert f"  # ./{path} does not exist yet: put it there before the stack starts\n" in next_steps
     put(out, full(server()), server().private())
-    assert "not there yet" not in ran(out).stdout
+    assert "does not exist yet" not in ran(out).stdout
 
 
 def test_what_cannot_be_seen_from_here_is_taken_with_a_note(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_what_cannot_be_seen_from_here_is_taken_with_a_note(tmp_path: Path) -> N
     out.mkdir()
     paths = {"NGINX_SSL_CERTIFICATE_PATH": "/etc/host's/own.crt", "NGINX_SSL_CERTIFICATE_KEY_PATH": "/etc/host/own.key"}
     done = ran(out, settings=REQUIRED | paths)
-    told = "note: /etc/host's/own.crt cannot be seen from here and was not checked: on the host: "
+    told = "note: /etc/host's/own.crt is not visible here and was not checked: on the host: "
     assert told + "openssl x509 -noout -text -in '/etc/host'\\''s/own.crt'" in done.stderr
-    assert "note: /etc/host/own.key cannot be seen from here and was not checked" in done.stderr
+    assert "note: /etc/host/own.key is not visible here and was not checked" in done.stderr
 
 
 def test_what_is_mounted_at_its_path_is_read(tmp_path: Path) -> None:
@@ -220,20 +220,20 @@ def test_a_directory_in_its_place_is_named(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / CHAIN).mkdir(parents=True)
     done = ran(out, code=1)
-    assert f"./{CHAIN} is a directory: remove it, and put the file there" in done.stderr
+    assert f"./{CHAIN} is a directory: remove it and put the file there" in done.stderr
 
 
 def test_a_link_that_leads_nowhere_here_may_lead_somewhere_on_the_host(tmp_path: Path) -> None:
     out = put(tmp_path / "out", None, server().private())
     (out / CHAIN).symlink_to("/etc/letsencrypt/live/avatar/fullchain.pem")
-    assert f"note: ./{CHAIN} cannot be seen from here" in ran(out).stderr
+    assert f"note: ./{CHAIN} is not visible here and was not checked" in ran(out).stderr
 
 
 def test_a_link_inside_the_volume_is_followed(tmp_path: Path) -> None:
     out = put(tmp_path / "out", None, server().private())
     (out / "tls/version-7.crt").write_bytes(full(issue("other", intermediate(), names=("other.example",))))
     (out / CHAIN).symlink_to("version-7.crt")
-    assert f"./{CHAIN} is not for {HOST}" in ran(out, code=1).stderr
+    assert f"./{CHAIN} does not cover {HOST}" in ran(out, code=1).stderr
 
 
 def test_a_key_that_only_somebody_else_may_read_is_a_note(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_key_that_only_somebody_else_may_read_is_a_note(tmp_path: Path) -> Non
     os.chown(out / KEY, 1234, 1234)
     prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
     done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}, prefix=prefix)
-    assert f"note: ./{KEY} may not be read by user 0 and was not checked: on the host: openssl pkey" in done.stderr
+    assert f"note: ./{KEY} is not readable by user 0 and was not checked: on the host: openssl pkey" in done.stderr
 
 
 # --- looked at once -------------------------------------------------------------------------------
@@ -262,11 +262,11 @@ def test_an_unchanged_run_does_not_read_it_closely_again(tmp_path: Path) -> None
 def test_a_new_one_is_looked_at_and_told(tmp_path: Path) -> None:
     out = put(deployed(tmp_path / "out"), full(server()), server().private())
     done = ran(out, settings={})
-    assert f"Changed: ./{CHAIN} is new; a running nginx takes it when it starts again" in done.stdout
+    assert f"Changed: ./{CHAIN} is new; a running nginx serves it after a restart" in done.stdout
     assert "Nothing to do" in ran(out, settings={}).stdout
     put(out, full(issue("other", intermediate(), names=("other.example",))), None)
     before = tree(out)
-    assert f"./{CHAIN} is not for {HOST}" in ran(out, settings={}, code=1).stderr
+    assert f"./{CHAIN} does not cover {HOST}" in ran(out, settings={}, code=1).stderr
     assert tree(out) == before
 
 
@@ -282,7 +282,7 @@ def test_one_that_was_good_does_not_stop_later_runs_when_it_ends(tmp_path: Path)
     state.write_text(text.replace(mark, "2020-01-01T00:00:00+00:00"))
     done = ran(out, settings=settings)
     assert "Nothing to do" in done.stdout
-    assert f"note: the certificate ./{CHAIN} ended on 2020-01-01: put a new one there" in done.stderr
+    assert f"note: the certificate ./{CHAIN} expired on 2020-01-01: replace it" in done.stderr
 
 
 def test_no_key_shows(tmp_path: Path) -> None:

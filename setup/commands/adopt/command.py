@@ -69,13 +69,8 @@ def read(path: str, output_dir: str) -> Found:
 
 
 def _lost(tree: foreign.Tree, there: set[str]) -> list[str]:
-    """A problem for each made certificate or key that a state of ours lists and that is gone: no other is made for it.
-
-    The authority's key alone may be kept elsewhere.
-    """
+    """Name each certificate or key that a state of ours lists and that is gone: no other is issued for it."""
     wanted = [path for path in tls_plan.OURS if path not in there]
-    if AUTHORITY in there and AUTHORITY_KEY in wanted:
-        wanted.remove(AUTHORITY_KEY)
     with contextlib.suppress(Malformed):
         listed = parse(tree.states.get(foreign.STATE, b"")).files
         return [
