@@ -73,7 +73,7 @@ _ROWS = (
     K("aws_mail_account_access_key_id", "AWS mail access key", "Given by Octopize.", when=derived.by_aws_mail, services=_SIGN_UP, group="mail"),
     K("aws_mail_account_secret_access_key", "AWS mail secret key", "Given by Octopize.", when=derived.by_aws_mail, services=_SIGN_UP, group="mail"),
     K("smtp_password", "SMTP password", "The password of SMTP_USERNAME.",
-      when=derived.by_smtp, needed=derived.smtp_signs_in, shown=("SMTP_PASSWORD",), group="mail"),
+      when=derived.by_smtp, needed=derived.smtp_signs_in, shown=("SMTP_PASSWORD",), services=_AUTHENTIK[1:], group="mail"),
     K("telemetry_s3_access_key_id", "Telemetry access key", "Given by Octopize.", needed=derived.telemetry_on, services=("api",), group="telemetry"),
     K("telemetry_s3_secret_access_key", "Telemetry secret key", "Given by Octopize.", needed=derived.telemetry_on, services=("api",), group="telemetry"),
 )  # fmt: skip

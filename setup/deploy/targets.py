@@ -38,6 +38,7 @@ _IN_AUTHENTIK = (
     ("branding/favicon.ico", "/media/public/favicon.ico"),
     ("branding/brand_logo.png", "/media/public/brand_logo.png"),
 )
+_MEDIA = "/media/"
 _API_SERVICES = SECRETS["db_name"].services
 
 # What the API services do not get of `.env`, besides the group of images.
@@ -141,16 +142,20 @@ class Targets:
         mounts = {"nginx": [(NGINX, "/etc/nginx/nginx.conf")]}
         if self.material.files:
             mounts["nginx"] += [(path, f"/etc/nginx/{path}") for path in (CERTIFICATE, CERTIFICATE_KEY)]
-        if self.material.ca_bundle:
-            mounts |= {service: [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] for service in _API_SERVICES}
-        dressing = [
+        trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.material.ca_bundle else []
+        mounts |= {service: trusted for service in _API_SERVICES if trusted}
+        dressing = trusted + [
             (file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}"))
             for file in self.authentik
             for source, target in _IN_AUTHENTIK
-            if file.path.startswith(f"{AUTHENTIK}/{source}")
+            if file.path.startswith(f"{AUTHENTIK}/{source}") and not (target.startswith(_MEDIA) and self._owns_media())
         ]
         blueprint = (f"{AUTHENTIK}/{BLUEPRINT}", f"/blueprints/{BLUEPRINT}")
         return mounts | {"authentik_server": dressing, "authentik_worker": [blueprint, *dressing]}
+
+    def _owns_media(self) -> bool:
+        """Whether this Authentik changes the owner of its media, and its worker stops at a read-only mount there."""
+        return str(self._values["AVATAR_AUTHENTIK_VERSION"]).startswith("2025.10")
 
     def env_values(self) -> dict[str, str]:
         """Every key of `.env` with its text, in the catalogue's order."""

@@ -226,7 +226,7 @@ INHERITED = {"PATH", "HOME", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "LC_CTYPE", "
 def test_every_service_has_its_documented_environment_and_no_more(stack: Stack) -> None:
     env = env_file(stack.out)
     of_the_api = {key for key in env if not NOT_FOR_THE_API.fullmatch(key)} | set(BESIDES)
-    of_authentiks = {*of_authentik(env, "")}
+    of_authentiks = {*of_authentik(env, "", stack.private_ca)}
     expected = REAL_PROGRAMS | {
         **{service: of_the_api | ({"SSL_CERT_FILE"} if stack.private_ca else set()) for service in API_SERVICES},
         **dict.fromkeys(("authentik_server", "authentik_worker"), of_authentiks),
