@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from setup.config.model import Secret, Setting, always
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
-from setup.deploy.render import quote_env
+from setup.formats.quoting import quote_env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ MESSAGE = b"\nProgress saved. Run the same command to go on\n"
 
 
 def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be imported before this is installed
-    """Unwinds the run, so that what is staged gets removed; 130 for Ctrl-C, else 143."""
+    """Unwind the run, so that staged files are removed; ends with ExitCode.INTERRUPTED or TERMINATED."""
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     try:  # noqa: SIM105 - contextlib may not be there yet

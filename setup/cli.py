@@ -10,14 +10,12 @@ from setup import __version__, console, flags
 from setup.config.types import BOOLEAN
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.environment import become_owner, require_mount
-from setup.errors import InputError, Interrupted, SetupError, VolumeError
+from setup.errors import ExitCode, InputError, Interrupted, SetupError, VolumeError
 from setup.volume.backups import LAST
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
-
-EXIT_BUG = 70
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -40,10 +38,10 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.help:
         console.show([flags.HELP.rstrip("\n")])
-        return 0
+        return ExitCode.DONE
     if options.version:
         console.show([f"avatar-setup {__version__}"])
-        return 0
+        return ExitCode.DONE
     configurator = _configurator(options, environ)
     require_mount(options.output_dir, environ)
     _read_early(configurator, options)
@@ -60,7 +58,7 @@ def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     )
     if options.json:
         _show_json(configurator.result)
-    return 0
+    return ExitCode.DONE
 
 
 def _configurator(options: argparse.Namespace, environ: Mapping[str, str]) -> DeploymentConfigurator:
@@ -142,4 +140,4 @@ def _bug(error: Exception, debug: bool) -> int:
     console.warn(["Nothing is half-written. --debug shows where it happened."] if not debug else [])
     if debug:
         console.warn(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
-    return EXIT_BUG
+    return ExitCode.INTERNAL

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from setup import state_file
-from setup.config.model import File, Given
-from setup.deploy.targets import split
+from setup.config.model import Given
 from setup.errors import VolumeError
+from setup.formats import dotenv
+from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, SCHEMA, STEP_NAMES, Sections
 from setup.volume.atomic import KEPT
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ STATE = ".deployment-state.yaml"
 LAST_GOOD = f"{STATE}{KEPT}"
 
 
-def digest(data: bytes) -> str:
-    """The hash by which a file is known again."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def digest_of_ours(path: str, data: bytes) -> str:
-    """The hash of what of a file is ours."""
-    return digest(split(path, data)[0])
+    """Hash the part of a file that avatar-setup writes."""
+    return digest(split_additions(path, data)[0])
+
+
+def split_additions(path: str, data: bytes) -> tuple[bytes, bytes]:
+    """Split a file into our part and the operator's additions at its end; only `.env` has a place for them."""
+    return dotenv.split_additions(data) if path == ".env" else (data, b"")
 
 
 class DeploymentState:

@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
-from setup.config.model import FAIL, OK, WARN, Finding
 from setup.config.secrets import SECRETS
 from setup.config.settings import DERIVED, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
 from setup.deploy.targets import COMPOSE, ENV, NGINX
+from setup.findings import Finding, Level
 from setup.formats import compose_file, dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
 
@@ -42,23 +42,23 @@ def look(
         findings += [*_variables(written.compose, env), *_secrets_in(env, values, texts), *_addresses(env, values)]
         findings += _others(env, values)
     except Malformed as error:
-        findings.append(Finding("env-form", FAIL, f"{ENV}: {error}", _AGAIN))
+        findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _AGAIN))
     try:
         document = load_yaml(written.compose, aliases=True)
         findings += _mounts(document, values, stands)
         findings += _ports(document, written.nginx, env.values, values)
     except Malformed as error:
-        findings.append(Finding("compose-form", FAIL, f"{COMPOSE}: {error}", _AGAIN))
+        findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _AGAIN))
     yield from findings
     if not findings:
-        yield Finding("agreement", OK, f"{ENV}, {COMPOSE} and {NGINX} fit each other and the settings")
+        yield Finding("agreement", Level.OK, f"{ENV}, {COMPOSE} and {NGINX} fit each other and the settings")
 
 
 def _variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
     used = set(re.findall(_VARIABLE, compose.decode(errors="replace")))
     unset = sorted(used - env.values.keys() - env.unsure.keys())
     if unset:
-        yield Finding("env-unset", FAIL, f"{COMPOSE} wants what {ENV} does not set: {', '.join(unset)}", _AGAIN)
+        yield Finding("env-unset", Level.FAIL, f"{COMPOSE} wants what {ENV} does not set: {', '.join(unset)}", _AGAIN)
 
 
 def _secrets_in(env: dotenv.Env, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def _secrets_in(env: dotenv.Env, values: Values, texts: Mapping[str, str]) -> It
     ]
     if stale:
         text = f"{ENV} does not hold the values of these secrets: {', '.join(stale)}"
-        yield Finding("env-stale", FAIL, text, _AGAIN)
+        yield Finding("env-stale", Level.FAIL, text, _AGAIN)
 
 
 def _addresses(env: dotenv.Env, values: Values) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def _addresses(env: dotenv.Env, values: Values) -> Iterator[Finding]:
         if row.group == DERIVED and key in env.values and env.values[key] != show(values[key])
     ]
     if wrong:
-        yield Finding("address", FAIL, f"in {ENV}, {'; '.join(wrong)}", _AGAIN)
+        yield Finding("address", Level.FAIL, f"in {ENV}, {'; '.join(wrong)}", _AGAIN)
 
 
 def _others(env: dotenv.Env, values: Values) -> Iterator[Finding]:
@@ -92,7 +92,7 @@ def _others(env: dotenv.Env, values: Values) -> Iterator[Finding]:
     if differing:
         text = f"{ENV} has values of its own, and Compose takes them: {', '.join(differing)}"
         todo = "nothing, if that is meant: to have the settings say it, --set KEY=VALUE and remove the line"
-        yield Finding("env-differs", WARN, text, todo)
+        yield Finding("env-differs", Level.WARN, text, todo)
 
 
 def _mounts(document: Any, values: Values, stands: Callable[[str], bool]) -> Iterator[Finding]:
@@ -108,16 +108,16 @@ def _mounts(document: Any, values: Values, stands: Callable[[str], bool]) -> Ite
     missing = sorted(source for source in below if not stands(source.removeprefix("./")))
     if missing:
         text = f"{COMPOSE} mounts what is not there: {', '.join(missing)}"
-        yield Finding("mount-missing", FAIL, text, "run avatar-setup, which writes what is its own")
+        yield Finding("mount-missing", Level.FAIL, text, "run avatar-setup, which writes what is its own")
 
 
 def _ports(document: Any, nginx: bytes, env: Mapping[str, str], values: Values) -> Iterator[Finding]:
     wanted = str(derived.listen_port(values))
     served = f"by which {derived.base_url(values)} is reached" if not derived.behind_proxy(values) else "for the proxy"
     if wanted not in compose_file.ports(_mapping(document, "services"), env):
-        yield Finding("address", FAIL, f"{COMPOSE} does not publish port {wanted}, {served}", _AGAIN)
+        yield Finding("address", Level.FAIL, f"{COMPOSE} does not publish port {wanted}, {served}", _AGAIN)
     if wanted not in re.findall(_LISTEN, nginx.decode(errors="replace"), re.MULTILINE):
-        yield Finding("address", FAIL, f"{NGINX} does not listen on port {wanted}, {served}", _AGAIN)
+        yield Finding("address", Level.FAIL, f"{NGINX} does not listen on port {wanted}, {served}", _AGAIN)
 
 
 def _mapping(document: Any, key: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from setup.config import derived
-from setup.config.model import FAIL, OK, WARN, Finding
 from setup.config.values import Values
+from setup.findings import Finding, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +24,9 @@ def look(values: Values, authorities: bytes) -> Iterator[Finding]:
     if not derived.is_address(host):
         addresses = _addresses(host)
         if not addresses:
-            yield Finding("public-name", FAIL, f"{host} does not resolve here", "make a DNS record for it")
+            yield Finding("public-name", Level.FAIL, f"{host} does not resolve here", "make a DNS record for it")
             return
-        yield Finding("public-name", OK, f"{host} is {', '.join(addresses)}")
+        yield Finding("public-name", Level.OK, f"{host} is {', '.join(addresses)}")
     yield _answer(host, base, _context(authorities) if base.startswith("https") else None)
 
 
@@ -70,12 +70,16 @@ def _answer(host: str, base: str, context: ssl.SSLContext | None) -> Finding:
         location = answer.headers.get("Location", "")
     except ssl.SSLCertVerificationError as error:
         text = f"what answers at {base} shows a certificate that is not accepted here: {error.verify_message}"
-        return Finding("public-answer", FAIL, text, "is it the one that --check reads, and was nginx started since?")
+        return Finding(
+            "public-answer", Level.FAIL, text, "is it the one that --check reads, and was nginx started since?"
+        )
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Finding("public-answer", FAIL, f"nothing answers at {base}: {reason.lower()}", start)
+        return Finding("public-answer", Level.FAIL, f"nothing answers at {base}: {reason.lower()}", start)
     finally:
         connection.close()
     if location.endswith("/web"):
-        return Finding("public-answer", OK, f"{base} answers and leads to the web client")
-    return Finding("public-answer", WARN, f"{base} answers {answer.status}, which is not this stack's answer", start)
+        return Finding("public-answer", Level.OK, f"{base} answers and leads to the web client")
+    return Finding(
+        "public-answer", Level.WARN, f"{base} answers {answer.status}, which is not this stack's answer", start
+    )

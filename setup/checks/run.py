@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from setup.checks import consistency as agreement
 from setup.checks import volume as standing
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names, listen_port, tls_is_ours
-from setup.config.model import FAIL, OK, SKIP, WARN, Answer, Finding
+from setup.config.model import Answer
 from setup.config.values import Values
 from setup.deploy.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
-from setup.errors import InputError
+from setup.errors import ExitCode, InputError
+from setup.findings import Finding, Level
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
 from setup.tls.pem import PemFile
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from setup.deploy.session import Session
 
-EXIT_FAILED = 3
+_ORDER = (Level.OK, Level.WARN, Level.FAIL, Level.SKIP)
 HELP = "docs/troubleshooting.md"
 _REMEDIES = {
     "certificate-dates": "run avatar-setup --renew-certificate",
@@ -35,16 +36,16 @@ _REMEDIES = {
 def check(session: Session, *, online: bool) -> Answer:
     """All findings, as lines and as data; exit code 3 when one is a failure, unless a run at work is to be awaited."""
     findings = list(_findings(session, datetime.now(UTC), online))
-    counts = {level: sum(one.level == level for one in findings) for level in (OK, WARN, FAIL, SKIP)}
+    counts = {level: sum(one.level == level for one in findings) for level in _ORDER}
     lines = [f"{one.level:4}  {one.name}: {one.text}{f': {one.todo}' if one.todo else ''}" for one in findings]
     summary = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
-    ready = not counts[FAIL]
+    ready = not counts[Level.FAIL]
     if not ready:
         session.volume.require_free()
     lines += ["", f"{'Nothing here would keep the stack from starting' if ready else 'Not ready'} ({summary})."]
     lines += [] if ready else [f"{HELP} has an entry for each name."]
     data = {"ready": ready, "counts": counts, "findings": [one._asdict() for one in findings]}
-    return Answer(lines, data, 0 if ready else EXIT_FAILED)
+    return Answer(lines, data, ExitCode.DONE if ready else ExitCode.NOT_COMPLETE)
 
 
 def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding]:
@@ -58,7 +59,7 @@ def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding
     resolution = session.resolve({name: text for name, text in texts.items() if text})
     problems = [*resolution.problems, *(f"{key} is missing" for key in resolution.missing)]
     yield from (
-        Finding("settings", FAIL, problem, "run avatar-setup with a value that will do") for problem in problems
+        Finding("settings", Level.FAIL, problem, "run avatar-setup with a value that will do") for problem in problems
     )
     yield from standing.room(volume)
     yield from standing.clock(volume, state, now)
@@ -119,7 +120,7 @@ def _own_certificate(volume: Volume, names: list[str], authority: bytes, now: da
     for finding in inspection.findings:
         remedy = _REMEDIES.get(finding.name)
         is_early = finding.name == "certificate-dates" and inspection.start and inspection.start > now
-        if finding.level == OK or remedy is None or is_early:  # no run corrects the clock
+        if finding.level == Level.OK or remedy is None or is_early:  # no run corrects the clock
             yield finding
         else:
             yield finding._replace(todo=remedy)
@@ -139,11 +140,11 @@ def _trust(volume: Volume, values: Values, authority: bytes) -> Finding:
     try:
         private = read_private_authority(volume, values)
     except InputError as error:
-        return Finding("authorities", FAIL, str(error))
+        return Finding("authorities", Level.FAIL, str(error))
     if authority in bundle and private in bundle:
-        return Finding("authorities", OK, f"{CA_BUNDLE} contains the private CA")
+        return Finding("authorities", Level.OK, f"{CA_BUNDLE} contains the private CA")
     todo = "run avatar-setup, and docker compose up -d"
-    return Finding("authorities", FAIL, f"{CA_BUNDLE} lacks the private CA", todo)
+    return Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo)
 
 
 def _elsewhere(values: Values) -> Iterator[Finding]:
@@ -152,6 +153,6 @@ def _elsewhere(values: Values) -> Iterator[Finding]:
     ports = [str(port) for port in (listen_port(values), redirects) if port]
     asked = " or ".join(f"sport = :{port}" for port in ports)
     text = f"whether port {' and '.join(ports)} of the host is free cannot be seen from a container"
-    yield Finding("host-ports", SKIP, text, f"on the host, before the stack starts: ss -ltnp '{asked}'")
+    yield Finding("host-ports", Level.SKIP, text, f"on the host, before the stack starts: ss -ltnp '{asked}'")
     text = "Docker's version cannot be seen from a container; the stack wants Engine 20.10 and Compose v2, or newer"
-    yield Finding("docker", SKIP, text, "on the host: docker version; docker compose version")
+    yield Finding("docker", Level.SKIP, text, "on the host: docker version; docker compose version")

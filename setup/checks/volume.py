@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from setup.config.config_file import CONFIG
-from setup.config.model import FAIL, OK, WARN, Finding
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.values import Values
 from setup.deploy.targets import AUTHORITY_KEY, COMPOSE, ENV
 from setup.environment import shell_word
 from setup.errors import VolumeError
+from setup.findings import Finding, Level
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
 from setup.state_file import COMPLETED
@@ -33,13 +33,13 @@ def steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     """How far the configuration is."""
     if not state.exists and volume.status(COMPOSE) is not None:
         text = f"a deployment stands here, and {STATE}, which tells about it, is gone"
-        yield Finding("steps", FAIL, text, "--history lists the dated copies, and --restore ID brings one back")
+        yield Finding("steps", Level.FAIL, text, "--history lists the dated copies, and --restore ID brings one back")
         return
     done, total = sum(status == COMPLETED for status in state.steps.values()), len(state.steps)
     if state.is_complete:
-        yield Finding("steps", OK, f"{done}/{total} steps completed")
+        yield Finding("steps", Level.OK, f"{done}/{total} steps completed")
         return
-    yield Finding("steps", FAIL, f"{done}/{total} steps completed", "run avatar-setup to its end")
+    yield Finding("steps", Level.FAIL, f"{done}/{total} steps completed", "run avatar-setup to its end")
 
 
 def restoring(volume: Volume) -> Iterator[Finding]:
@@ -47,14 +47,14 @@ def restoring(volume: Volume) -> Iterator[Finding]:
     half = backups.interrupted(volume)
     if half:
         text = f"bringing back {half} was interrupted: files and secrets may be those of two deployments"
-        yield Finding("restoring", FAIL, text, f"finish it: --restore {half}")
+        yield Finding("restoring", Level.FAIL, text, f"finish it: --restore {half}")
 
 
 def release(state: DeploymentState, basis: Mapping[str, str]) -> Iterator[Finding]:
     """Whether this program wrote what stands there."""
     if state.basis and any(state.basis.get(part) != digest for part, digest in basis.items()):
         text = "another release of avatar-setup wrote these files"
-        yield Finding("release", WARN, text, "run this one once, and docker compose up -d")
+        yield Finding("release", Level.WARN, text, "run this one once, and docker compose up -d")
 
 
 def files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
@@ -65,18 +65,20 @@ def files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     edited = [path for path, data in there.items() if data is not None and not state.knows(path, data)]
     if odd:
         text = f"a directory or a link where a file belongs: {', '.join(odd)}"
-        yield Finding("file-odd", FAIL, text, "move it away, and run avatar-setup, which writes the file again")
+        yield Finding("file-odd", Level.FAIL, text, "move it away, and run avatar-setup, which writes the file again")
     again = [path for path in missing if path != AUTHORITY_KEY]
     if again:
-        yield Finding("file-missing", FAIL, f"missing: {', '.join(again)}", "run avatar-setup, which writes it again")
+        yield Finding(
+            "file-missing", Level.FAIL, f"missing: {', '.join(again)}", "run avatar-setup, which writes it again"
+        )
     if again != missing:
         todo = "put it back from a backup: it is not made anew"
-        yield Finding("file-missing", FAIL, f"missing: {AUTHORITY_KEY}", todo)
+        yield Finding("file-missing", Level.FAIL, f"missing: {AUTHORITY_KEY}", todo)
     if edited:
         todo = "nothing, if the change is meant: a run leaves it alone, or says that it would overwrite it"
-        yield Finding("file-edited", WARN, f"edited by hand: {', '.join(edited)}", todo)
+        yield Finding("file-edited", Level.WARN, f"edited by hand: {', '.join(edited)}", todo)
     if state.files and not (odd or missing or edited):
-        yield Finding("files", OK, f"{len(there)} files stand as they were written")
+        yield Finding("files", Level.OK, f"{len(there)} files stand as they were written")
 
 
 def is_odd(volume: Volume, path: str) -> bool:
@@ -105,16 +107,16 @@ def modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) -> Ite
     if os.stat(volume.path).st_mode & 0o022:
         said = True
         text = "others may replace files in the output directory"
-        yield Finding("file-open", WARN, text, "chmod go-w, on the host, the directory that is mounted here")
+        yield Finding("file-open", Level.WARN, text, "chmod go-w, on the host, the directory that is mounted here")
     uid, gid = (seen[STATE].st_uid, seen[STATE].st_gid) if STATE in seen else volume.owner()
     foreign = [path for path, status in seen.items() if status.st_uid != uid]
     if foreign:
         unreadable = any(_wanted(path) != 0o644 for path in foreign)
         text = f"not {uid}:{gid}'s, whose the deployment is: {', '.join(foreign)}"
         todo = f"sudo chown {uid}:{gid} {' '.join(map(shell_word, foreign))}"
-        yield Finding("file-owner", FAIL if unreadable else WARN, text, todo)
+        yield Finding("file-owner", Level.FAIL if unreadable else Level.WARN, text, todo)
     elif not said and seen:
-        yield Finding("file-modes", OK, f"all of it is {uid}:{gid}'s, with the right modes")
+        yield Finding("file-modes", Level.OK, f"all of it is {uid}:{gid}'s, with the right modes")
 
 
 def private(volume: Volume, path: str) -> Iterator[Finding]:
@@ -135,14 +137,14 @@ def _closed(seen: Mapping[str, os.stat_result], wanted: int) -> Iterator[Finding
     paths = [path for path, status in seen.items() if wanted & ~stat.S_IMODE(status.st_mode)]
     if paths:
         text = f"closed to somebody who must read it: {', '.join(paths)}"
-        yield Finding("file-closed", FAIL, text, f"chmod {wanted:04o} {' '.join(map(shell_word, paths))}")
+        yield Finding("file-closed", Level.FAIL, text, f"chmod {wanted:04o} {' '.join(map(shell_word, paths))}")
 
 
 def _open(seen: Mapping[str, os.stat_result], wanted: int) -> Iterator[Finding]:
     paths = [path for path, status in seen.items() if stat.S_IMODE(status.st_mode) & 0o066 & ~wanted]
     if paths:
         text = f"open to others than it should be: {', '.join(paths)}"
-        yield Finding("file-open", WARN, text, f"chmod {wanted:04o} {' '.join(map(shell_word, paths))}")
+        yield Finding("file-open", Level.WARN, text, f"chmod {wanted:04o} {' '.join(map(shell_word, paths))}")
 
 
 def read_secrets(volume: Volume) -> tuple[dict[str, str | None], dict[str, str]]:
@@ -171,15 +173,15 @@ def secrets(
     ] + secrets_plan.misfilled(filled)
     for name in sorted(lost):
         text = f"{secrets_plan.path_of(name)} was made and is gone"
-        yield Finding("secret-lost", FAIL, text, "put it back from a backup: it is not made anew")
+        yield Finding("secret-lost", Level.FAIL, text, "put it back from a backup: it is not made anew")
     for name in pending:
         path = secrets_plan.path_of(name)
         todo = f"cat > {path}, type the value and Ctrl-D twice, which keeps it out of the history; run avatar-setup"
-        yield Finding("secret-pending", FAIL, f"{path} is empty or missing ({SECRETS[name].question})", todo)
+        yield Finding("secret-pending", Level.FAIL, f"{path} is empty or missing ({SECRETS[name].question})", todo)
     for problem in wrong:
-        yield Finding("secret-form", FAIL, problem, "correct it, and run avatar-setup")
+        yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup")
     if not lost and not pending and not wrong:
-        yield Finding("secrets", OK, f"{len(secrets_plan.applicable(values))} secrets are in order")
+        yield Finding("secrets", Level.OK, f"{len(secrets_plan.applicable(values))} secrets are in order")
 
 
 def room(volume: Volume) -> Iterator[Finding]:
@@ -188,9 +190,9 @@ def room(volume: Volume) -> Iterator[Finding]:
     text = f"{free >> 20} MiB free on the volume"
     todo = "free some: du -xh --max-depth=1 shows what takes it"
     if free < _NO_ROOM or nodes == 0:
-        yield Finding("room", FAIL, text if free < _NO_ROOM else "no inode is free on the volume", todo)
+        yield Finding("room", Level.FAIL, text if free < _NO_ROOM else "no inode is free on the volume", todo)
     else:
-        yield Finding("room", WARN if free < _LITTLE else OK, text, todo if free < _LITTLE else "")
+        yield Finding("room", Level.WARN if free < _LITTLE else Level.OK, text, todo if free < _LITTLE else "")
 
 
 def clock(volume: Volume, state: DeploymentState, now: datetime) -> Iterator[Finding]:
@@ -200,6 +202,6 @@ def clock(volume: Volume, state: DeploymentState, now: datetime) -> Iterator[Fin
     latest = datetime.fromtimestamp(max(times), UTC)
     if latest > now + _JITTER:
         text = f"the clock says {now:%Y-%m-%d %H:%M} UTC, and files here are from {latest:%Y-%m-%d %H:%M}"
-        yield Finding("clock", FAIL, text, "set the host's clock: timedatectl")
+        yield Finding("clock", Level.FAIL, text, "set the host's clock: timedatectl")
     else:
-        yield Finding("clock", OK, f"the clock says {now:%Y-%m-%d %H:%M} UTC, which can be")
+        yield Finding("clock", Level.OK, f"the clock says {now:%Y-%m-%d %H:%M} UTC, which can be")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from setup import console
 from setup.config import sources
 from setup.config.config_file import CONFIG, config_file, is_ours
-from setup.config.model import Answer, File
+from setup.config.model import Answer
 from setup.deploy.session import Options
 from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError
@@ -17,6 +17,7 @@ from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
 from setup.volume import atomic, lock
 from setup.volume.backups import require_whole
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

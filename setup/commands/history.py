@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from setup.config.model import Answer, File, Given
+from setup.config.model import Answer, Given
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.deploy import baseline, diff
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
 from setup.state_manager import STATE
 from setup.volume import backups
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from setup.config import sources
 from setup.config.model import Answer
 from setup.deploy import report
 from setup.deploy.session import Options
-from setup.errors import Busy
+from setup.errors import Busy, ExitCode
 from setup.secrets import guards, rotation
 from setup.secrets import plan as secrets_plan
 from setup.volume import backups
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from setup.configure import DeploymentConfigurator
-
-EXIT_NOT_COMPLETE = 3
 
 
 def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
@@ -49,7 +47,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
     elif half:
         lines += ["", f"✗ Bringing back {half} was interrupted. {way_out}"]
     if half or not state.is_complete:
-        return Answer(lines, data, EXIT_NOT_COMPLETE)
+        return Answer(lines, data, ExitCode.NOT_COMPLETE)
     return Answer([*lines, *rotation.age_lines(ages)], data)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup import __version__
 from setup.commands.history import by_path, files_of_state, is_secret, is_shown, read_present, settings_of
 from setup.config import sources
-from setup.config.model import Answer, File, Secret
+from setup.config.model import Answer, Secret
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.deploy import baseline, diff, summary, transaction
 from setup.deploy.redact import Masks
@@ -21,12 +21,14 @@ from setup.deploy.session import Options
 from setup.deploy.steps import FOLDERS
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, COMPOSE
 from setup.errors import DecisionNeeded, VolumeError
+from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
 from setup.state_file import parse
-from setup.state_manager import LAST_GOOD, STATE, digest
+from setup.state_manager import LAST_GOOD, STATE
 from setup.volume import backups
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup.config.model import File
 from setup.config.resolver import Resolution
 from setup.config.settings import SETTINGS
 from setup.config.types import HOST_PATH, show
-from setup.deploy.render import quote_yaml
+from setup.formats.quoting import quote_yaml
+from setup.volume.layout import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

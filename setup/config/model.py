@@ -7,6 +7,8 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from setup.config.types import TEXT, Kind
+from setup.errors import ExitCode
+from setup.volume.layout import File
 
 # Both take the `Values` of `lookup`, which stands above this room.
 Condition = Callable[[Any], bool]
@@ -107,31 +109,6 @@ class Resolved(NamedTuple):
     applies: bool = True
 
 
-class File(NamedTuple):
-    """A file that should stand on the volume: path below it, bytes and mode.
-
-    One that is to be written `once` never takes the place of another.
-    """
-
-    path: str
-    data: bytes
-    mode: int
-    once: bool = False
-
-
-# How a finding ends, from good to bad; what cannot be known here is skipped.
-OK, SKIP, WARN, FAIL = "ok", "skip", "warn", "fail"
-
-
-class Finding(NamedTuple):
-    """What one check found: its name, how it ends, what was seen, and what to do about it."""
-
-    name: str
-    level: str
-    text: str
-    todo: str = ""
-
-
 class Material(NamedTuple):
     """What a deployment trusts and serves TLS with.
 
@@ -198,4 +175,4 @@ class Answer(NamedTuple):
 
     lines: Iterable[str]
     data: Mapping[str, Any]
-    exit_code: int = 0
+    exit_code: ExitCode = ExitCode.DONE

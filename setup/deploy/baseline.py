@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from setup.config.model import File, Given, Source
+from setup.config.model import Given, Source
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.settings import IMAGES, SETTINGS
 from setup.config.types import show
-from setup.deploy.targets import ENV, split
-from setup.state_manager import STATE, DeploymentState
+from setup.deploy.targets import ENV
+from setup.state_manager import STATE, DeploymentState, split_additions
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def deployed(volume: Volume) -> dict[str, Given]:
 
     found = recorded(volume.read(SETTINGS_FILE) or b"{}")
     try:
-        values = dotenv.parse(split(ENV, volume.read(ENV) or b"")[0]).values
+        values = dotenv.parse(split_additions(ENV, volume.read(ENV) or b"")[0]).values
     except Malformed:
         return found
     images = {key for key in values if key in SETTINGS and SETTINGS[key].group == IMAGES}

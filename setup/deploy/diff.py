@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup.config.model import Answer, Given, Source
 from setup.config.settings import SETTINGS
+from setup.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from setup.deploy.reconcile import Fate
     from setup.deploy.redact import Masks
 
-PENDING = 3  # the exit code for changes that are to be made
 NOTHING = "Nothing to do: a run would change nothing."
 _HOW = {
     "new": "new",
@@ -90,7 +90,7 @@ def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict
     for row in rows["files"]:
         lines += ["", *row["diff"]]
     lines += ["", "Nothing was written."]
-    return Answer(lines if lines[0] else lines[1:], data, PENDING)
+    return Answer(lines if lines[0] else lines[1:], data, ExitCode.NOT_COMPLETE)
 
 
 def nothing() -> Answer:

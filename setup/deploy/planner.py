@@ -10,11 +10,12 @@ from setup.config.model import Source
 from setup.config.resolver import canonical, changes
 from setup.config.settings import SETTINGS
 from setup.config.types import show
-from setup.deploy.render import quote_env
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
-from setup.deploy.targets import CA_BUNDLE, ENV, split
+from setup.deploy.targets import CA_BUNDLE, ENV
+from setup.formats.digests import digest
+from setup.formats.quoting import quote_env
 from setup.state_file import STEP_NAMES
-from setup.state_manager import DeploymentState, digest
+from setup.state_manager import DeploymentState, split_additions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,7 +69,7 @@ def _stale(volume: Volume, state: DeploymentState, context: Context) -> list[str
     data = volume.read(ENV)
     if data is None or not state.knows(ENV, data):
         return []
-    standing = dict(line.partition("=")[::2] for line in split(ENV, data)[0].decode().splitlines())
+    standing = dict(line.partition("=")[::2] for line in split_additions(ENV, data)[0].decode().splitlines())
     should = {key: quote_env(text) for key, text in context.targets.env_values().items()}
     return [key for key in should.keys() & standing.keys() if should[key] != standing[key]]
 

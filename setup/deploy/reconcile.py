@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config.model import File
 from setup.deploy import baseline
-from setup.deploy.targets import ENV, split
-from setup.state_manager import DeploymentState, digest
+from setup.deploy.targets import ENV
+from setup.formats.digests import digest
+from setup.state_manager import DeploymentState, split_additions
+from setup.volume.layout import File
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +56,7 @@ def _fate(
     there = volume.read(file.path)
     if there is None:
         return Fate(file, NEW, (file,))
-    whole = file._replace(data=file.data + split(file.path, there)[1])
+    whole = file._replace(data=file.data + split_additions(file.path, there)[1])
     if there == whole.data:
         return Fate(file, SAME, there=there)
     if not use_state or state.knows(file.path, there):
@@ -88,7 +89,7 @@ def _merge(volume: Volume, state: DeploymentState, whole: File, there: bytes) ->
     from setup.formats.dotenv_merge import merge
     from setup.formats.yaml_file import Malformed  # with it comes a parser that other runs do not need
 
-    (theirs, additions), ours = split(ENV, there), split(ENV, whole.data)[0]
+    (theirs, additions), ours = split_additions(ENV, there), split_additions(ENV, whole.data)[0]
     try:
         merged = merge(base, theirs, ours)
     except Malformed as error:

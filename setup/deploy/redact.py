@@ -14,8 +14,8 @@ from setup.config import config_file
 from setup.config.config_file import CONFIG
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
-from setup.deploy.render import quote_env
 from setup.deploy.targets import ENV
+from setup.formats.quoting import quote_env
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config import upgrades
 from setup.config.config_file import CONFIG, config_file, holds_secrets
-from setup.config.model import File, Given, Source
+from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.secrets import SECRETS
 from setup.config.sources import Inputs
@@ -22,6 +22,7 @@ from setup.secrets import plan as secrets_plan
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

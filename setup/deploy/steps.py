@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config.model import BACK, File, Given, Outcome, Secret, SecretFile, Setting, Source
+from setup.config.model import BACK, Given, Outcome, Secret, SecretFile, Setting, Source
 from setup.config.resolver import Resolution, canonical
 from setup.config.secrets import SECRETS
 from setup.config.settings import REQUIRED_KEYS, SETTINGS
 from setup.config.types import show
 from setup.deploy.targets import AUTHENTIK, ENV, NGINX, Targets
 from setup.secrets import plan as secrets_plan
+from setup.volume.layout import File
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from setup.config import derived
-from setup.config.model import File, Material
+from setup.config.model import Material
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.settings import GROUPS, IMAGES, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
-from setup.deploy.render import CannotCarry, Renderer, Unfit, quote_env
+from setup.deploy.render import CannotCarry, Renderer
+from setup.formats.digests import digest, digest_all
+from setup.formats.dotenv import MARKER
+from setup.formats.quoting import Unfit, quote_env
+from setup.volume.layout import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 ENV = ".env"
 NGINX = "nginx/nginx.conf"
@@ -27,8 +30,6 @@ COMPOSE = "docker-compose.yml"
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that is from here
 AUTHENTIK = "authentik"
 BLUEPRINT = "octopize-avatar-blueprint.yaml"
-# The last line of our `.env`; what stands below it is the operator's.
-MARK = b"# --- Yours: avatar-setup keeps everything below this line as it is. ---\n"
 
 # Where the stack's containers expect what lies below `authentik/`; both of Authentik's mount it, and the
 # worker, which applies it, the blueprint.
@@ -80,7 +81,7 @@ class Targets:
     def env(self) -> File:
         """`.env`, readable by its owner only: some secrets show in it."""
         text = self._renderer.text("env.j2", {"groups": self._env_groups()})
-        return File(ENV, text + b"\n" + MARK, 0o600)
+        return File(ENV, text + b"\n" + MARKER, 0o600)
 
     @cached_property
     def nginx(self) -> tuple[File, ...]:
@@ -110,8 +111,8 @@ class Targets:
             if key.startswith(_BLUEPRINT_PREFIX):
                 name = secret_keys.get(key)
                 read.append(f"{key}={self._generations.get(name, 0) if name else text}")
-        digest = hashlib.sha256("\n".join(read).encode()).hexdigest()[:16]
-        return f"\n# Changes with the values it reads, so that Authentik applies it again: {digest}\n".encode()
+        mark = digest("\n".join(read).encode())[:16]
+        return f"\n# Changes with the values it reads, so that Authentik applies it again: {mark}\n".encode()
 
     @cached_property
     def compose(self) -> File:
@@ -203,28 +204,10 @@ class Targets:
         """Service -> one digest of all the files it mounts: a file that changes makes compose recreate it."""
         data = {file.path: file.data for file in (*self.nginx, *self.authentik) if file.path != CERTIFICATE_KEY}
         return {
-            service: digest_of(data[path] for path, _ in mounts if path in data)[:16]
+            service: digest_all(data[path] for path, _ in mounts if path in data)[:16]
             for service, mounts in self._file_mounts().items()
             if mounts
         }
-
-
-def split(path: str, data: bytes) -> tuple[bytes, bytes]:
-    """What of a file is ours, and the operator's additions at its end: only `.env` has a place for them."""
-    if path != ENV:
-        return data, b""
-    if data.endswith(MARK[:-1]):  # an editor took the last line's end away
-        return data + b"\n", b""
-    above, mark, below = data.partition(b"\n" + MARK)
-    return above + mark, below
-
-
-def digest_of(contents: Iterable[bytes]) -> str:
-    """One digest of several contents."""
-    whole = hashlib.sha256()
-    for data in contents:
-        whole.update(hashlib.sha256(data).digest())
-    return whole.hexdigest()
 
 
 def _keys_of(group: str) -> list[str]:

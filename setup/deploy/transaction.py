@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup.config.model import File, Outcome, SecretFile, Source
+from setup.config.model import Outcome, SecretFile, Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
 from setup.deploy.reconcile import KEPT, MERGED, REPLACED
@@ -17,6 +17,7 @@ from setup.state_file import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.tls.plan import MARK
 from setup.volume import backups
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

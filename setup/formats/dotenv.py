@@ -13,6 +13,9 @@ from setup.formats.yaml_file import Malformed, decode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The last line of our `.env`; what stands below it is the operator's.
+MARKER = b"# --- Yours: avatar-setup keeps everything below this line as it is. ---\n"
+
 # What Compose calls a space, within a line and at the end of a value.
 _BLANKS = " \t\v\f\r\x85\xa0"
 _SPACES = (
@@ -85,6 +88,14 @@ def statements(data: bytes) -> list[Statement]:
             at += 1
         found.append(Statement(head[1], text[start:at]))
     return found
+
+
+def split_additions(data: bytes) -> tuple[bytes, bytes]:
+    """Split our `.env` into what avatar-setup writes and the operator's additions below its last line."""
+    if data.endswith(MARKER[:-1]):  # an editor removed the last newline
+        return data + b"\n", b""
+    ours, marker, additions = data.partition(b"\n" + MARKER)
+    return ours + marker, additions
 
 
 def _next_statement(text: str, at: int) -> int:

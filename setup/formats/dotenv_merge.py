@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.deploy.targets import MARK
 from setup.formats import dotenv
-from setup.formats.dotenv import Statement
+from setup.formats.dotenv import MARKER, Statement
 from setup.formats.yaml_file import Malformed
 
 if TYPE_CHECKING:
@@ -89,6 +88,6 @@ def _place(key: str, order: list[str], pieces: list[Statement]) -> int:
 
 def _joined(pieces: list[Statement]) -> bytes:
     data = "".join(piece.text for piece in pieces).encode()
-    if data.endswith(b"\n" + MARK) or data == MARK:
+    if data.endswith(b"\n" + MARKER) or data == MARKER:
         return data
-    return (data if data.endswith(b"\n") or not data else data + b"\n") + MARK
+    return (data if data.endswith(b"\n") or not data else data + b"\n") + MARKER

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from setup.config.model import FAIL, OK, WARN, Finding
+from setup.findings import Finding, Level
 from setup.tls import pem
 from setup.tls.pem import PemFile
 
@@ -89,7 +89,7 @@ def inspect(chain: PemFile, key: PemFile | None, names: Sequence[str], trusted: 
         warnings.simplefilter("ignore")
         certificates, problem = _load_chain(chain)
         if problem:
-            return Inspection([Finding("certificate-file", FAIL, f"{chain.path}: {problem.text}", problem.todo)])
+            return Inspection([Finding("certificate-file", Level.FAIL, f"{chain.path}: {problem.text}", problem.todo)])
         findings = [_check_key(chain.path, certificates, key)] if key else []
         findings += [
             _check_chain(chain.path, certificates, trusted),
@@ -125,14 +125,16 @@ def _check_key(path: str, certificates: list[x509.Certificate], key: PemFile) ->
         except (ValueError, TypeError, UnsupportedAlgorithm):
             problem = pem.Problem("it is damaged", "copy it again")
     if problem:
-        return Finding("certificate-key", FAIL, f"{key.path}: {problem.text}", problem.todo)
+        return Finding("certificate-key", Level.FAIL, f"{key.path}: {problem.text}", problem.todo)
     if not numbers:
         text = f"{key.path} is not the key of the first certificate in {path} ({_name(certificates[0])})"
-        return Finding("certificate-key", FAIL, text, "use the key that this certificate was requested with")
+        return Finding("certificate-key", Level.FAIL, text, "use the key that this certificate was requested with")
     if numbers[0] > 1:
         text = f"{key.path} is the key of certificate {numbers[0]} in {path}, not of the first one"
-        return Finding("certificate-key", FAIL, text, "put the server certificate first, then the one that issued it")
-    return Finding("certificate-key", OK, f"{key.path} is the key of {path}")
+        return Finding(
+            "certificate-key", Level.FAIL, text, "put the server certificate first, then the one that issued it"
+        )
+    return Finding("certificate-key", Level.OK, f"{key.path} is the key of {path}")
 
 
 def _check_chain(path: str, certificates: list[x509.Certificate], trusted: bytes) -> Finding:
@@ -140,17 +142,17 @@ def _check_chain(path: str, certificates: list[x509.Certificate], trusted: bytes
         if not is_issued_by(certificate, issuer):
             text = f"{path}: certificate {number} ({_name(certificate)}) is not issued by the next ({_name(issuer)})"
             todo = "put the server certificate first, and after each certificate the one that issued it"
-            return Finding("certificate-chain", FAIL, text, todo)
+            return Finding("certificate-chain", Level.FAIL, text, todo)
     last = certificates[-1]
     for root in load_all(trusted) if trusted else ():
         if last == root or (root.subject == last.issuer and is_issued_by(last, root)):
-            return Finding("certificate-chain", OK, f"{path} is in order and leads to a trusted CA")
+            return Finding("certificate-chain", Level.OK, f"{path} is in order and leads to a trusted CA")
     if last.issuer == last.subject:
         todo = "set TLS_CA_PATH to its file; without that the API cannot reach sign-in"
-        return Finding("certificate-chain", WARN, f"{path} ends at {_name(last)}, which is not a public CA", todo)
+        return Finding("certificate-chain", Level.WARN, f"{path} ends at {_name(last)}, which is not a public CA", todo)
     text = f"{path} ends at {_name(last)}, and its issuer {_name(last, issuer=True)} is not a public CA"
     todo = "add the missing intermediate certificate, or set TLS_CA_PATH to the file of the private CA"
-    return Finding("certificate-chain", WARN, text, todo)
+    return Finding("certificate-chain", Level.WARN, text, todo)
 
 
 def _check_dates(path: str, certificates: list[x509.Certificate], now: datetime) -> Finding:
@@ -158,25 +160,25 @@ def _check_dates(path: str, certificates: list[x509.Certificate], now: datetime)
         start = certificate.not_valid_before_utc
         if start > now:
             text = f"{path}: {_name(certificate)} is not valid before {start:%Y-%m-%d}"
-            return Finding("certificate-dates", FAIL, text, f"check the clock, which says {now:%Y-%m-%d}")
+            return Finding("certificate-dates", Level.FAIL, text, f"check the clock, which says {now:%Y-%m-%d}")
     first = min(certificates, key=_end_of)
     end, days, text = _end_of(first), (_end_of(first) - now).days, f"{path}: {_name(first)}"
     if end <= now:
-        return Finding("certificate-dates", FAIL, f"{text} expired on {end:%Y-%m-%d}", "replace it")
+        return Finding("certificate-dates", Level.FAIL, f"{text} expired on {end:%Y-%m-%d}", "replace it")
     if end - now < SOON:
-        return Finding("certificate-dates", WARN, f"{text} expires on {end:%Y-%m-%d}, in {days} days", "renew it")
-    return Finding("certificate-dates", OK, f"{text} is valid until {end:%Y-%m-%d}, for {days} days")
+        return Finding("certificate-dates", Level.WARN, f"{text} expires on {end:%Y-%m-%d}, in {days} days", "renew it")
+    return Finding("certificate-dates", Level.OK, f"{text} is valid until {end:%Y-%m-%d}, for {days} days")
 
 
 def _check_names(path: str, certificate: x509.Certificate, names: Sequence[str]) -> Finding:
     listed = names_of(certificate)
     missing = [name for name in names if not _covers(listed, name)]
     if not missing:
-        return Finding("certificate-names", OK, f"{path} covers {', '.join(names)}")
+        return Finding("certificate-names", Level.OK, f"{path} covers {', '.join(names)}")
     listing = f"it covers {', '.join(sorted(listed))}" if listed else "it has no subject alternative names"
     text = f"{path} does not cover {', '.join(missing)}: {listing}"
     todo = "have a certificate issued for PUBLIC_URL and all of TLS_EXTRA_NAMES"
-    return Finding("certificate-names", FAIL if missing[0] == names[0] else WARN, text, todo)
+    return Finding("certificate-names", Level.FAIL if missing[0] == names[0] else Level.WARN, text, todo)
 
 
 def _check_strength(path: str, certificates: list[x509.Certificate]) -> Iterator[Finding]:
@@ -187,12 +189,12 @@ def _check_strength(path: str, certificates: list[x509.Certificate]) -> Iterator
         if weakness:
             is_strong = False
             text = f"{path}: {_name(certificate)} {weakness}"
-            yield Finding("certificate-strength", FAIL, text, "have a new one issued")
+            yield Finding("certificate-strength", Level.FAIL, text, "have a new one issued")
     if not _is_usual(certificates[0].public_key()):
         text = f"{path}: browsers accept only RSA keys, and EC keys on P-256 and P-384"
-        yield Finding("certificate-strength", WARN, text, "have a certificate issued for such a key")
+        yield Finding("certificate-strength", Level.WARN, text, "have a certificate issued for such a key")
     elif is_strong:
-        yield Finding("certificate-strength", OK, f"{path} has a strong key and signature")
+        yield Finding("certificate-strength", Level.OK, f"{path} has a strong key and signature")
 
 
 def _check_purpose(path: str, certificate: x509.Certificate) -> Iterator[Finding]:
@@ -202,7 +204,7 @@ def _check_purpose(path: str, certificate: x509.Certificate) -> Iterator[Finding
         return
     if ExtendedKeyUsageOID.SERVER_AUTH not in uses:
         text = f"{path} is not for server authentication"
-        yield Finding("certificate-purpose", FAIL, text, "have one issued with the extended key usage serverAuth")
+        yield Finding("certificate-purpose", Level.FAIL, text, "have one issued with the extended key usage serverAuth")
 
 
 def _covers(listed: set[str], name: str) -> bool:

@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
-from setup.config.model import FAIL, OK, File, Finding, Material
+from setup.config.model import Material
 from setup.config.values import Values
-from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, digest_of
+from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import InputError
+from setup.findings import Finding, Level
+from setup.formats.digests import digest_all
 from setup.tls.provided import read_provided
 from setup.tls.trust_store import make_ca_bundle, read_trusted
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
         elif file.finding:
             unseen.append(file.finding)
     names = certificate_names(values)
-    seal = digest_of([",".join(names).encode(), chain.data or b"", key.data or b""])
+    seal = digest_all([",".join(names).encode(), chain.data or b"", key.data or b""])
     if chain.pem is None or mark.endswith(f" {seal}"):
         expiry = _expiry_notes(mark, chain.path, "replace it") if chain.data else ()
         return Material(mark=mark, notes=(*_notes(unseen), *expiry), missing=tuple(missing))
@@ -71,10 +74,10 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
 
 def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
     """Return what a run says of findings; raises InputError for those that would keep the stack from working."""
-    failed = [_sentence(finding) for finding in findings if finding.level == FAIL]
+    failed = [_sentence(finding) for finding in findings if finding.level == Level.FAIL]
     if failed:
         raise InputError(*failed)
-    return tuple(_sentence(finding) for finding in findings if finding.level != OK)
+    return tuple(_sentence(finding) for finding in findings if finding.level != Level.OK)
 
 
 def _sentence(finding: Finding) -> str:
@@ -102,7 +105,7 @@ def _plan_own(volume: Volume, names: list[str], mark: str, renew: bool, issued: 
 
 def _seal(names: list[str], files: Mapping[str, bytes]) -> str:
     """Return one digest of everything that a closer inspection would read."""
-    return digest_of([",".join(names).encode(), *(files.get(path, b"") for path in OURS)])
+    return digest_all([",".join(names).encode(), *(files.get(path, b"") for path in OURS)])
 
 
 def _material(files: Mapping[str, bytes], on_disk: Iterable[str], mark: str, reason: str = "") -> Material:

@@ -6,9 +6,9 @@ import os
 import stat
 from typing import NamedTuple
 
-from setup.config.model import FAIL, SKIP, Finding
 from setup.config.values import Values
 from setup.environment import shell_word
+from setup.findings import Finding, Level
 from setup.formats.yaml_file import Malformed, read_input
 from setup.tls.pem import PemFile
 from setup.volume.volume import Volume
@@ -47,17 +47,17 @@ def _read(volume: Volume, name: str, path: str) -> ProvidedFile:
     except OSError:
         if path.startswith("./") and not os.path.islink(location):
             data = volume.coming.get(path[2:])
-            finding = Finding(name, FAIL, f"{path} does not exist yet", "put it there before the stack starts")
+            finding = Finding(name, Level.FAIL, f"{path} does not exist yet", "put it there before the stack starts")
             return ProvidedFile(path, data, finding if data is None else None, missing=data is None)
         text = f"{path} is not visible here and was not checked"
-        return ProvidedFile(path, None, Finding(name, SKIP, text, on_host))
+        return ProvidedFile(path, None, Finding(name, Level.SKIP, text, on_host))
     if status and stat.S_ISDIR(status.st_mode):
         todo = "remove it and put the file there: Docker creates a directory if a file to mount is missing"
-        return ProvidedFile(path, None, Finding(name, FAIL, f"{path} is a directory", todo))
+        return ProvidedFile(path, None, Finding(name, Level.FAIL, f"{path} is a directory", todo))
     if not status or not os.access(location, os.R_OK, effective_ids=True):
         text = f"{path} is not readable by user {os.geteuid()} and was not checked"
-        return ProvidedFile(path, None, Finding(name, SKIP, text, on_host))
+        return ProvidedFile(path, None, Finding(name, Level.SKIP, text, on_host))
     try:
         return ProvidedFile(path, read_input(location))
     except Malformed as error:
-        return ProvidedFile(path, None, Finding(name, FAIL, f"{path}: {error}", "put the file itself there"))
+        return ProvidedFile(path, None, Finding(name, Level.FAIL, f"{path}: {error}", "put the file itself there"))

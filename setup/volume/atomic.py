@@ -7,9 +7,9 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from setup.config.model import File
 from setup.errors import VolumeError
 from setup.volume import directories
+from setup.volume.layout import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
-from setup.config.model import File
 from setup.errors import DecisionNeeded, VolumeError
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config.model import File
 from setup.errors import DecisionNeeded, InputError, VolumeError
 from setup.volume import atomic, directories, lock
+from setup.volume.layout import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from setup.deploy.targets import MARK
+from setup.formats.dotenv import MARKER
 from tests.support.runs import DATED, STATE, WRITTEN, deployed, env_file, ran, rewritten, run, secrets, stamps, tree
 
 OTHER = ("--set", "PUBLIC_URL=other.example.com")
@@ -62,18 +62,18 @@ def test_the_documented_places_for_additions_are_never_touched(out: Path, flags:
     before = {path: (out / path).stat() for path in mine}
     done = ran(out, *flags)
     assert "by hand" not in done.stderr
-    assert (out / ".env").read_bytes().partition(b"\n" + MARK)[2] == block
+    assert (out / ".env").read_bytes().partition(b"\n" + MARKER)[2] == block
     assert {path: (out / path).stat()[:9] for path in mine} == {path: status[:9] for path, status in before.items()}
     nothing_to_do(out)
 
 
 def test_additions_survive_where_the_env_file_was_written_without_the_mark(out: Path) -> None:
     """A tree of an older release: its last line is no mark, and its hash is of that."""
-    old = (out / ".env").read_bytes().removesuffix(b"\n" + MARK)
+    old = (out / ".env").read_bytes().removesuffix(b"\n" + MARKER)
     edit(out / STATE, sha256((out / ".env").read_bytes()).hexdigest(), sha256(old).hexdigest())
     (out / ".env").write_bytes(old)
     ran(out, *OTHER)
-    assert (out / ".env").read_bytes().endswith(b"\n" + MARK)
+    assert (out / ".env").read_bytes().endswith(b"\n" + MARKER)
     nothing_to_do(out)
 
 
@@ -131,7 +131,7 @@ def test_kept_files_have_their_new_text_beside_them(out: Path, tmp_path: Path, f
         assert (out / f"{path}.new").stat().st_mode == (out / path).stat().st_mode
     assert (out / f"{NGINX}.new").read_bytes() == wanted[NGINX][1]
     beside = (out / ".env.new").read_text()
-    assert "AVATAR_DOMAIN=other.example.com\n" in beside and beside.endswith(MARK.decode() + "MINE=1\n")
+    assert "AVATAR_DOMAIN=other.example.com\n" in beside and beside.endswith(MARKER.decode() + "MINE=1\n")
     assert "All else is done" in done.stderr
     notes = nothing_to_do(out)
     for path in mine:

@@ -12,8 +12,8 @@ import pytest
 from setup.config.config_file import CONFIG
 from setup.config.secrets import SECRETS
 from setup.deploy.redact import Masks
-from setup.deploy.render import quote_yaml
-from setup.deploy.targets import MARK
+from setup.formats.dotenv import MARKER
+from setup.formats.quoting import quote_yaml
 from tests.support import foreign_trees
 from tests.support.canaries import BY_MAIL, Canary, canaries, environment, seen
 from tests.support.runs import (
@@ -616,8 +616,8 @@ def test_without_a_key_of_the_deployment_there_is_no_fingerprint() -> None:
 
 def test_what_an_operator_put_into_the_env_file_is_masked_and_what_is_ours_is_not() -> None:
     masks = Masks({"storage_encryption_key": "0123456789abcdef" * 4}, {})
-    ours = ["# Logging", MARK.decode().strip()]
-    lines = masks.lines(".env", b"# Logging\nLOG_LEVEL=DEBUG\n\nMINE=hunter2\n# hunter2\nhunter2'\n" + MARK, ours)
+    ours = ["# Logging", MARKER.decode().strip()]
+    lines = masks.lines(".env", b"# Logging\nLOG_LEVEL=DEBUG\n\nMINE=hunter2\n# hunter2\nhunter2'\n" + MARKER, ours)
     assert lines[:3] == ["# Logging", "LOG_LEVEL=DEBUG", ""]
     assert lines[6] == ours[1]
     assert "hunter2" not in "".join(lines)

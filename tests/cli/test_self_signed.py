@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from setup.deploy.targets import digest_of
+from setup.formats.digests import digest_all
 from tests.support.deployments import values
 from tests.support.runs import deployed, leftovers, ran, require_strace, run, tree
 from tests.support.terminal import REVIEW, session, walk
@@ -53,10 +53,10 @@ def are_right(out: Path) -> None:
     assert openssl("pkey", "-in", out / KEY, "-pubout") == openssl("x509", "-in", out / LEAF, "-noout", "-pubkey")
     assert openssl("pkey", "-in", out / CA_KEY, "-pubout") == openssl("x509", "-in", out / CA, "-noout", "-pubkey")
     compose = yaml.safe_load((out / "docker-compose.yml").read_text())["services"]
-    expected = digest_of((out / path).read_bytes() for path in ("nginx/nginx.conf", LEAF))[:16]
+    expected = digest_all((out / path).read_bytes() for path in ("nginx/nginx.conf", LEAF))[:16]
     assert compose["nginx"]["labels"]["avatar-setup.files"] == expected
     bundle = (out / "tls/ca-bundle.crt").read_bytes()
-    assert compose["api"]["labels"]["avatar-setup.files"] == digest_of([bundle])[:16]
+    assert compose["api"]["labels"]["avatar-setup.files"] == digest_all([bundle])[:16]
     assert bundle.endswith((out / CA).read_bytes())
 
 

@@ -20,11 +20,12 @@ from typing import Any
 
 import yaml
 
-from setup.config.model import File, Given, Material, Source
+from setup.config.model import Given, Material, Source
 from setup.config.resolver import Resolution, resolve
 from setup.config.secrets import SECRETS
 from setup.deploy.render import Renderer
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Targets
+from setup.volume.layout import File
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"

@@ -287,7 +287,7 @@ MUTANTS = (
         "quote nothing in .env",
         by_test("unit/deploy/test_render", "env_quot"),
         (
-            "deploy/render",
+            "formats/quoting",
             "    if not text or re.fullmatch(_ENV_BARE, text):\n        return text\n",
             "    return text\n",
         ),
@@ -295,7 +295,7 @@ MUTANTS = (
     broken(
         "quote nothing in YAML",
         by_test("unit/deploy/test_render", "yaml"),
-        ("deploy/render", '"".join(_yaml_char(char) for char in _as_text(value))', "_as_text(value)"),
+        ("formats/quoting", '"".join(_yaml_char(char) for char in as_text(value))', "as_text(value)"),
     ),
     broken(
         "echo a secret",

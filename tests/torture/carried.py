@@ -20,7 +20,7 @@ import yaml
 
 from setup.config.secrets import SECRETS
 from setup.config.types import TEXT
-from setup.deploy.render import quote_env, quote_nginx, quote_yaml, reference
+from setup.formats.quoting import quote_env, quote_nginx, quote_yaml, reference
 from tests.conftest import missing_docker
 from tests.support import engine
 from tests.support.hostile import CHOSEN, carried, generated

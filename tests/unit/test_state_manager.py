@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from setup.config.model import File, Given, Source
+from setup.config.model import Given, Source
 from setup.config.settings import SETTINGS
 from setup.errors import VolumeError
+from setup.formats.digests import digest
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
-from setup.state_manager import LAST_GOOD, DeploymentState, digest
+from setup.state_manager import LAST_GOOD, DeploymentState
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 from tests.support.runs import (
     OPERATORS,

@@ -11,7 +11,7 @@ from setup.commands import diff as looking
 from setup.commands.adopt import plan as adoption
 from setup.commands.adopt import source as foreign
 from setup.commands.adopt.interpret import Understood, understand
-from setup.config.model import Answer, File, Given, Source
+from setup.config.model import Answer, Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
 from setup.deploy import reconcile, summary, transaction
@@ -24,6 +24,7 @@ from setup.state_file import is_ours, parse
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 from setup.wizard import confirm
 

@@ -11,11 +11,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import state_file
-from setup.config.model import File
 from setup.errors import Busy, DecisionNeeded, InputError
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, read_input
 from setup.volume import backups, lock
+from setup.volume.layout import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

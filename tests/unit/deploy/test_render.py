@@ -11,8 +11,9 @@ import pytest
 import yaml
 from jinja2 import meta, nodes
 
-from setup.deploy.render import CannotCarry, Renderer, quote_env, quote_nginx, quote_yaml, reference
+from setup.deploy.render import CannotCarry, Renderer
 from setup.errors import InputError
+from setup.formats.quoting import quote_env, quote_nginx, quote_yaml, reference
 from tests.support.hostile import CHOSEN, carried, generated
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.deploy.render import quote_env
 from setup.formats.dotenv import parse
+from setup.formats.quoting import quote_env
 from setup.formats.yaml_file import Malformed
 from tests.support import engine
 from tests.support.hostile import CHOSEN, carried

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setup.deploy.render import Renderer, quote_env
-from setup.deploy.targets import ENV, MARK, Targets, split
+from setup.deploy.render import Renderer
+from setup.deploy.targets import ENV, Targets
 from setup.formats import dotenv
+from setup.formats.dotenv import MARKER as END
 from setup.formats.dotenv_merge import merge
+from setup.formats.quoting import quote_env
 from setup.formats.yaml_file import Malformed
+from setup.state_manager import split_additions
 from tests.support.deployments import values
 from tests.support.runs import ROOT
 
@@ -26,7 +29,7 @@ VALUES = st.dictionaries(st.sampled_from(KEYS), TEXTS.map(quote_env))
 def rendered(lines: dict[str, str], *comments: str) -> bytes:
     """A file as ours looks, with these lines."""
     text = "# ours\n\n" + "".join(f"{key}={value}\n" for key, value in lines.items())
-    return text.encode() + "".join(f"{comment}\n" for comment in comments).encode() + b"\n" + MARK
+    return text.encode() + "".join(f"{comment}\n" for comment in comments).encode() + b"\n" + END
 
 
 def keys_of(data: bytes) -> dict[str, str]:
@@ -84,8 +87,8 @@ def test_a_merge_is_read_as_a_whole_and_ends_in_the_mark(base: dict, theirs: dic
     found = merge(rendered(base), rendered(theirs), rendered(ours))
     if not found.conflicts:
         dotenv.parse(found.data)
-        assert split(ENV, found.data) == (found.data, b"")
-        assert found.data.endswith(b"\n" + MARK)
+        assert split_additions(ENV, found.data) == (found.data, b"")
+        assert found.data.endswith(b"\n" + END)
 
 
 @given(st.binary(max_size=60), VALUES)
@@ -96,24 +99,24 @@ def test_any_bytes_are_merged_or_refused(data: bytes, ours: dict) -> None:
 
 # --- cases worth a name -------------------------------------------------------------------------
 
-BASE = b"# ours\nA=1\nB=2\nC=3\n" + MARK
+BASE = b"# ours\nA=1\nB=2\nC=3\n" + END
 
 
 @pytest.mark.parametrize(
     ("theirs", "ours", "wanted"),
     [
-        (b"# mine\nA=1\nB=20\nC=3\n" + MARK, b"# ours\nA=10\nB=2\nC=3\n" + MARK, b"# mine\nA=10\nB=20\nC=3\n" + MARK),
-        (b"C=3\n\nB=2\nA=1\n" + MARK, b"# ours\nA=1\nB=2\nC=30\n" + MARK, b"C=30\n\nB=2\nA=1\n" + MARK),
-        (b"A=1\nMINE=1\nB=2\nC=3\n" + MARK, b"A=1\nB=2\n" + MARK, b"A=1\nMINE=1\nB=2\n" + MARK),
-        (b"A=1\nC=3\n" + MARK, b"A=1\nB=2\nC=3\nD=4\n" + MARK, b"A=1\nC=3\nD=4\n" + MARK),
-        (b"A=1\nB=2\nC=30\n" + MARK, b"NEW=0\nA=1\nB=2\nC=3\n" + MARK, b"NEW=0\nA=1\nB=2\nC=30\n" + MARK),
-        (b"A='1'\nB=2\nC=3\n" + MARK, b"A=10\nB=2\nC=3\n" + MARK, b"A=10\nB=2\nC=3\n" + MARK),
-        (b'A="10" # mine\nB=2\nC=3\n' + MARK, b"A=10\nB=2\nC=3\n" + MARK, b'A="10" # mine\nB=2\nC=3\n' + MARK),
-        (b"export A=1\nB=2\nC=3\n" + MARK, b"A=10\nB=2\nC=3\n" + MARK, b"A=10\nB=2\nC=3\n" + MARK),
-        (b"A=1\nB='two\nlines=3'\nC=3\n" + MARK, b"A=10\nB=2\nC=3\n" + MARK, b"A=10\nB='two\nlines=3'\nC=3\n" + MARK),
-        (b"A=1\nB=2\nC=3\nMINE=1", b"A=1\nB=2\nC=3\nD=4\n" + MARK, b"A=1\nB=2\nC=3\nD=4\nMINE=1\n" + MARK),
-        (b"A=1\r\nB=20\r\nC=3\r\n" + MARK, b"A=10\nB=2\nC=3\n" + MARK, b"A=10\nB=20\r\nC=3\r\n" + MARK),
-        (b"# all commented\n", b"A=1\nB=2\nC=3\n" + MARK, b"# all commented\n" + MARK),
+        (b"# mine\nA=1\nB=20\nC=3\n" + END, b"# ours\nA=10\nB=2\nC=3\n" + END, b"# mine\nA=10\nB=20\nC=3\n" + END),
+        (b"C=3\n\nB=2\nA=1\n" + END, b"# ours\nA=1\nB=2\nC=30\n" + END, b"C=30\n\nB=2\nA=1\n" + END),
+        (b"A=1\nMINE=1\nB=2\nC=3\n" + END, b"A=1\nB=2\n" + END, b"A=1\nMINE=1\nB=2\n" + END),
+        (b"A=1\nC=3\n" + END, b"A=1\nB=2\nC=3\nD=4\n" + END, b"A=1\nC=3\nD=4\n" + END),
+        (b"A=1\nB=2\nC=30\n" + END, b"NEW=0\nA=1\nB=2\nC=3\n" + END, b"NEW=0\nA=1\nB=2\nC=30\n" + END),
+        (b"A='1'\nB=2\nC=3\n" + END, b"A=10\nB=2\nC=3\n" + END, b"A=10\nB=2\nC=3\n" + END),
+        (b'A="10" # mine\nB=2\nC=3\n' + END, b"A=10\nB=2\nC=3\n" + END, b'A="10" # mine\nB=2\nC=3\n' + END),
+        (b"export A=1\nB=2\nC=3\n" + END, b"A=10\nB=2\nC=3\n" + END, b"A=10\nB=2\nC=3\n" + END),
+        (b"A=1\nB='two\nlines=3'\nC=3\n" + END, b"A=10\nB=2\nC=3\n" + END, b"A=10\nB='two\nlines=3'\nC=3\n" + END),
+        (b"A=1\nB=2\nC=3\nMINE=1", b"A=1\nB=2\nC=3\nD=4\n" + END, b"A=1\nB=2\nC=3\nD=4\nMINE=1\n" + END),
+        (b"A=1\r\nB=20\r\nC=3\r\n" + END, b"A=10\nB=2\nC=3\n" + END, b"A=10\nB=20\r\nC=3\r\n" + END),
+        (b"# all commented\n", b"A=1\nB=2\nC=3\n" + END, b"# all commented\n" + END),
     ],
     ids=["two keys", "their order", "an added line", "a removed line", "a first line", "another spelling",
          "the same value", "export", "several lines", "no end", "carriage returns", "nothing left"],
@@ -134,13 +137,13 @@ def test_a_clean_merge(theirs: bytes, ours: bytes, wanted: bytes) -> None:
     ids=["both", "removed there", "removed here", "added twice", "a value that cannot be told"],
 )
 def test_a_conflict_names_its_keys(theirs: bytes, ours: bytes, keys: tuple[str, ...]) -> None:
-    assert merge(BASE, theirs + MARK, ours + MARK) == (b"", keys)
+    assert merge(BASE, theirs + END, ours + END) == (b"", keys)
 
 
 @pytest.mark.parametrize("theirs", [b"A=1\nA=2\n", b"no equals sign here\n", b"A='open\n", b"A=\xff\n", b"A='1'2\n"])
 def test_a_file_that_cannot_be_read_is_refused_without_its_text(theirs: bytes) -> None:
     with pytest.raises(Malformed) as refusal:
-        merge(BASE, theirs + MARK, BASE)
+        merge(BASE, theirs + END, BASE)
     assert "open" not in str(refusal.value) and "no equals" not in str(refusal.value)
 
 
@@ -149,16 +152,16 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_text(theirs: bytes) -
 
 @given(st.binary(max_size=80))
 def test_what_stands_below_the_mark_is_theirs_byte_by_byte(below: bytes) -> None:
-    if below != MARK[:-1] and not below.endswith(b"\n" + MARK[:-1]):
-        assert split(ENV, BASE + below) == (BASE, below)
-        assert split("nginx/nginx.conf", BASE + below) == (BASE + below, b"")
+    if below != END[:-1] and not below.endswith(b"\n" + END[:-1]):
+        assert split_additions(ENV, BASE + below) == (BASE, below)
+        assert split_additions("nginx/nginx.conf", BASE + below) == (BASE + below, b"")
 
 
 def test_the_mark_stands_at_the_end_whatever_the_template() -> None:
     targets = Targets(Renderer(ROOT / "templates"), values(), {}, {})
-    assert targets.env.data.endswith(b"\n\n" + MARK)
-    assert split(ENV, targets.env.data) == (targets.env.data, b"")
+    assert targets.env.data.endswith(b"\n\n" + END)
+    assert split_additions(ENV, targets.env.data) == (targets.env.data, b"")
 
 
 def test_an_editor_may_take_the_last_line_end_away() -> None:
-    assert split(ENV, BASE[:-1]) == (BASE, b"")
+    assert split_additions(ENV, BASE[:-1]) == (BASE, b"")

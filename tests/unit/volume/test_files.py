@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from setup.config.model import File
 from setup.deploy.steps import FOLDERS
 from setup.errors import Busy, VolumeError
+from setup.volume.layout import File
 from setup.volume.volume import Volume
 from tests.support.runs import (
     LAST_GOOD,
