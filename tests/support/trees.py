@@ -1,9 +1,10 @@
 """The named configurations of the golden trees, and the trees they make.
 
-    python -m tests.support.trees --update      writes tests/golden anew
+    python -m tests.support.trees --update      stores them in tests/golden
 
-A golden tree holds `.env`, the compose file and nginx's configuration as they must be, byte for byte, and a
-list of every file with its mode and digest, which covers the static ones too.
+A golden tree holds `.env`, the compose file and nginx's configuration as they must be, byte for byte, and a list of
+every file with its mode and digest. Two trees are stored whole. Of the others the differences from the usual one are
+stored; the digests among them stand for each byte.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"
 GOLDEN = ROOT / "tests" / "golden"
 LIST = "FILES"
+WHOLE = ("usual", "behind-proxy")  # the others as differences from the first
 
 # What differs from these has its reason in a configuration below.
 USUAL = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod"}
@@ -221,7 +223,15 @@ def write_tree(directory: Path, made: Targets, secrets: Mapping[str, str]) -> Pa
 
 
 def golden_files(name: str) -> dict[str, bytes]:
-    """What stands under tests/golden/NAME: path -> bytes."""
+    """Path below tests/golden -> bytes: the tree of a configuration, or how it differs from the usual one."""
+    if name in WHOLE:
+        return {f"{name}/{path}": data for path, data in made_files(name).items()}
+    return {f"{name}.diff": _differences(made_files("usual"), made_files(name), lines_around=1).encode()}
+
+
+@cache
+def made_files(name: str) -> dict[str, bytes]:
+    """Path -> bytes of the generated files, and the list of every file, which covers the static ones too."""
     files = named_targets(name).all
     shown = {file.path: file.data for file in files if not file.path.startswith(("authentik/", "tls/"))}
     return shown | {LIST: _listing(files)}
@@ -232,43 +242,59 @@ def _listing(files: tuple[File, ...]) -> bytes:
     return "".join(lines).encode()
 
 
+def _differences(old: Mapping[str, bytes], new: Mapping[str, bytes], lines_around: int) -> str:
+    """A diff of two trees; without line numbers, which any change further up would move."""
+    lines: list[str] = []
+    for path in sorted(old.keys() | new.keys()):
+        before, after = (tree.get(path, b"").decode().splitlines(keepends=True) for tree in (old, new))
+        for line in difflib.unified_diff(before, after, f"usual/{path}", f"this/{path}", n=lines_around):
+            lines.append("@@\n" if line.startswith("@@ -") else line)
+    return "".join(lines)
+
+
 def stored_files(name: str) -> dict[str, bytes]:
-    """What is stored under tests/golden/NAME."""
-    top = GOLDEN / name
-    return {path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+    """Path below tests/golden -> bytes of what is stored for a configuration."""
+    paths = [*(GOLDEN / name).rglob("*"), GOLDEN / f"{name}.diff"]
+    return {path.relative_to(GOLDEN).as_posix(): path.read_bytes() for path in paths if path.is_file()}
 
 
 def difference(name: str) -> str:
-    """A diff from the stored tree to the one that is made now; "" when they are the same."""
+    """A diff from what is stored for a configuration to what is made now; "" if they are the same."""
     stored, made = stored_files(name), golden_files(name)
     lines: list[str] = []
     for path in sorted(stored.keys() | made.keys()):
         old, new = stored.get(path, b""), made.get(path, b"")
         if old != new or (path in stored) != (path in made):
             texts = (data.decode().splitlines(keepends=True) for data in (old, new))
-            lines += difflib.unified_diff(*texts, f"golden/{name}/{path}", f"now/{name}/{path}", n=2)
+            lines += difflib.unified_diff(*texts, f"golden/{path}", f"now/{path}", n=2)
             lines.append(f"({path}: {len(old)} bytes stored, {len(new)} made)\n")
     return "".join(lines)
 
 
+def stored_names() -> set[str]:
+    """The configurations for which something is stored."""
+    return {path.name.removesuffix(".diff") for path in GOLDEN.iterdir()}
+
+
 def update() -> list[str]:
-    """Writes every golden tree anew and removes those nobody makes; the names of those that changed."""
+    """Store every configuration as it is made now, and nothing else; the names of those that changed."""
     changed = [name for name in CONFIGURATIONS if difference(name)]
-    unknown = [path for path in GOLDEN.glob("*") if path.name not in CONFIGURATIONS]
-    for path in [*unknown, *(GOLDEN / name for name in changed)]:
-        shutil.rmtree(path, ignore_errors=True)
+    unknown = sorted(stored_names() - CONFIGURATIONS.keys())
+    for name in (*unknown, *changed):
+        shutil.rmtree(GOLDEN / name, ignore_errors=True)
+        (GOLDEN / f"{name}.diff").unlink(missing_ok=True)
     for name in changed:
         for path, data in golden_files(name).items():
-            target = GOLDEN / name / path
+            target = GOLDEN / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-    return [*changed, *(path.name for path in unknown)]
+    return [*changed, *unknown]
 
 
 def main() -> None:
     about = "Compare or write the golden trees."
     parser = argparse.ArgumentParser(prog="python -m tests.support.trees", description=about)
-    parser.add_argument("--update", action="store_true", help="write tests/golden anew")
+    parser.add_argument("--update", action="store_true", help="store them in tests/golden")
     if parser.parse_args().update:
         changed = update()
         print("changed: " + ", ".join(changed) if changed else "nothing changed")  # noqa: T201

@@ -22,8 +22,9 @@ def found(config: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", trees.CONFIGURATIONS)
-def test_nothing_is_found(name: str) -> None:
-    assert found(trees.GOLDEN / name / "nginx/nginx.conf") == []
+def test_nothing_is_found(name: str, tmp_path: Path) -> None:
+    (tmp_path / "nginx.conf").write_bytes(trees.made_files(name)["nginx/nginx.conf"])
+    assert found(tmp_path / "nginx.conf") == []
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_nothing_is_found(name: str) -> None:
     ],
 )
 def test_it_would_find_what_is_wrong(good: str, bad: str, plugin: str, tmp_path: Path) -> None:
-    text = (trees.GOLDEN / "usual/nginx/nginx.conf").read_text()
+    text = trees.made_files("usual")["nginx/nginx.conf"].decode()
     assert good in text
     (tmp_path / "nginx.conf").write_text(text.replace(good, bad))
     assert [issue.partition(":")[0] for issue in found(tmp_path / "nginx.conf")] == [plugin]

@@ -19,7 +19,16 @@ def test_golden_tree(name):
 
 
 def test_every_stored_tree_is_made():
-    assert {path.name for path in trees.GOLDEN.iterdir()} == set(trees.CONFIGURATIONS)
+    assert trees.stored_names() == trees.CONFIGURATIONS.keys()
+    assert {path.name for path in trees.GOLDEN.iterdir() if path.is_dir()} == set(trees.WHOLE)
+
+
+@pytest.mark.parametrize("name", trees.CONFIGURATIONS)
+def test_a_difference_tells_every_line(name):
+    files = trees.made_files(name)
+    assert all(data.endswith(b"\n") and b"\r" not in data for data in files.values()), "a diff would not show it"
+    listed = [line.split(" ", 2)[1:] for line in files[trees.LIST].decode().splitlines()]
+    assert {path for _, path in listed} >= files.keys() - {trees.LIST}
 
 
 def test_the_same_answers_give_the_same_bytes():
