@@ -316,7 +316,7 @@ def test_a_secret_that_holds_only_white_space_is_named(out: Path) -> None:
 
 @pytest.mark.parametrize("how", ["missing", "empty"])
 @pytest.mark.parametrize("name", ["db_password", "sso_client_secret", "seaweedfs_admin_password", "db_user"])
-def test_a_lost_secret_is_named_and_never_minted_anew(out: Path, name: str, how: str) -> None:
+def test_a_lost_secret_is_named_and_never_generated_again(out: Path, name: str, how: str) -> None:
     path = out / ".secrets" / name
     text = path.read_text()
     if how == "empty":

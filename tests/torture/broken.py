@@ -99,7 +99,7 @@ MUTANTS = (
         ),
     ),
     broken(
-        "completed before the files are there",
+        "completed before the files are published",
         by_sweep("kills", "a first run, KILL at linkat"),
         (
             "deploy/transaction",
@@ -112,7 +112,7 @@ MUTANTS = (
         ),
     ),
     broken(
-        "announced after the files are there",
+        "announced after the files are published",
         by_sweep("kills", "a run with changed settings, KILL at renameat"),
         (
             "deploy/transaction",
@@ -131,13 +131,13 @@ MUTANTS = (
         ("volume/directories", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
     ),
     broken(
-        "no fsync at all, and the power goes",
+        "no fsync at all, and a power cut",
         by_sweep("power", "xfs, a first run, cut after exit 0"),
         ("volume/atomic", "    for descriptor in descriptors:\n        os.fsync(descriptor)\n", ""),
         ("volume/directories", "        os.fsync(descriptor)\n", "        os.fstat(descriptor)\n"),
     ),
     broken(
-        "an error of the disk is passed over",
+        "ignore a disk error",
         by_sweep("errors", "a first run, ENOSPC at renameat"),
         (
             "volume/volume",
@@ -168,7 +168,7 @@ MUTANTS = (
         ),
     ),
     broken(
-        "a state that comes between two looks is lost",
+        "lose a state that appears between two reads",
         by_sweep("races", "a status and a first run with every secret given, the first held at openat"),
         ("state_manager", "            data = volume.read(STATE)  # another", "            pass  # another"),
     ),
@@ -196,7 +196,7 @@ MUTANTS = (
         ),
     ),
     broken(
-        "sweep nothing",
+        "remove no staged files",
         by_sweep("kills", "a first run, TERM at fsync"),
         (
             "volume/volume",
@@ -227,7 +227,7 @@ MUTANTS = (
         ),
     ),
     broken(
-        "the compose file anywhere",
+        "publish the compose file in any order",
         by_test("unit/volume/test_files", "compose_file_is_the_last"),
         ("deploy/transaction", "(not file.once, file.path == COMPOSE)", "(not file.once, file.path != COMPOSE)"),
     ),
@@ -238,14 +238,14 @@ MUTANTS = (
         ("volume/volume", "        if one.once and there is None:\n", "        if False:\n"),
     ),
     broken(
-        "generate secrets anew",
+        "generate existing secrets again",
         by_sweep("kills", "a first run, KILL at renameat"),
         ("secrets/plan", "    if current:\n        new", "    if current and not secret.generate:\n        new"),
         ("secrets/plan", "present=current is not None)", "present=current is not None, replaces=bool(current))"),
     ),
     broken(
-        "make a lost secret anew",
-        by_test("cli/test_rerun", "a_lost_secret_is_named_and_never_minted_anew"),
+        "generate a lost secret again",
+        by_test("cli/test_rerun", "a_lost_secret_is_named_and_never_generated_again"),
         ("secrets/guards", "        if secret.name in made\n", "        if secret.name in ()\n"),
     ),
     broken(
@@ -269,12 +269,12 @@ MUTANTS = (
         ("configure", '            transaction.keep_copy(session, "a reset")\n', '            session.copy = ""\n'),
     ),
     broken(
-        "no last good state",
+        "keep no last good state",
         by_test("unit/test_state_manager", "complete_state_stands_there_twice"),
         ("state_manager", "volume.stage([self.file._replace(path=LAST_GOOD), self.file])", "volume.stage([self.file])"),
     ),
     broken(
-        "take a state that was cut short",
+        "accept a truncated state",
         by_test("unit/test_state_manager", "cut_short_anywhere"),
         ("state_file", 'endswith(b"\\n" + _END)', 'endswith(b"")'),
     ),
@@ -308,17 +308,17 @@ MUTANTS = (
         ("secrets/plan", "_hiding(secret, error) if secret.masked else str(error)", 'f"{said.text!r}: {error}"'),
     ),
     broken(
-        "quote what a template looked up",
+        "quote a value in a template's error",
         by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
         ("deploy/render", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
     ),
     broken(
-        "say the text of a fault",
+        "print the text of an internal error",
         by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
         ("cli", "({type(error).__name__} at {where})", "({error} at {where})"),
     ),
     broken(
-        "take a value for a key",
+        "show a value in the place of a key",
         by_test("cli/test_leaks", "a_slip_in_a_configuration_file"),
         (
             "formats/yaml_file",
@@ -347,7 +347,7 @@ MUTANTS = (
         ("commands/restore", '    volume.replace(File(backups.MARK, f"{backup.id}\\n".encode(), 0o600))\n', ""),
     ),
     broken(
-        "configure in spite of bad input",
+        "configure despite bad input",
         by_test("cli/test_bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
         ("deploy/session", "        if problems:\n            raise InputError(*problems)\n", ""),
     ),
