@@ -7,16 +7,26 @@ import contextlib
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from setup.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 # What a terminal without UTF-8 shows instead.
 _SPELLED = {"✓": "[x]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}
 _SPELLING = "avatar-setup-spelling"
 _lost: list[str] = []  # why standard output has not taken what was shown
+
+
+class Answer(NamedTuple):
+    """What a command says: lines for people, the same as data, and the exit code."""
+
+    lines: Iterable[str]
+    data: Mapping[str, Any]
+    exit_code: ExitCode = ExitCode.DONE
 
 
 def prepare() -> None:

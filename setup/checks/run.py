@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from setup.checks import consistency as agreement
 from setup.checks import volume as standing
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names, listen_port, tls_is_ours
-from setup.config.model import Answer
 from setup.config.values import Values
+from setup.console import Answer
 from setup.deploy.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, ENV, NGINX
 from setup.errors import ExitCode, InputError
 from setup.findings import Finding, Level

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import console
-from setup.config.model import Answer, Given
+from setup.config.model import Given
 from setup.config.types import show
+from setup.console import Answer
 from setup.deploy import diff, transaction
 from setup.deploy.redact import Masks
 from setup.volume.volume import Volume

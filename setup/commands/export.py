@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from setup import console
 from setup.config import sources
 from setup.config.config_file import CONFIG, config_file, is_ours
-from setup.config.model import Answer
+from setup.console import Answer
 from setup.deploy.session import Options
 from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError

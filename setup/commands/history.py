@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from setup.config.model import Answer, Given
+from setup.config.model import Given
 from setup.config.secrets import DIRECTORY, SECRETS
+from setup.console import Answer
 from setup.deploy import baseline, diff
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.config import sources
-from setup.config.model import Answer
+from setup.console import Answer
 from setup.deploy import report
 from setup.deploy.session import Options
 from setup.errors import Busy, ExitCode

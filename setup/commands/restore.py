@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup import __version__
 from setup.commands.history import by_path, files_of_state, is_secret, is_shown, read_present, settings_of
 from setup.config import sources
-from setup.config.model import Answer, Secret
+from setup.config.model import Secret
 from setup.config.secrets import DIRECTORY, SECRETS
+from setup.console import Answer
 from setup.deploy import baseline, diff, summary, transaction
 from setup.deploy.redact import Masks
 from setup.deploy.session import Options

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
 from setup.commands import diff as looking
-from setup.config.model import Answer, Given, Secret, Source
+from setup.config.model import Given, Secret, Source
 from setup.config.types import show
+from setup.console import Answer
 from setup.deploy import summary, transaction
 from setup.deploy.session import Options, Session
 from setup.errors import InputError

@@ -2,23 +2,16 @@
 
 # Annotations are evaluated here, unlike elsewhere: a NamedTuple compiles each one that is a text, and these are many.
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from setup.config.types import TEXT, Kind
-from setup.errors import ExitCode
 from setup.volume.layout import File
 
 # Both take the `Values` of `lookup`, which stands above this room.
 Condition = Callable[[Any], bool]
 Default = str | Callable[[Any], Any] | None
-
-
-BACK = "\x00back"  # the answer that asks for the previous question; no kind of value takes it
-
-# What asks for help and for the previous question when it is typed alone; no kind of value wants these.
-HELP_WORD, BACK_WORD = "?", "<"
 
 
 class Source(IntEnum):
@@ -27,12 +20,11 @@ class Source(IntEnum):
     DEFAULT = 0
     DEFAULTS_FILE = 1
     PRESET = 2
-    SAVED = 3
-    ADOPTED = 4
-    CONFIG_FILE = 5
-    ENVIRONMENT = 6
-    CALLER = 7
-    ANSWER = 8
+    ADOPTED = 3
+    CONFIG_FILE = 4
+    ENVIRONMENT = 5
+    CALLER = 6
+    ANSWER = 7
 
     @property
     def label(self) -> str:
@@ -101,14 +93,6 @@ class Given(NamedTuple):
     source: Source
 
 
-class Resolved(NamedTuple):
-    """A typed value, the source that won, and whether it applies to this deployment."""
-
-    value: Any
-    source: Source
-    applies: bool = True
-
-
 class Material(NamedTuple):
     """What a deployment trusts and serves TLS with.
 
@@ -123,56 +107,3 @@ class Material(NamedTuple):
     reason: str = ""
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-
-
-class SecretFile(NamedTuple):
-    """A secret to publish; only `replace` lets it take the place of another, non-empty one."""
-
-    name: str
-    text: str
-    replace: bool = False
-
-
-class Field(NamedTuple):
-    """One line to be read from a terminal: `check` gives the reason why a text will not do, or "".
-
-    `words` complete it. A `guided` one takes HELP_WORD and BACK_WORD, and shows its `progress` where there is room.
-    """
-
-    question: str
-    check: Callable[[str], str]
-    words: tuple[str, ...] = ()
-    masked: bool = False
-    guided: bool = False
-    progress: str = ""
-
-
-class Reply(NamedTuple):
-    """What was read; `pasted` when it was not typed, `more` when further lines came with it and were dropped."""
-
-    text: str
-    pasted: bool = False
-    more: bool = False
-
-
-class Outcome(NamedTuple):
-    """What a step wants to become true; `done` is False when it wants to be called again, `back` asks for the
-    question before.
-
-    `answers` are to be remembered, `accepted` names questions whose default or emptiness was taken.
-    """
-
-    files: tuple[File, ...] = ()
-    secrets: tuple[SecretFile, ...] = ()
-    answers: Mapping[str, Given] | None = None
-    accepted: tuple[str, ...] = ()
-    done: bool = True
-    back: bool = False
-
-
-class Answer(NamedTuple):
-    """What a verb found or did: lines for people, the same as data, and the exit code."""
-
-    lines: Iterable[str]
-    data: Mapping[str, Any]
-    exit_code: ExitCode = ExitCode.DONE

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config import derived
 from setup.config.hosts import short, without_credentials
-from setup.config.model import Given, Resolved, Setting, Source
+from setup.config.model import Given, Setting, Source
 from setup.config.rules import RULES
 from setup.config.settings import SETTINGS
 from setup.config.types import EMAIL, EMAILS, show
-from setup.config.values import Unavailable, Values
+from setup.config.values import Resolved, Unavailable, Values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_CREDENTIALS = r"//[^/@\s]*@"
 
 
 class Resolution(NamedTuple):

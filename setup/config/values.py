@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from setup.config.model import Given, Resolved, Setting, Source
+from setup.config.model import Given, Setting, Source
 from setup.config.types import show
 
 if TYPE_CHECKING:
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 class Unavailable(Exception):
     """A value that cannot be had: it is missing, or what was given is not valid."""
+
+
+class Resolved(NamedTuple):
+    """A typed value and the source that won."""
+
+    value: Any
+    source: Source
 
 
 class Values:

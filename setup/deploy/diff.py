@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from setup.config.model import Answer, Given, Source
+from setup.config.model import Given, Source
 from setup.config.settings import SETTINGS
+from setup.console import Answer
 from setup.errors import ExitCode
 
 if TYPE_CHECKING:

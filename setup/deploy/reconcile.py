@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from setup.volume.volume import Volume
 
 ASK, KEEP, REPLACE, FAIL = "ask", "keep", "replace", "fail"
-CHOICES = (ASK, KEEP, REPLACE, FAIL)
 BESIDE = ".new"  # what the new text of a kept file is called
 
 SAME, NEW, CHANGED, MERGED = "same", "new", "changed", "merged"

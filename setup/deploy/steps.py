@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config.model import BACK, Given, Outcome, Secret, SecretFile, Setting, Source
+from setup.config.model import Given, Secret, Setting, Source
 from setup.config.resolver import Resolution, canonical
 from setup.config.secrets import SECRETS
 from setup.config.settings import REQUIRED_KEYS, SETTINGS
 from setup.config.types import show
 from setup.deploy.targets import AUTHENTIK, ENV, NGINX, Targets
 from setup.secrets import plan as secrets_plan
+from setup.secrets.plan import SecretFile
 from setup.volume.layout import File
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Ask = Callable[[Setting | Secret, str], str | None]
+
+
+BACK = "\x00back"  # the answer that asks for the previous question; no kind of value takes it
+
+
+class Outcome(NamedTuple):
+    """Describe what a step wants to become true.
+
+    `answers` are to be remembered; `accepted` names questions whose default or emptiness was taken.
+    `done` is False when the step wants to be called again, `back` asks for the question before.
+    """
+
+    files: tuple[File, ...] = ()
+    secrets: tuple[SecretFile, ...] = ()
+    answers: Mapping[str, Given] | None = None
+    accepted: tuple[str, ...] = ()
+    done: bool = True
+    back: bool = False
 
 
 class Context(NamedTuple):

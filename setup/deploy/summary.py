@@ -16,8 +16,9 @@ from setup.volume import backups
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from setup.config.model import Answer, Secret
+    from setup.config.model import Secret
     from setup.config.values import Values
+    from setup.console import Answer
     from setup.deploy.session import Session
     from setup.volume.volume import Volume
 

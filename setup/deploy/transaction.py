@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup.config.model import Outcome, SecretFile, Source
+from setup.config.model import Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
 from setup.deploy.reconcile import KEPT, MERGED, REPLACED
-from setup.deploy.steps import Context, step_of_setting
+from setup.deploy.steps import Context, Outcome, step_of_setting
 from setup.deploy.targets import COMPOSE
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
+from setup.secrets.plan import SecretFile
 from setup.state_file import COMPLETED, parse
 from setup.state_manager import STATE, digest_of_ours
 from setup.tls.plan import MARK

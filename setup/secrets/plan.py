@@ -6,7 +6,7 @@ import base64
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config.model import Given, Secret, SecretFile, Source
+from setup.config.model import Given, Secret, Source
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.types import TEXT, show
 from setup.config.values import Values
@@ -14,6 +14,14 @@ from setup.errors import VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+
+class SecretFile(NamedTuple):
+    """A secret to publish; only `replace` lets it take the place of another, non-empty one."""
+
+    name: str
+    text: str
+    replace: bool = False
 
 
 class Planned(NamedTuple):

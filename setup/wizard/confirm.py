@@ -6,9 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from setup import console
-from setup.config.model import Field
 from setup.errors import DecisionNeeded, Interrupted, NotComplete
 from setup.wizard import plain, terminal
+from setup.wizard.field import Field
 
 if TYPE_CHECKING:
     import argparse

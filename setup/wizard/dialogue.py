@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from setup import console
 from setup.config.derived import certificate_is_made
-from setup.config.model import BACK, BACK_WORD, Field, Given, Outcome, Reply, Secret, Setting, Source
+from setup.config.model import Given, Secret, Setting, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy import report, transaction
 from setup.deploy.reconcile import BESIDE, KEEP, REPLACE, Conflict
-from setup.deploy.steps import answered, prompt_user_secrets, step_of_secret, step_of_setting
+from setup.deploy.steps import BACK, Outcome, answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
 from setup.secrets import plan as secrets_plan
 from setup.wizard import plain, terminal
+from setup.wizard.field import BACK_WORD, Field, Reply
 from setup.wizard.questions import EMPTY_WORD, WELCOME, Questions
 
 if TYPE_CHECKING:

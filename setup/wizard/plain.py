@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 
 from setup import console
-from setup.config.model import BACK_WORD, HELP_WORD, Field, Reply
 from setup.wizard import terminal
+from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
 
 
 def read(field: Field) -> Reply:

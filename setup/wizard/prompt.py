@@ -26,8 +26,8 @@ from prompt_toolkit.layout.processors import BeforeInput, PasswordProcessor
 from prompt_toolkit.output import ColorDepth, create_output
 
 from setup import console
-from setup.config.model import BACK_WORD, HELP_WORD, Field, Reply
 from setup.wizard import terminal
+from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

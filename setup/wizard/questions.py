@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup import console
-from setup.config.model import BACK, BACK_WORD, HELP_WORD, Field, Reply, Secret, Setting
+from setup.config.model import Secret, Setting
+from setup.deploy.steps import BACK
 from setup.errors import Interrupted
+from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

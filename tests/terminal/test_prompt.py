@@ -9,8 +9,8 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from setup.config.model import Field, Reply
 from setup.wizard import prompt as wizard
+from setup.wizard.field import Field, Reply
 
 WORDS = ("behind-proxy", "beyond", "off")
 PASTE = "\x1b[200~{}\x1b[201~"

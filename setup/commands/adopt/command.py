@@ -11,9 +11,10 @@ from setup.commands import diff as looking
 from setup.commands.adopt import plan as adoption
 from setup.commands.adopt import source as foreign
 from setup.commands.adopt.interpret import Understood, understand
-from setup.config.model import Answer, Given, Source
+from setup.config.model import Given, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
+from setup.console import Answer
 from setup.deploy import reconcile, summary, transaction
 from setup.deploy.session import Session
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE

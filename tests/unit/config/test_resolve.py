@@ -95,7 +95,7 @@ def test_every_value_keeps_its_source(place, source):
 
 
 def test_the_sources_are_ranked():
-    ranks = ["default", "defaults-file", "preset", "saved", "adopted"]
+    ranks = ["default", "defaults-file", "preset", "adopted"]
     ranks += ["config-file", "environment", "caller", "answer"]
     assert [source.label for source in sorted(Source)] == ranks
 
@@ -213,7 +213,7 @@ def test_a_preset_named_in_this_run_outranks_saved_answers(where, name):
     saved = remembered(ask(environ={"USE_CONSOLE_LOGGING": "true", "IS_SENTRY_ENABLED": "true"}))
     found = ask(**{where: {"PRESET": name}}, saved=saved)
     assert found.values["PRESET"] == "airgapped"
-    assert found.values.resolved("IS_SENTRY_ENABLED") == (False, Source.PRESET, True)
+    assert found.values.resolved("IS_SENTRY_ENABLED") == (False, Source.PRESET)
     assert found.values["USE_CONSOLE_LOGGING"] is False
     assert found.values["COMPATIBILITY_MAPPING_URL"] == "disabled"
 
@@ -404,7 +404,7 @@ def test_what_cannot_be_had_is_told_apart_from_what_does_not_apply():
     assert found.computed("AVATAR_API_URL") is None, "follows from what is missing"
     assert found.computed("SMTP_PORT") is None, "refused"
     assert found.computed("TELEMETRY_S3_REGION") is None, "does not apply"
-    assert found.computed("ENV_NAME") == ("prod", Source.ENVIRONMENT, True)
+    assert found.computed("ENV_NAME") == ("prod", Source.ENVIRONMENT)
     assert found.can_apply("LOG_LEVEL")
     assert not found.can_apply("NGINX_HTTPS_PORT"), "nobody knows yet"
     assert set(found.texts()) >= {"ENV_NAME", "LOG_LEVEL"}

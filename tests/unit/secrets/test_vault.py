@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from setup.config.model import Given, SecretFile, Source
+from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
+from setup.secrets.plan import SecretFile
 from tests.support.deployments import MAIL, given, values
 
 HIDDEN = "hunter2-and-more"
