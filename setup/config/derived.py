@@ -32,7 +32,7 @@ def tls_mode(v: Values) -> str:
 
 
 def tls_is_ours(v: Values) -> bool:
-    """Whether nginx ends TLS, with whomever's certificate."""
+    """Tell whether TLS terminates at nginx."""
     return bool(v["TLS_MODE"] in ("provided", "self-signed"))
 
 

@@ -41,7 +41,7 @@ def _scheme_and_mode(v: Values) -> str:
     if scheme == "https" and mode == "off":
         return (
             "PUBLIC_URL says https://, but nothing would serve TLS: set TLS_MODE=behind-proxy "
-            "if another proxy ends TLS, TLS_MODE=provided with a certificate, or TLS_MODE=self-signed"
+            "if TLS terminates at another proxy, TLS_MODE=provided with a certificate, or TLS_MODE=self-signed"
         )
     return ""
 

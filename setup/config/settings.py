@@ -51,8 +51,8 @@ _ROWS = (
       kinds.NAME, "avatar_seaweedfs_data"),
 
     S("TLS_MODE", ADDRESS, "TLS mode",
-      "provided: nginx serves https with your certificate; self-signed: with one that is made here, whose authority your clients "
-      "must then trust; behind-proxy: another proxy ends TLS; off: plain http, the default for an http:// URL.",
+      "provided: nginx serves https with your certificate; self-signed: with one issued here, whose CA your clients must "
+      "trust; behind-proxy: TLS terminates at another proxy; off: plain http, the default for an http:// URL.",
       kinds.choice("provided", "self-signed", "behind-proxy", "off"), derived.tls_mode, in_env=False, asked=True),
     S("NGINX_TLS_ENABLED", ADDRESS, "TLS in nginx", "Older spelling of TLS_MODE: true is provided, false is off.",
       kinds.BOOLEAN, derived.tls_is_ours, in_env=False),
@@ -70,7 +70,7 @@ _ROWS = (
       kinds.HOSTS, "", example="avatar.internal", empty=True, in_env=False),
     S("NGINX_HTTPS_PORT", ADDRESS, "https port", "The published https port: the port of PUBLIC_URL, or 443.",
       kinds.PORT, derived.https_port, when=derived.tls_is_ours, in_env=False),
-    S("NGINX_HTTP_PORT", ADDRESS, "http port", "The published http port where nginx does not end TLS.",
+    S("NGINX_HTTP_PORT", ADDRESS, "http port", "The published http port, unless TLS terminates at nginx.",
       kinds.PORT, derived.http_port, when=derived.serves_plain_http, in_env=False, asked=True),
     S("NGINX_HTTP_REDIRECT_PORT", ADDRESS, "Redirect port", "A port, usually 80, that redirects to https; empty: none.",
       kinds.PORT, "", example="80", when=derived.tls_is_ours, empty=True, in_env=False),

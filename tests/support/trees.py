@@ -75,7 +75,7 @@ CONFIGURATIONS = {
         {"telemetry_s3_access_key_id": "AKEXAMPLE", "telemetry_s3_secret_access_key": "telemetry/secret+key="},
     ),
     "behind-proxy": Configuration(
-        "another proxy ends TLS, and tells the client's address",
+        "TLS terminates at another proxy, which passes on the client's address",
         {
             "PUBLIC_URL": "https://avatar.example.com:8443",
             "TLS_MODE": "behind-proxy",
