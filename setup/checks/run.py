@@ -72,7 +72,7 @@ def _findings(session: Session, now: datetime, online: bool) -> Iterator[Finding
         known = {name: text for name, text in texts.items() if text}
         there = agreement.Written(*(data or b"" for data in written))
         lost = {
-            secrets_plan.path_of(secret.name) for secret in guards.lost(values, texts, state.secrets)
+            secrets_plan.path_of(secret.name) for secret in guards.find_lost(values, texts, state.secrets)
         }  # told already
         yield from agreement.look(there, values, known, lambda path: path in lost or volume.status(path) is not None)
     yield from _certificate(volume, values, now)

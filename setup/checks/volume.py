@@ -16,6 +16,7 @@ from setup.errors import VolumeError
 from setup.findings import Finding, Level
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_secret
 from setup.state_file import COMPLETED
 from setup.state_manager import STATE, DeploymentState
 from setup.volume import backups
@@ -153,7 +154,7 @@ def read_secrets(volume: Volume) -> tuple[dict[str, str | None], dict[str, str]]
     odd: dict[str, str] = {}
     for name in SECRETS:
         try:
-            texts[name] = secrets_plan.text_of(name, volume.read(secrets_plan.path_of(name)))
+            texts[name] = read_secret(volume, name)
         except VolumeError as error:
             if volume.status(secrets_plan.path_of(name)) is None:  # the whole folder cannot be read
                 raise
@@ -165,12 +166,12 @@ def secrets(
     values: Values, texts: Mapping[str, str | None], odd: Mapping[str, str], made: Mapping[str, int]
 ) -> Iterator[Finding]:
     """Whether every secret of this deployment is filled in, in the form that its readers want; none is shown."""
-    lost = {secret.name for secret in guards.lost(values, texts, made)} - odd.keys()
+    lost = {secret.name for secret in guards.find_lost(values, texts, made)} - odd.keys()
     filled = {name: text for name, text in texts.items() if text}
-    pending = [one.name for one in secrets_plan.pending(values, filled) if one.name not in lost | odd.keys()]
+    pending = [one.name for one in secrets_plan.list_pending(values, filled) if one.name not in lost | odd.keys()]
     wrong = [
-        odd[secret.name] for secret in secrets_plan.applicable(values) if secret.name in odd
-    ] + secrets_plan.misfilled(filled)
+        odd[secret.name] for secret in secrets_plan.list_applicable(values) if secret.name in odd
+    ] + secrets_plan.check_filled(filled)
     for name in sorted(lost):
         text = f"{secrets_plan.path_of(name)} was made and is gone"
         yield Finding("secret-lost", Level.FAIL, text, "put it back from a backup: it is not made anew")
@@ -181,7 +182,7 @@ def secrets(
     for problem in wrong:
         yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup")
     if not lost and not pending and not wrong:
-        yield Finding("secrets", Level.OK, f"{len(secrets_plan.applicable(values))} secrets are in order")
+        yield Finding("secrets", Level.OK, f"{len(secrets_plan.list_applicable(values))} secrets are in order")
 
 
 def room(volume: Volume) -> Iterator[Finding]:

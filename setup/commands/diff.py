@@ -10,6 +10,8 @@ from setup.config.types import show
 from setup.console import Answer
 from setup.deploy import diff, transaction
 from setup.deploy.redact import Masks
+from setup.secrets.plan import Origin
+from setup.secrets.store import read_secrets
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ def shown(session: Session, context: Context, reasons: list[str], report: list[s
     """What becomes of settings, secrets and files when this session goes on, after the report of a verb."""
     session.refuse_jump(context)
     fates = session.fates(session.files(context))
-    there, planned = session.read_secrets(), context.planned
-    minted = [name for name, one in planned.items() if one.origin == "generated"]
+    there, planned = read_secrets(session.volume), context.planned
+    minted = [name for name, one in planned.items() if one.origin == Origin.GENERATED]
     masks = Masks(there, {name: one.text for name, one in planned.items()}, minted)
     secrets = diff.secrets(there, {name: one.text for name, one in planned.items() if one.file}, masks)
     after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}

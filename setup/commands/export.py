@@ -15,6 +15,7 @@ from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_secrets
 from setup.volume import atomic, lock
 from setup.volume.backups import require_whole
 from setup.volume.layout import File
@@ -36,14 +37,14 @@ def export(configurator: DeploymentConfigurator, options: argparse.Namespace) ->
     with Volume(configurator.output_dir) as volume:
         require_whole(volume)
         session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
-        texts = {name: text or "" for name, text in session.read_secrets().items()}
+        texts = {name: text or "" for name, text in read_secrets(volume).items()}
         resolution = session.resolve(texts)
         if not session.state.is_complete or resolution.missing:
             raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
-        lost = guards.lost(resolution.values, texts, session.state.secrets) if options.with_secrets else ()
+        lost = guards.find_lost(resolution.values, texts, session.state.secrets) if options.with_secrets else ()
         if lost:  # the other host would take it for one that never was, and make a new one
-            raise VolumeError(*(guards.lost_text(secret, resolution.values) for secret in lost))
-    secrets = {secret.name: texts[secret.name] for secret in secrets_plan.applicable(resolution.values)}
+            raise VolumeError(*(guards.explain_lost(secret, resolution.values) for secret in lost))
+    secrets = {secret.name: texts[secret.name] for secret in secrets_plan.list_applicable(resolution.values)}
     file = config_file(resolution, secrets if options.with_secrets else None)
     if options.export == "-":
         return Answer(file.data.decode().splitlines(), {"config": file.data.decode()})

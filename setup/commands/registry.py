@@ -11,6 +11,7 @@ from setup.deploy.session import Options
 from setup.errors import Busy, ExitCode
 from setup.secrets import guards, rotation
 from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_filled
 from setup.volume import backups
 from setup.volume.lock import LOCK
 from setup.volume.volume import Volume
@@ -29,11 +30,11 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
         session = configurator.session(volume, inputs, Options())
         state, half = session.state, backups.interrupted(volume)
-        texts = {name: text for name, text in session.read_secrets().items() if text}
+        texts = read_filled(volume)
         resolution = session.resolve(texts)
-        lost = [] if resolution.missing else guards.lost(resolution.values, texts, state.secrets)
-        pending = [] if resolution.missing else secrets_plan.pending(resolution.values, texts)
-        pending = [secret for secret in pending if secret not in lost]
+        lost, pending = guards.Unfilled([], [])
+        if not resolution.missing:
+            lost, pending = guards.find_unfilled(resolution.values, texts, state.secrets)
         on_disk = {path: volume.read(path) for path in state.files}
         times = {name: at.st_mtime for name in texts if (at := volume.status(secrets_plan.path_of(name)))}
         way_out = backups.way_out(volume, half) if half else ""

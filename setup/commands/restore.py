@@ -26,6 +26,7 @@ from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
+from setup.secrets.store import read_filled, read_secrets
 from setup.state_file import parse
 from setup.state_manager import LAST_GOOD, STATE
 from setup.volume import backups
@@ -229,7 +230,7 @@ def _plan_since(volume: Volume, backup: Copy, plan: RestorePlan, saved: Copy | N
 
 
 def _preview(volume: Volume, backup: Copy, plan: RestorePlan, on_disk: Tree) -> Answer:
-    texts = {name: secrets_plan.text_of(name, volume.read(secrets_plan.path_of(name))) for name in SECRETS}
+    texts = read_secrets(volume)
     wanted = {os.path.basename(file.path): file.data.decode() for file in plan.write if is_secret(file.path)}
     masks = Masks(texts, wanted)
     after = by_path(backups.contents(volume, backup))
@@ -300,6 +301,6 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
         return [f"  {place.command}", "  (it finishes the run that was incomplete then, and prints the next commands)"]
     commands = []
     if session.state.exists:
-        texts = {name: text for name, text in session.read_secrets().items() if text}
+        texts = read_filled(session.volume)
         commands = rotation.before_up(plan.secrets, session.resolve(texts).values, texts, sudo)
     return [f"  {line}" for line in (*commands, f"{sudo}docker compose up -d")]

@@ -18,6 +18,7 @@ from setup.deploy.session import Options, Session
 from setup.errors import InputError
 from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
+from setup.secrets.store import read_filled
 from setup.state_manager import STATE
 from setup.volume import backups
 from setup.volume.backups import Copy
@@ -91,8 +92,8 @@ def _rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -
 
 def _look(session: Session) -> _Rotation:
     """What stands there; raises InputError for a deployment that is not complete, unless a rotation left it so."""
-    texts = {name: text for name, text in session.read_secrets().items() if text}
-    given, problems = secrets_plan.canonical(session.inputs.secrets)
+    texts = read_filled(session.volume)
+    given, problems = secrets_plan.parse_given(session.inputs.secrets)
     if problems:
         raise InputError(*problems)
     kept = (copy for copy in backups.history(session.volume) if not copy.cause.startswith(backups.A_FINISH))
@@ -121,10 +122,10 @@ def _done(look: _Rotation, chosen: list[Secret], confirms: bool) -> Iterator[tup
     for secret in chosen:
         said = look.given.get(secret.name)
         if look.copy:
-            if not secrets_plan.same(_old(look, look.copy, secret.name), look.texts[secret.name]):
+            if not secrets_plan.is_same(_old(look, look.copy, secret.name), look.texts[secret.name]):
                 yield secret.name, f"  {secret.name} has its new value already"
         elif said:
-            if secrets_plan.same(said.text, look.texts[secret.name]):
+            if secrets_plan.is_same(said.text, look.texts[secret.name]):
                 hint = f" (without {secret.name.upper()}, a new one is made)" if secret.generate else ""
                 yield secret.name, f"  {secret.name} has the given value already{hint}"
         elif not confirms and (minutes := _minutes_since(look, secret.name)) is not None:
@@ -139,7 +140,7 @@ def _minutes_since(look: _Rotation, name: str) -> int | None:
             return None  # whoever asks after that wants another value than the one brought back
         if name in backups.to_rotate(copy):
             age = time.time() - calendar.timegm(time.strptime(copy.id.partition("-")[0], "%Y%m%dT%H%M%SZ"))
-            repeated = 0 <= age < _A_REPEAT and not secrets_plan.same(_old(look, copy, name), look.texts[name])
+            repeated = 0 <= age < _A_REPEAT and not secrets_plan.is_same(_old(look, copy, name), look.texts[name])
             return int(age / 60) if repeated else None
     return None
 

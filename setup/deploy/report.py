@@ -13,6 +13,7 @@ from setup.config.types import show
 from setup.deploy.targets import AUTHORITY
 from setup.environment import shell_word
 from setup.secrets import plan as secrets_plan
+from setup.secrets.plan import Origin
 from setup.state_file import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 
@@ -25,11 +26,11 @@ _MARKS = {COMPLETED: "✓", IN_PROGRESS: "◐"}
 _NOT_STARTED_MARK = "○"
 # Where a secret's value is from, or will be; never the value.
 ORIGINS = {
-    "kept": "on the volume",
-    "given": "given beforehand",
-    "generated": "to be generated",
-    "customary": "the customary one",
-    "pending": "not given yet",
+    Origin.KEPT: "on the volume",
+    Origin.GIVEN: "given beforehand",
+    Origin.GENERATED: "to be generated",
+    Origin.CUSTOMARY: "the customary one",
+    Origin.PENDING: "not given yet",
 }
 TITLE = "Deployment Configuration Status"
 NOTHING_TO_DO = "Nothing to do: the configuration is complete and unchanged."
@@ -84,7 +85,7 @@ def reviewed(
     """What the review page lists: every setting that applies, and the secrets that are given or were left open."""
     skipped = {name for name in planned if secrets_plan.is_asked(SECRETS[name], resolution.values)}
     skipped &= planned.keys() if complete else set(accepted)
-    names = [name for name, one in planned.items() if one.origin in ("given", "kept") or name in skipped]
+    names = [name for name, one in planned.items() if one.origin in (Origin.GIVEN, Origin.KEPT) or name in skipped]
     return (*resolution.applying(), *names)
 
 

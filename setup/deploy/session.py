@@ -19,6 +19,7 @@ from setup.deploy.targets import COMPOSE, OUR_LABEL, Targets
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_secrets
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
@@ -100,13 +101,13 @@ class Session:
         DecisionNeeded for a bound one that would change, or while a restore is half done.
         """
         backups.require_whole(self.volume)
-        on_disk = self.read_secrets()
-        given, problems = secrets_plan.canonical(self.inputs.secrets)
+        on_disk = read_secrets(self.volume)
+        given, problems = secrets_plan.parse_given(self.inputs.secrets)
         given |= self.inputs.exact
-        resolution, accepted = self.resolve(secrets_plan.known(on_disk, given)), frozenset(self.state.accepted)
+        resolution, accepted = self.resolve(secrets_plan.known_texts(on_disk, given)), frozenset(self.state.accepted)
         filled = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
         exact = {name: said.text for name, said in self.inputs.exact.items()}
-        self._raise_problems(resolution, problems + secrets_plan.misfilled(filled | exact))
+        self._raise_problems(resolution, problems + secrets_plan.check_filled(filled | exact))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, resolution.values, {}, {})
             return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
@@ -115,8 +116,8 @@ class Session:
             guards.refuse_without_secrets(resolution.values, on_disk, given)
         rotated = self.options.rotated
         others = {name: said for name, said in given.items() if name not in rotated}
-        guards.refuse(resolution.values, on_disk, others, self.state.secrets, moved)
-        planned = secrets_plan.plan(resolution.values, on_disk, given, self._minted, rotated)
+        guards.refuse_unsafe(resolution.values, on_disk, others, self.state.secrets, moved)
+        planned = secrets_plan.plan_secrets(resolution.values, on_disk, given, self._minted, rotated)
         targets = self._targets(resolution, planned)
         saved = self._saved(resolution, planned)
         again, ask_secrets = frozenset(self.state.again), not self.options.skip_prompts
@@ -148,10 +149,6 @@ class Session:
             self.answered, self.last, self._made = before
         return ""
 
-    def read_secrets(self) -> dict[str, str | None]:
-        """Each secret's text on the volume, "" for an empty file, None where there is none."""
-        return {name: secrets_plan.text_of(name, self.volume.read(secrets_plan.path_of(name))) for name in SECRETS}
-
     def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
         problems = [*self.inputs.problems, *resolution.problems, *more]
         unanswerable = () if self.options.ask or self.inputs.unreadable else resolution.missing
@@ -161,7 +158,7 @@ class Session:
 
     def _targets(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> Targets:
         """The files to render; those of the last context are reused as long as they hold."""
-        generations = secrets_plan.generations(planned, self.state.secrets, self.state.announced_secrets)
+        generations = secrets_plan.count_generations(planned, self.state.secrets, self.state.announced_secrets)
         texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
         mark = self.state.basis.get(tls_plan.MARK, "")
         tls = tls_plan.plan_tls(self.volume, resolution.values, mark, self.options.renew, self._issued)

@@ -11,7 +11,7 @@ from setup.config.settings import REQUIRED_KEYS, SETTINGS
 from setup.config.types import show
 from setup.deploy.targets import AUTHENTIK, ENV, NGINX, Targets
 from setup.secrets import plan as secrets_plan
-from setup.secrets.plan import SecretFile
+from setup.secrets.plan import Origin, SecretFile
 from setup.volume.layout import File
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def prompt_user_secrets(context: Context) -> Outcome:
     values = context.resolution.values
     if context.ask and context.ask_secrets:
         for name, planned in context.planned.items():
-            open_question = planned.origin in ("pending", "customary") or name in context.again
+            open_question = planned.origin in (Origin.PENDING, Origin.CUSTOMARY) or name in context.again
             if open_question and name not in context.accepted and secrets_plan.is_asked(SECRETS[name], values):
                 return answered(SECRETS[name], context.ask(SECRETS[name], planned.text), name in context.again)
     # Those that show in `.env` are there already, unless this step is called alone.

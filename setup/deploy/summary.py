@@ -11,6 +11,7 @@ from setup.deploy.reconcile import BESIDE
 from setup.environment import command_again, host_path
 from setup.errors import DecisionNeeded
 from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_filled
 from setup.volume import backups
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def after_rotation(session: Session, values: Values, names: list[str], copy: str
     from setup.secrets import rotation
 
     sudo = "sudo " if os.geteuid() == 0 else ""
-    texts = {name: text for name, text in session.read_secrets().items() if text}
+    texts = read_filled(session.volume)
     return [
         *rotation.before_up(names, values, texts, sudo),
         f"{sudo}docker compose up -d",
@@ -107,4 +108,6 @@ def with_decision(answer: Answer, left: DecisionNeeded | None) -> Answer:
 
 def _pending(session: Session) -> list[Secret]:
     context = session.context_now()
-    return secrets_plan.pending(context.resolution.values, {name: one.text for name, one in context.planned.items()})
+    return secrets_plan.list_pending(
+        context.resolution.values, {name: one.text for name, one in context.planned.items()}
+    )

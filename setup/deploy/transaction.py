@@ -65,7 +65,9 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
     planned = session.last.planned if session.last else {}
-    counts = secrets_plan.settled(planned, outcome.secrets, session.state.secrets, session.state.announced_secrets)
+    counts = secrets_plan.count_published(
+        planned, outcome.secrets, session.state.secrets, session.state.announced_secrets
+    )
     session.state.begin(step, outcome.files, counts)
     if staged or texts:  # else all of it stands on the volume already
         session.save_state()

@@ -1,3 +1,3 @@
-"""Plan, guard and rotate the deployment's secrets."""
+"""Secrets: read them, plan their values, refuse what would lose or contradict one, and rotate them."""
 
-__all__ = ["guards", "plan", "rotation"]
+__all__ = ["guards", "plan", "rotation", "store"]

@@ -1,111 +1,114 @@
-"""What must not happen to a secret: lost and made anew, contradicted, or used on a server it is not for; pure."""
+"""Refuse what must not happen to a secret: lost and regenerated, contradicted, or used on the wrong server; pure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.derived import BUNDLED_DATABASE, external_database
 from setup.config.model import Given, Secret, always
 from setup.config.values import Values
 from setup.errors import DecisionNeeded, VolumeError
-from setup.secrets import plan as secrets_plan
+from setup.secrets.plan import is_bound, is_external, is_operators, is_same, list_applicable, list_pending, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def refuse(
+class Unfilled(NamedTuple):
+    """The secrets that have no value and need one: lost ones had one before, pending ones wait for the operator."""
+
+    lost: list[Secret]
+    pending: list[Secret]
+
+
+def find_unfilled(values: Values, texts: Mapping[str, str], made: Mapping[str, int]) -> Unfilled:
+    """Find the secrets without a value, in the order of the catalogue; `made` are those that had one."""
+    lost = find_lost(values, texts, made)
+    return Unfilled(lost, [secret for secret in list_pending(values, texts) if secret not in lost])
+
+
+def find_lost(values: Values, on_disk: Mapping[str, str | None], made: Mapping[str, int]) -> list[Secret]:
+    """Find the secrets that had a value, are needed, and are gone: they must never be regenerated."""
+    lost = []
+    for secret in list_applicable(values):
+        is_gone = secret.name in made and not on_disk.get(secret.name)
+        if is_gone and secret.needed(values) and not is_external(secret, values):
+            lost.append(secret)
+    return lost
+
+
+def explain_lost(secret: Secret, values: Values) -> str:
+    """Say what to do about a lost secret."""
+    text = f"{path_of(secret.name)} had a value and is now missing or empty: put the file back from a backup"
+    if is_bound(secret, values):
+        return f"{text}. It is not regenerated, because it is bound to {secret.bound}"
+    return f"{text}, or give it as {secret.name.upper()} or {secret.name.upper()}_FILE"
+
+
+def refuse_unsafe(
     values: Values,
     on_disk: Mapping[str, str | None],
     given: Mapping[str, Given],
     made: Mapping[str, int],
     moved: bool,
 ) -> None:
-    """Raises VolumeError for lost secrets, DecisionNeeded for bound ones that would get another value.
+    """Raise VolumeError for lost secrets, DecisionNeeded for bound ones that would get another value.
 
-    `moved` says that a database server of the operator's has just taken the bundled one's place.
+    `moved` says that a database server of the operator's has just replaced the bundled one.
     """
-    gone = [
-        secret
-        for secret in lost(values, on_disk, made)
-        if secrets_plan.is_bound(secret, values) or secret.name not in given
-    ]
-    if gone:
-        raise VolumeError(*(lost_text(secret, values) for secret in gone))
-    decisions = [
-        f"{secret.name.upper()} differs from the value in {secrets_plan.path_of(secret.name)}, which is bound to "
-        f"{secret.bound}. Nothing was written: leave {secret.name.upper()} out to keep the present value"
-        for secret in contradicted(values, on_disk, given)
-    ] + [
-        f"DB_HOST names another server, and {secrets_plan.path_of(secret.name)} holds the bundled database's value. "
-        f"Nothing was written: give {secret.name.upper()} of that server, or empty the file to fill it in later"
-        for secret in (left_behind(values, on_disk, given) if moved else ())
-    ]
+    lost = []
+    for secret in find_lost(values, on_disk, made):
+        if is_bound(secret, values) or secret.name not in given:
+            lost.append(explain_lost(secret, values))
+    if lost:
+        raise VolumeError(*lost)
+    decisions = []
+    for secret in find_contradicted(values, on_disk, given):
+        key = secret.name.upper()
+        decisions.append(
+            f"{key} differs from the value in {path_of(secret.name)}, which is bound to {secret.bound}. Nothing was "
+            f"written: leave {key} out to keep the current value"
+        )
+    for secret in list_applicable(values) if moved else ():
+        key = secret.name.upper()
+        if is_external(secret, values) and on_disk.get(secret.name) and secret.name not in given:
+            decisions.append(
+                f"DB_HOST names another server, but {path_of(secret.name)} holds the bundled database's value. Nothing "
+                f"was written: give the {key} of that server, or empty the file to fill it in later"
+            )
     if decisions:
         raise DecisionNeeded(*decisions)
 
 
 def refuse_without_secrets(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> None:
-    """Raises VolumeError where a deployment stands without a state and without secrets that its data is bound to.
+    """Raise VolumeError for a deployment that has neither a state nor the secrets that its data is bound to.
 
-    So it looks after a copy that left out what begins with a dot; made anew, they would not open the database.
+    That is the result of a copy that left out names that begin with a dot. New secrets would not open its database.
     """
-    gone = [
-        secret
-        for secret in secrets_plan.applicable(values)
-        if secret.when is always
-        and secrets_plan.is_bound(secret, values)
-        and not secrets_plan.is_operators(secret, values)
-        and not on_disk.get(secret.name)
-        and secret.name not in given
-    ]
-    if gone:
+    missing = []
+    for secret in list_applicable(values):
+        is_ours = secret.when is always and is_bound(secret, values) and not is_operators(secret, values)
+        if is_ours and not on_disk.get(secret.name) and secret.name not in given:
+            missing.append(secret.name)
+    if missing:
         raise VolumeError(
-            "a docker-compose.yml of ours stands here, but no state, and these secrets are missing that its data is "
-            f"bound to: {', '.join(secret.name for secret in gone)}. Was it copied without the files whose names begin "
-            "with a dot? Put .secrets back from where it came from (cp -a copies all). To make a new deployment with "
-            "new secrets, move docker-compose.yml away and run the same command again"
+            "docker-compose.yml: avatar-setup wrote it, but there is no state, and these secrets are missing that its "
+            f"data is bound to: {', '.join(missing)}. Was it copied without the files whose names begin with a dot? "
+            "Put .secrets back from where it came from (cp -a copies everything). For a new deployment with new "
+            "secrets, move docker-compose.yml away and run the same command again"
         )
 
 
-def lost_text(secret: Secret, values: Values) -> str:
-    """What to do about a secret that was made and is gone."""
-    text = f"the secret {secrets_plan.path_of(secret.name)} was made earlier and is now missing or empty: "
-    if secrets_plan.is_bound(secret, values):
-        return f"{text}put the file back from a backup. It is not made anew: it is bound to {secret.bound}"
-    return f"{text}put the file back from a backup, or give it as {secret.name.upper()} or {secret.name.upper()}_FILE"
-
-
-def lost(values: Values, on_disk: Mapping[str, str | None], made: Mapping[str, int]) -> list[Secret]:
-    """The secrets that were made, are needed, and are gone: they must never be minted anew."""
-    return [
-        secret
-        for secret in secrets_plan.applicable(values)
-        if secret.name in made
-        and not on_disk.get(secret.name)
-        and secret.needed(values)
-        and not (secret.theirs is not None and secret.theirs(values))
-    ]
-
-
 def has_moved(before: Given | None, values: Values) -> bool:
-    """Whether the bundled database gives way to another server; `before` is the saved answer for DB_HOST."""
+    """Tell whether another server replaces the bundled database; `before` is the saved answer for DB_HOST."""
     return (before is None or before.text == BUNDLED_DATABASE) and external_database(values)
 
 
-def left_behind(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> list[Secret]:
-    """The credentials of the bundled database that would be used on the server that it just gave way to."""
-    theirs = [
-        secret for secret in secrets_plan.applicable(values) if secret.theirs is not None and secret.theirs(values)
-    ]
-    return [secret for secret in theirs if on_disk.get(secret.name) and secret.name not in given]
-
-
-def contradicted(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> list[Secret]:
-    """The bound secrets for which another value was given than the one that is in force."""
-    found = []
-    for secret in secrets_plan.applicable(values):
-        current, said = on_disk.get(secret.name), given.get(secret.name)
-        if current and said and secrets_plan.is_bound(secret, values) and not secrets_plan.same(said.text, current):
-            found.append(secret)
-    return found
+def find_contradicted(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> list[Secret]:
+    """Find the bound secrets for which another value was given than the one on disk."""
+    contradicted = []
+    for secret in list_applicable(values):
+        current, offer = on_disk.get(secret.name), given.get(secret.name)
+        if current and offer and is_bound(secret, values) and not is_same(offer.text, current):
+            contradicted.append(secret)
+    return contradicted

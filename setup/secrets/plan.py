@@ -1,19 +1,29 @@
-"""What should become of every secret: kept, generated, taken over or left pending; pure but for the dice."""
+"""Plan the value of every secret: kept, given, generated, customary or pending; pure except for the random bytes."""
 
 from __future__ import annotations
 
 import base64
 import os
+from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.model import Given, Secret, Source
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.types import TEXT, show
 from setup.config.values import Values
-from setup.errors import VolumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+
+class Origin(Enum):
+    """Where a planned value comes from."""
+
+    KEPT = auto()  # it is in the file
+    GIVEN = auto()
+    GENERATED = auto()
+    CUSTOMARY = auto()  # such as the role postgres
+    PENDING = auto()  # only the operator knows it
 
 
 class SecretFile(NamedTuple):
@@ -25,79 +35,64 @@ class SecretFile(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """What one secret should hold, and how it came to that.
+    """The value that one secret should have.
 
-    `origin` is `kept`, `given`, `generated`, `customary` or `pending`; `present` says that a file,
-    perhaps an empty one, stands there already; `replaces` that another value stands there.
+    `present` says that it has a file, perhaps an empty one; `replaces` that the file has another value.
     """
 
     name: str
     text: str
-    origin: str
+    origin: Origin
     present: bool
     replaces: bool = False
 
     @property
     def file(self) -> SecretFile | None:
-        """The file to publish, or None when what stands there is right."""
-        if self.origin == "kept" or (self.origin == "pending" and self.present):
+        """The file to publish, or None if the present one is right."""
+        if self.origin is Origin.KEPT or (self.origin is Origin.PENDING and self.present):
             return None
         return SecretFile(self.name, self.text, self.replaces)
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two texts are the same value: a last newline, as a shell writes it, is none of it."""
-    return one.removesuffix("\n") == other.removesuffix("\n")
+def is_same(text: str, other: str) -> bool:
+    """Tell whether two texts are the same value: a last newline, which a shell writes, does not count."""
+    return text.removesuffix("\n") == other.removesuffix("\n")
 
 
 def path_of(name: str) -> str:
-    """Where a secret stands below the volume."""
+    """Return the path of a secret's file below the volume."""
     return f"{DIRECTORY}/{name}"
 
 
-def text_of(name: str, data: bytes | None) -> str | None:
-    """What a secret's file holds, None where there is no file; VolumeError for what cannot be a secret."""
-    if data is None:
-        return None
-    path = path_of(name)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise VolumeError(f"{path} is not UTF-8 text: put its value back from a backup") from None
-    if text and not text.strip():
-        raise VolumeError(f"{path} holds only white space: put its value into it, or empty it (: > {path})")
-    return text
-
-
-def applicable(values: Values) -> list[Secret]:
-    """The secrets that this deployment has."""
+def list_applicable(values: Values) -> list[Secret]:
+    """List the secrets that this deployment has."""
     return [secret for secret in SECRETS.values() if secret.when(values)]
 
 
-def canonical(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
-    """Given secrets in their kind's spelling, and a problem for each that will not do; never its text.
+def list_pending(values: Values, texts: Mapping[str, str]) -> list[Secret]:
+    """List the secrets that must be filled in before the stack works."""
+    return [secret for secret in list_applicable(values) if secret.needed(values) and not texts.get(secret.name)]
 
-    A configuration file's stay as they are, to the byte: it may be another deployment's, handed over.
+
+def parse_given(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
+    """Return given secrets in their kind's spelling, and a problem for each that is not valid; never its text.
+
+    A configuration file's secrets stay unchanged: it may come from another deployment, whose data needs them exactly.
     """
     good, problems = {}, []
-    for name, said in given.items():
-        secret, exact = SECRETS[name], said.source is Source.CONFIG_FILE
+    for name, secret_given in given.items():
+        secret, exact = SECRETS[name], secret_given.source is Source.CONFIG_FILE
         try:
-            text = show(secret.kind.parse(said.text.removesuffix("\n") if exact else said.text))
-            good[name] = said if exact else Given(text, said.source)
+            text = show(secret.kind.parse(secret_given.text.removesuffix("\n") if exact else secret_given.text))
+            good[name] = secret_given if exact else Given(text, secret_given.source)
         except ValueError as error:
             reason = _hiding(secret, error) if secret.masked else str(error)
-            problems.append(f"{name.upper()} ({said.source.label}): {reason}")
+            problems.append(f"{name.upper()} ({secret_given.source.label}): {reason}")
     return good, problems
 
 
-def is_asked(secret: Secret, values: Values) -> bool:
-    """Whether an interactive run asks for it: the operator's, and needed or with a customary value."""
-    return is_operators(secret, values) and (secret.needed(values) or secret.customary is not None)
-
-
-def misfilled(texts: Mapping[str, str]) -> list[str]:
-    """A problem for each secret that was filled in by hand and will not do; never its text."""
+def check_filled(texts: Mapping[str, str]) -> list[str]:
+    """Return a problem for each secret that was filled in by hand and is not valid; never its text."""
     problems = []
     for name, text in texts.items():
         try:
@@ -108,102 +103,113 @@ def misfilled(texts: Mapping[str, str]) -> list[str]:
 
 
 def _hiding(secret: Secret, error: ValueError) -> str:
-    """A reason without the text it is about; plain text's own reasons never quote it."""
+    """Return a reason without the text that it is about; plain text's own reasons never quote it."""
     reason = str(error) if secret.kind is TEXT else f"it must be {secret.kind.expects}"
     return f"{reason} (its value is not shown)"
 
 
-def plan(
+def is_external(secret: Secret, values: Values) -> bool:
+    """Tell whether a secret belongs to a server of the operator's, instead of one that this stack sets up."""
+    return secret.theirs is not None and secret.theirs(values)
+
+
+def is_operators(secret: Secret, values: Values) -> bool:
+    """Tell whether only the operator can give this secret."""
+    return secret.generate is None or is_external(secret, values)
+
+
+def is_asked(secret: Secret, values: Values) -> bool:
+    """Tell whether an interactive run asks for it: the operator's, and needed or with a customary value."""
+    return is_operators(secret, values) and (secret.needed(values) or secret.customary is not None)
+
+
+def is_bound(secret: Secret, values: Values) -> bool:
+    """Tell whether its value must stay; the credentials of an external server follow what is given."""
+    return bool(secret.bound) and not is_external(secret, values)
+
+
+def plan_secrets(
     values: Values,
     on_disk: Mapping[str, str | None],
     given: Mapping[str, Given],
     minted: dict[str, str] | None = None,
     rotated: Collection[str] = (),
 ) -> dict[str, Planned]:
-    """The plan of every secret that applies; a file that is not empty is never planned anew, unless it is rotated.
+    """Plan every secret that applies; a file that is not empty keeps its value, unless the secret is rotated.
 
-    An unbound secret follows what was given. `minted` remembers what was generated, so that a second
-    plan, be it before the first one is written or after it, has the same values.
+    An unbound secret follows what was given. `minted` remembers what was generated, so that a second plan has the
+    same values, before the first one is written and after it.
     """
     minted = {} if minted is None else minted
-    return {
-        secret.name: _plan_one(secret, values, on_disk, given, minted, secret.name in rotated)
-        for secret in applicable(values)
-    }
+    planned = {}
+    for secret in list_applicable(values):
+        name, current = secret.name, on_disk.get(secret.name)
+        offer = given.get(name)
+        if not current:
+            origin, text = _first_value(secret, values, offer, minted)
+            planned[name] = Planned(name, text, origin, present=current is not None)
+            continue
+        new = ""
+        if offer:
+            new = offer.text if name in rotated or not is_bound(secret, values) else ""
+        elif name in rotated and secret.generate:
+            new = _mint(secret.name, secret.generate, minted)
+        planned[name] = Planned(name, current, Origin.KEPT, present=True)
+        if new and not is_same(new, current):
+            planned[name] = Planned(name, new, Origin.GIVEN if offer else Origin.GENERATED, present=True, replaces=True)
+    return planned
 
 
-def _plan_one(
-    secret: Secret,
-    values: Values,
-    on_disk: Mapping[str, str | None],
-    given: Mapping[str, Given],
-    minted: dict[str, str],
-    rotated: bool,
-) -> Planned:
-    current, said = on_disk.get(secret.name), given.get(secret.name)
-    if current:
-        new = said.text if said and (rotated or not is_bound(secret, values)) else ""
-        if rotated and said is None and secret.generate:
-            new = minted.setdefault(secret.name, GENERATORS[secret.generate]())
-        if new and not same(new, current):
-            return Planned(secret.name, new, "given" if said else "generated", present=True, replaces=True)
-        return Planned(secret.name, current, "kept", present=True)
-    origin, text = "pending", ""
-    if said:
-        origin, text = "given", said.text
-    elif is_operators(secret, values):
-        if secret.customary is not None and not (secret.theirs and secret.theirs(values)):
-            origin, text = "customary", secret.customary
-    elif secret.generate:
-        origin, text = "generated", minted.setdefault(secret.name, GENERATORS[secret.generate]())
-    return Planned(secret.name, text, origin, present=current is not None)
+def _first_value(secret: Secret, values: Values, offer: Given | None, minted: dict[str, str]) -> tuple[Origin, str]:
+    if offer:
+        return Origin.GIVEN, offer.text
+    if not is_external(secret, values):
+        if secret.generate:
+            return Origin.GENERATED, _mint(secret.name, secret.generate, minted)
+        if secret.customary is not None:
+            return Origin.CUSTOMARY, secret.customary
+    return Origin.PENDING, ""
 
 
-def is_operators(secret: Secret, values: Values) -> bool:
-    """Whether only the operator can give this secret here, rather than this program."""
-    return secret.generate is None or (secret.theirs is not None and secret.theirs(values))
+def _mint(name: str, generator: str, minted: dict[str, str]) -> str:
+    return minted.setdefault(name, GENERATORS[generator]())
 
 
-def is_bound(secret: Secret, values: Values) -> bool:
-    """Whether a value in force must stay; credentials of somebody else's server follow what is given."""
-    return bool(secret.bound) and not (secret.theirs is not None and secret.theirs(values))
+def known_texts(on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> dict[str, str]:
+    """Return the texts that defaults may follow from: what is given, unless a bound secret has its value already."""
+    texts = {name: offer.text for name, offer in given.items()}
+    for name, text in on_disk.items():
+        if text and (SECRETS[name].bound or name not in given):
+            texts[name] = text
+    return texts
 
 
-def known(on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> dict[str, str]:
-    """The texts that defaults may follow from: what is given, unless a bound secret has its value already."""
-    texts = {name: said.text for name, said in given.items()}
-    return texts | {name: text for name, text in on_disk.items() if text and (SECRETS[name].bound or name not in given)}
-
-
-def pending(values: Values, texts: Mapping[str, str]) -> list[Secret]:
-    """The secrets that must be filled before the stack works."""
-    return [secret for secret in applicable(values) if secret.needed(values) and not texts.get(secret.name)]
-
-
-def generations(
+def count_generations(
     planned: Mapping[str, Planned], made: Mapping[str, int], announced: Mapping[str, int]
 ) -> dict[str, int]:
-    """How often each secret has got a value; an announced number holds after a crash."""
-    return {one.name: announced.get(one.name) or _generation(one, made.get(one.name, 0)) for one in planned.values()}
+    """Count how many values each secret has had; an announced number holds after a crash."""
+    counts = {}
+    for name, secret in planned.items():
+        before = made.get(name, 0)
+        is_new = secret.text and (secret.replaces or not before)
+        counts[name] = announced.get(name) or (before + 1 if is_new else before if secret.text else 0)
+    return counts
 
 
-def settled(
+def count_published(
     planned: Mapping[str, Planned],
-    published: tuple[SecretFile, ...],
+    published: Iterable[SecretFile],
     made: Mapping[str, int],
     announced: Mapping[str, int],
 ) -> dict[str, int]:
-    """The counts of the secrets that are there once these are published, kept ones included."""
-    counts = generations(planned, made, announced)
-    counts |= {one.name: 1 for one in published if one.text and not counts.get(one.name)}
-    there = {one.name for one in published} | {one.name for one in planned.values() if one.origin == "kept"}
-    return {name: count for name, count in counts.items() if name in there and count}
-
-
-def _generation(one: Planned, before: int) -> int:
-    if not one.text:
-        return 0
-    return before + 1 if one.replaces or not before else before
+    """Count the values of the secrets that have one once these files are published, kept ones included."""
+    counts = count_generations(planned, made, announced)
+    on_volume = {name for name, secret in planned.items() if secret.origin is Origin.KEPT}
+    for file in published:
+        on_volume.add(file.name)
+        if file.text and not counts.get(file.name):
+            counts[file.name] = 1
+    return {name: count for name, count in counts.items() if name in on_volume and count}
 
 
 def _hexadecimal() -> str:
@@ -211,7 +217,7 @@ def _hexadecimal() -> str:
 
 
 def _urlsafe() -> str:
-    """32 random bytes, not beginning with a dash: some programs take that for an option."""
+    """Return 32 random bytes as text that does not begin with a dash: some programs take that for an option."""
     while True:
         text = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
         if not text.startswith("-"):

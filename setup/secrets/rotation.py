@@ -69,7 +69,7 @@ _BY_HAND = {
 def select(words: Iterable[str], values: Values) -> list[Secret]:
     """The secrets that these names and groups mean, once each; every word that means none is named."""
     chosen: dict[str, Secret] = {}
-    there = {secret.name: secret for secret in secrets_plan.applicable(values)}
+    there = {secret.name: secret for secret in secrets_plan.list_applicable(values)}
     problems = []
     for word in words:
         if word not in SECRETS and word not in GROUPS:

@@ -175,7 +175,7 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "a secret is gone": (remove(".secrets/db_password"), [("fail", "secret-lost")], [".secrets/db_password"]),
     "an unused secret is gone": (remove(".secrets/telemetry_s3_access_key_id"), [("fail", "mount-missing")], ["./.secrets/telemetry_s3_access_key_id"]),
     "binary in a secret": (write(".secrets/db_user", b"\xff\xfe\x00"), [("fail", "secret-form")], [".secrets/db_user is not UTF-8"]),
-    "blanks in a secret": (write(".secrets/db_user", b"  \n"), [("fail", "secret-form")], [".secrets/db_user holds only white space"]),
+    "blanks in a secret": (write(".secrets/db_user", b"  \n"), [("fail", "secret-form")], [".secrets/db_user contains only white space"]),
     "a short key": (write(".secrets/storage_encryption_key", b"abc"), [("fail", "secret-form")], ["64 hexadecimal digits", "its value is not shown"]),
     "a link in a secret's place": (lambda out: (remove(".secrets/db_user")(out), (out / ".secrets/db_user").symlink_to("/etc/passwd")), [("fail", "secret-form")], [".secrets/db_user"]),
     "a secret that shows in .env": (write(".secrets/authentik_bootstrap_password", b"another-one"), [("fail", "env-stale")], ["AUTHENTIK_BOOTSTRAP_PASSWORD (of .secrets/authentik_bootstrap_password)"]),

@@ -654,4 +654,4 @@ def test_a_look_at_bad_inputs_names_them_all(out: Path) -> None:
 
 def test_a_look_at_a_deployment_that_lost_a_secret_says_so(out: Path) -> None:
     (out / ".secrets" / "db_password").unlink()
-    assert ".secrets/db_password was made earlier" in ran(out, "--diff", code=1).stderr
+    assert ".secrets/db_password had a value" in ran(out, "--diff", code=1).stderr

@@ -326,7 +326,7 @@ def test_a_lost_secret_is_named_and_never_generated_again(out: Path, name: str, 
     before = stamps(out)
     for flags in ((), ("--reset",), ("--set", "LOG_LEVEL=DEBUG")):
         done = ran(out, *flags, code=1)
-        assert f".secrets/{name} was made earlier and is now missing or empty" in done.stderr
+        assert f".secrets/{name} had a value and is now missing or empty" in done.stderr
         assert "put the file back from a backup" in done.stderr
         assert stamps(out) == before
     assert "7/7" in ran(out, "--status").stdout
@@ -339,7 +339,7 @@ def test_all_lost_secrets_are_named_at_once(out: Path) -> None:
     shutil.rmtree(out / ".secrets")
     done = ran(out, code=1)
     for name in ("db_password", "authentik_secret_key", "storage_encryption_key", "sso_client_id"):
-        assert f".secrets/{name} was made earlier" in done.stderr
+        assert f".secrets/{name} had a value" in done.stderr
     assert not (out / ".secrets").exists()
 
 

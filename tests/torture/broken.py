@@ -240,18 +240,18 @@ MUTANTS = (
     broken(
         "generate existing secrets again",
         by_sweep("kills", "a first run, KILL at renameat"),
-        ("secrets/plan", "    if current:\n        new", "    if current and not secret.generate:\n        new"),
+        ("secrets/plan", "        if not current:\n", "        if not current or secret.generate:\n"),
         ("secrets/plan", "present=current is not None)", "present=current is not None, replaces=bool(current))"),
     ),
     broken(
         "generate a lost secret again",
         by_test("cli/test_rerun", "a_lost_secret_is_named_and_never_generated_again"),
-        ("secrets/guards", "        if secret.name in made\n", "        if secret.name in ()\n"),
+        ("secrets/guards", "is_gone = secret.name in made and", "is_gone = secret.name in () and"),
     ),
     broken(
         "give a bound secret another value",
         by_test("cli/test_rerun", "another_value_for_a_bound_secret_is_refused"),
-        ("secrets/plan", "    return bool(secret.bound) and not (", "    return False and not ("),
+        ("secrets/plan", "    return bool(secret.bound) and not is_ext", "    return False and not is_ext"),
     ),
     broken(
         "a reset deletes secrets",
@@ -305,7 +305,11 @@ MUTANTS = (
     broken(
         "show a secret in an error",
         by_test("cli/test_bad_inputs", "test_a_bad_secret"),
-        ("secrets/plan", "_hiding(secret, error) if secret.masked else str(error)", 'f"{said.text!r}: {error}"'),
+        (
+            "secrets/plan",
+            "_hiding(secret, error) if secret.masked else str(error)",
+            'f"{secret_given.text!r}: {error}"',
+        ),
     ),
     broken(
         "quote a value in a template's error",

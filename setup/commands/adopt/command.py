@@ -21,6 +21,7 @@ from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_secrets
 from setup.state_file import is_ours, parse
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
@@ -124,17 +125,17 @@ def _look(configurator: DeploymentConfigurator, volume: Volume, found: Found, op
     replace = reconcile.REPLACE if found.in_place else configurator.on_conflict
     asked = configurator.options(None, options.save_config)._replace(on_conflict=replace, adopts=found.in_place)
     look = configurator.session(volume, inputs, asked)
-    given, _ = secrets_plan.canonical(inputs.secrets)
-    on_disk = look.read_secrets()
+    given, _ = secrets_plan.parse_given(inputs.secrets)
+    on_disk = read_secrets(look.volume)
     said = {key for layer in inputs.layers[2:] for key in layer}
     inputs.problems += adoption.problems(understood, options.adopt, said, given, on_disk)
     exact = {name: Given(one.text, Source.ADOPTED) for name, one in understood.secrets.items()}
     loud = {name for name in given if not SECRETS[name].bound and name in exact}
     inputs.exact = {
-        name: one for name, one in exact.items() if name not in loud or secrets_plan.same(given[name].text, one.text)
+        name: one for name, one in exact.items() if name not in loud or secrets_plan.is_same(given[name].text, one.text)
     }
     volume.coming = {file.path: file.data for file in found.beside}
-    there = {name: text for name, text in on_disk.items() if text} | secrets_plan.known({}, given | inputs.exact)
+    there = {name: text for name, text in on_disk.items() if text} | secrets_plan.known_texts({}, given | inputs.exact)
     inputs.layers.insert(2, {})
 
     def resolved(settings: Mapping[str, Given]) -> Values:

@@ -79,9 +79,9 @@ def problems(
             way = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
             yield f"{key} cannot be told: it {why}. Say what it is: {way}"
     for name, one in found.secrets.items():
-        if name in given and SECRETS[name].bound and not secrets_plan.same(given[name].text, one.text):
+        if name in given and SECRETS[name].bound and not secrets_plan.is_same(given[name].text, one.text):
             yield f"{name.upper()} is given, and {place} holds another value ({one.where}): leave one of them out"
-        elif on_disk.get(name) and not secrets_plan.same(on_disk[name] or "", one.text):
+        elif on_disk.get(name) and not secrets_plan.is_same(on_disk[name] or "", one.text):
             yield f"{secrets_plan.path_of(name)} holds another value than {place}: take an empty output directory"
 
 
@@ -89,7 +89,7 @@ def missing(values: Values, there: Iterable[str], place: str) -> list[str]:
     """A problem for each secret without which existing data is lost, and which is nowhere to be found."""
     return [
         _missing_text(secret, place)
-        for secret in secrets_plan.applicable(values)
+        for secret in secrets_plan.list_applicable(values)
         if secret.name in IRREPLACEABLE and secret.needed(values) and secret.name not in there
     ]
 
@@ -142,10 +142,10 @@ def _changes(report: Report) -> Iterator[str]:
     gone = sorted(key for key in report.found.env if (key in SETTINGS or key in secret) and key not in report.env)
     if gone:
         yield f"  .env no longer holds {', '.join(gone)}: nothing reads them in this deployment"
-    made = [name for name, one in report.planned.items() if one.origin == "generated"]
+    made = [name for name, one in report.planned.items() if one.origin is secrets_plan.Origin.GENERATED]
     if made:
         yield f"  new secrets are made: {', '.join(made)}"
-    pending = secrets_plan.pending(report.values, {name: one.text for name, one in report.planned.items()})
+    pending = secrets_plan.list_pending(report.values, {name: one.text for name, one in report.planned.items()})
     if pending:
         yield f"  still to be filled in: {', '.join(one.name for one in pending)}"
     yield "  the compose file, nginx's configuration and Authentik's blueprint are those of this release"

@@ -19,7 +19,7 @@ from setup.config.sources import CONTROLS, gather
 from setup.config.types import show
 from setup.deploy.render import Renderer
 from setup.deploy.targets import Targets
-from setup.secrets.plan import GENERATORS, is_operators, pending, plan
+from setup.secrets.plan import GENERATORS, Origin, is_operators, list_pending, plan_secrets
 from tests.support.deployments import MAIL, REQUIRED, resolution, values
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -333,19 +333,19 @@ def test_the_table_is_whole():
 @pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
 def test_which_secrets_a_deployment_has(said):
     expected = {name for name in SECRETS if CONDITIONAL.get(name, lambda said: True)(said)}
-    assert {*plan(values(**said), {}, {})} == expected
+    assert {*plan_secrets(values(**said), {}, {})} == expected
 
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_forms(name):
-    planned = plan(values(AVATAR_API_VERSION="2.30", **USERNAME), {}, {})
-    assert planned[name].origin == "generated"
+    planned = plan_secrets(values(AVATAR_API_VERSION="2.30", **USERNAME), {}, {})
+    assert planned[name].origin is Origin.GENERATED
     assert re.fullmatch(GENERATED[name], planned[name].text)
 
 
 def test_generated_secrets_differ_from_each_other_and_from_run_to_run():
     v = values()
-    texts = [one.text for _ in range(3) for one in plan(v, {}, {}).values() if one.origin == "generated"]
+    texts = [one.text for _ in range(3) for one in plan_secrets(v, {}, {}).values() if one.origin is Origin.GENERATED]
     assert len(texts) == len({*texts})
 
 
@@ -356,15 +356,15 @@ def test_no_generated_url_safe_secret_begins_with_a_dash():
 
 @pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
 def test_customary_and_the_operators_own(said):
-    planned = plan(values(**said), {}, {})
+    planned = plan_secrets(values(**said), {}, {})
     theirs = {"db_admin_user", "db_admin_password"} if "DB_HOST" in said else set()
     for name, one in planned.items():
         if name in OPERATORS | theirs:
-            assert (one.origin, one.text) == ("pending", "")
+            assert (one.origin, one.text) == (Origin.PENDING, "")
         elif name in CUSTOMARY:
-            assert (one.origin, one.text) == ("customary", CUSTOMARY[name])
+            assert (one.origin, one.text) == (Origin.CUSTOMARY, CUSTOMARY[name])
         else:
-            assert one.origin == "generated"
+            assert one.origin is Origin.GENERATED
 
 
 @pytest.mark.parametrize(
@@ -384,8 +384,8 @@ def test_customary_and_the_operators_own(said):
 )  # fmt: skip
 def test_what_stays_pending(said, expected):
     v = values(**said)
-    texts = {name: one.text for name, one in plan(v, {}, {}).items()}
-    assert {secret.name for secret in pending(v, texts)} == expected
+    texts = {name: one.text for name, one in plan_secrets(v, {}, {}).items()}
+    assert {secret.name for secret in list_pending(v, texts)} == expected
 
 
 @pytest.mark.parametrize("said", EVERYWHERE, ids=_id)

@@ -8,7 +8,7 @@ from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
-from setup.secrets.plan import SecretFile
+from setup.secrets.plan import Origin, SecretFile
 from tests.support.deployments import MAIL, given, values
 
 HIDDEN = "hunter2-and-more"
@@ -35,7 +35,7 @@ def said(name: str, text: str) -> dict[str, Given]:
 
 
 def plan_of(name: str, on_disk: str | None = None, text: str | None = None) -> secrets_plan.Planned:
-    return secrets_plan.plan(values_with(name), {name: on_disk}, said(name, text) if text else {})[name]
+    return secrets_plan.plan_secrets(values_with(name), {name: on_disk}, said(name, text) if text else {})[name]
 
 
 # --- one secret ---------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def plan_of(name: str, on_disk: str | None = None, text: str | None = None) -> s
 @pytest.mark.parametrize("on_disk", ["the value", "the value\n", " x "])
 def test_what_stands_on_the_volume_is_kept(name, on_disk):
     one = plan_of(name, on_disk)
-    assert (one.text, one.origin, one.file) == (on_disk, "kept", None)
+    assert (one.text, one.origin, one.file) == (on_disk, Origin.KEPT, None)
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -53,7 +53,7 @@ def test_what_stands_on_the_volume_is_kept(name, on_disk):
 def test_what_is_given_is_taken(name, on_disk):
     """Any secret may be supplied on the first run, also one that would be generated."""
     one = plan_of(name, on_disk, "given")
-    assert one.origin == "given"
+    assert one.origin is Origin.GIVEN
     assert one.file == SecretFile(name, "given", replace=False)
 
 
@@ -61,15 +61,15 @@ def test_what_is_given_is_taken(name, on_disk):
 @pytest.mark.parametrize("ending", ["", "\n"])
 def test_the_same_value_again_changes_nothing(name, ending):
     one = plan_of(name, "same" + ending, "same")
-    assert (one.origin, one.file) == ("kept", None)
-    assert guards.contradicted(values_with(name), {name: "same" + ending}, said(name, "same")) == []
+    assert (one.origin, one.file) == (Origin.KEPT, None)
+    assert guards.find_contradicted(values_with(name), {name: "same" + ending}, said(name, "same")) == []
 
 
 @pytest.mark.parametrize("name", BOUND)
 def test_a_bound_secret_does_not_follow_its_source(name):
     one = plan_of(name, "old", "new")
     assert (one.text, one.file) == ("old", None)
-    assert guards.contradicted(values_with(name), {name: "old"}, said(name, "new")) == [SECRETS[name]]
+    assert guards.find_contradicted(values_with(name), {name: "old"}, said(name, "new")) == [SECRETS[name]]
 
 
 @pytest.mark.parametrize("name", UNBOUND)
@@ -77,14 +77,14 @@ def test_an_unbound_secret_follows_its_source_like_a_setting(name):
     one = plan_of(name, "old", "new")
     assert one.file == SecretFile(name, "new", replace=True)
     assert one.replaces
-    assert guards.contradicted(values_with(name), {name: "old"}, said(name, "new")) == []
+    assert guards.find_contradicted(values_with(name), {name: "old"}, said(name, "new")) == []
 
 
 @pytest.mark.parametrize("name", [name for name, secret in SECRETS.items() if secret.generate])
 @pytest.mark.parametrize("on_disk", [None, ""])
 def test_a_generated_secret_is_made_where_nothing_stands(name, on_disk):
     one = plan_of(name, on_disk)
-    assert one.origin == "generated"
+    assert one.origin is Origin.GENERATED
     assert one.file == SecretFile(name, one.text, replace=False)
     assert one.text != plan_of(name, on_disk).text
 
@@ -92,7 +92,7 @@ def test_a_generated_secret_is_made_where_nothing_stands(name, on_disk):
 @pytest.mark.parametrize("name", [name for name, secret in SECRETS.items() if secret.customary])
 def test_a_customary_value_is_taken_when_nothing_is_said(name):
     one = plan_of(name)
-    assert (one.origin, one.file) == ("customary", SecretFile(name, SECRETS[name].customary))
+    assert (one.origin, one.file) == (Origin.CUSTOMARY, SecretFile(name, SECRETS[name].customary))
 
 
 @pytest.mark.parametrize(
@@ -101,30 +101,30 @@ def test_a_customary_value_is_taken_when_nothing_is_said(name):
 def test_what_only_the_operator_knows_gets_an_empty_file_once(name):
     assert plan_of(name).file == SecretFile(name, "", replace=False)
     assert plan_of(name, "").file is None
-    assert plan_of(name).origin == plan_of(name, "").origin == "pending"
+    assert plan_of(name).origin is plan_of(name, "").origin is Origin.PENDING
 
 
 @pytest.mark.parametrize("name", ["db_admin_user", "db_admin_password"])
 def test_an_external_databases_administrator_is_the_operators(name):
     v = values(DB_HOST="pg.example.com")
-    one = secrets_plan.plan(v, {}, {})[name]
-    assert (one.origin, one.text) == ("pending", "")
-    assert SECRETS[name] in secrets_plan.pending(v, {})
-    assert secrets_plan.plan(v, {}, said(name, "x"))[name].origin == "given"
-    assert SECRETS[name] not in secrets_plan.pending(v, {name: "x"})
+    one = secrets_plan.plan_secrets(v, {}, {})[name]
+    assert (one.origin, one.text) == (Origin.PENDING, "")
+    assert SECRETS[name] in secrets_plan.list_pending(v, {})
+    assert secrets_plan.plan_secrets(v, {}, said(name, "x"))[name].origin is Origin.GIVEN
+    assert SECRETS[name] not in secrets_plan.list_pending(v, {name: "x"})
 
 
 def test_a_second_plan_before_the_first_is_written_has_the_same_values():
     minted: dict[str, str] = {}
-    first = secrets_plan.plan(values(), {}, {}, minted)
-    assert secrets_plan.plan(values(), {}, {}, minted) == first
-    assert secrets_plan.plan(values(), {}, {}, {}) != first
-    assert minted == {name: one.text for name, one in first.items() if one.origin == "generated"}
+    first = secrets_plan.plan_secrets(values(), {}, {}, minted)
+    assert secrets_plan.plan_secrets(values(), {}, {}, minted) == first
+    assert secrets_plan.plan_secrets(values(), {}, {}, {}) != first
+    assert minted == {name: one.text for name, one in first.items() if one.origin is Origin.GENERATED}
 
 
 def test_the_plan_is_of_those_that_apply():
-    assert "smtp_password" not in secrets_plan.plan(values(), {"smtp_password": "old"}, {})
-    assert "pepper" not in secrets_plan.plan(values(), {}, said("pepper", "x"))
+    assert "smtp_password" not in secrets_plan.plan_secrets(values(), {"smtp_password": "old"}, {})
+    assert "pepper" not in secrets_plan.plan_secrets(values(), {}, said("pepper", "x"))
 
 
 # --- lost, contradicted, pending ----------------------------------------------------------------
@@ -135,19 +135,19 @@ def test_the_plan_is_of_those_that_apply():
 def test_a_secret_that_was_made_and_is_gone_is_lost(name, on_disk):
     found = {name: on_disk["x"]} if on_disk else {}
     v = values_with(name)
-    assert guards.lost(v, found, {name: 1}) == ([SECRETS[name]] if SECRETS[name].needed(v) else [])
+    assert guards.find_lost(v, found, {name: 1}) == ([SECRETS[name]] if SECRETS[name].needed(v) else [])
 
 
 def test_nothing_is_lost_that_was_never_made_or_still_stands_or_does_not_apply():
     v = values()
-    assert guards.lost(v, {}, {}) == []
-    assert guards.lost(v, {"db_password": "x"}, {"db_password": 3}) == []
-    assert guards.lost(v, {}, {"pepper": 1, "smtp_password": 1}) == []
+    assert guards.find_lost(v, {}, {}) == []
+    assert guards.find_lost(v, {"db_password": "x"}, {"db_password": 3}) == []
+    assert guards.find_lost(v, {}, {"pepper": 1, "smtp_password": 1}) == []
 
 
 def test_nothing_contradicts_where_nothing_stands():
-    assert guards.contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
-    assert guards.contradicted(values(), {}, said("db_password", "new")) == []
+    assert guards.find_contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
+    assert guards.find_contradicted(values(), {}, said("db_password", "new")) == []
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_who_is_asked_for(name, said, asked):
 
 @pytest.mark.parametrize(("text", "is_pending"), [("", True), ("x", False)])
 def test_pending_is_needed_and_empty(text, is_pending):
-    found = secrets_plan.pending(values(), {"organization_name": text, "db_name": "avatar", "db_password": "x"})
+    found = secrets_plan.list_pending(values(), {"organization_name": text, "db_name": "avatar", "db_password": "x"})
     assert (SECRETS["organization_name"] in found) is is_pending
     assert SECRETS["telemetry_s3_access_key_id"] not in found, "not needed with telemetry off"
 
@@ -195,9 +195,9 @@ def test_pending_is_needed_and_empty(text, is_pending):
 )
 def test_generations_count_the_values_of_a_secret(text, replaces, made, announced, count):
     """An announced number holds after a crash: the secret may have been published already."""
-    planned = {"db_name": secrets_plan.Planned("db_name", text, "given", present=True, replaces=replaces)}
+    planned = {"db_name": secrets_plan.Planned("db_name", text, Origin.GIVEN, present=True, replaces=replaces)}
     before, told = {"db_name": made} if made else {}, {"db_name": announced} if announced else {}
-    assert secrets_plan.generations(planned, before, told) == {"db_name": count}
+    assert secrets_plan.count_generations(planned, before, told) == {"db_name": count}
 
 
 # --- given and hand-filled texts ----------------------------------------------------------------
@@ -208,7 +208,7 @@ BAD = dict.fromkeys(SECRETS, MULTIPLE_LINES) | {"storage_encryption_key": HIDDEN
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
-    good, (problem,) = secrets_plan.canonical(said(name, HIDDEN + BAD[name]))
+    good, (problem,) = secrets_plan.parse_given(said(name, HIDDEN + BAD[name]))
     assert good == {}
     assert problem.startswith(f"{name.upper()} (environment): ")
     assert HIDDEN not in problem or name == "admin_emails"
@@ -221,7 +221,7 @@ def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
 )
 def test_texts_that_no_secret_may_have(text, words):
     for name in ("db_password", "organization_name"):
-        _, (problem,) = secrets_plan.canonical(said(name, text))
+        _, (problem,) = secrets_plan.parse_given(said(name, text))
         assert problem.startswith(f"{name.upper()} (environment): it must not")
         assert words in problem
         assert len(problem) < 200
@@ -238,11 +238,11 @@ def test_texts_that_no_secret_may_have(text, words):
     ],
 )
 def test_given_secrets_in_their_kinds_spelling(name, text, shown):
-    assert secrets_plan.canonical(said(name, text)) == ({name: Given(shown, Source.ENVIRONMENT)}, [])
+    assert secrets_plan.parse_given(said(name, text)) == ({name: Given(shown, Source.ENVIRONMENT)}, [])
 
 
 def test_all_problems_of_secrets_at_once():
-    good, problems = secrets_plan.canonical(
+    good, problems = secrets_plan.parse_given(
         given(Source.CONFIG_FILE, {"db_password": "a\nb", "db_user": "x", "pepper": ""})
     )
     assert set(good) == {"db_user"}
@@ -250,19 +250,19 @@ def test_all_problems_of_secrets_at_once():
 
 
 def test_a_plain_secret_that_will_not_do_may_be_shown():
-    _, (problem,) = secrets_plan.canonical(said("admin_emails", "Ada"))
+    _, (problem,) = secrets_plan.parse_given(said("admin_emails", "Ada"))
     assert "'Ada' is not an e-mail address" in problem
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_hand_filled_secret_that_will_not_do_is_named_by_its_file(name):
-    (problem,) = secrets_plan.misfilled({name: HIDDEN + BAD[name]})
+    (problem,) = secrets_plan.check_filled({name: HIDDEN + BAD[name]})
     assert problem.startswith(f".secrets/{name}: it must ")
     assert HIDDEN not in problem
 
 
 def test_a_hand_filled_secret_may_end_with_a_newline():
-    assert secrets_plan.misfilled({"db_name": "avatar\n", "admin_emails": "ada@example.com, b@c.de\n"}) == []
+    assert secrets_plan.check_filled({"db_name": "avatar\n", "admin_emails": "ada@example.com, b@c.de\n"}) == []
 
 
 def test_the_generators_are_named_by_the_rows():

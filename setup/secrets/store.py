@@ -1,0 +1,37 @@
+"""Read the secrets of a volume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from setup.config.secrets import SECRETS
+from setup.errors import VolumeError
+from setup.secrets.plan import path_of
+
+if TYPE_CHECKING:
+    from setup.volume.volume import Volume
+
+
+def read_secrets(volume: Volume) -> dict[str, str | None]:
+    """Read every secret's text, "" for an empty file, None if there is no file."""
+    return {name: read_secret(volume, name) for name in SECRETS}
+
+
+def read_secret(volume: Volume, name: str) -> str | None:
+    """Read one secret's text; raises VolumeError for a file that cannot hold one."""
+    path = path_of(name)
+    data = volume.read(path)
+    if data is None:
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise VolumeError(f"{path} is not UTF-8 text: put its value back from a backup") from None
+    if text and not text.strip():
+        raise VolumeError(f"{path} contains only white space: put its value into it, or empty it (: > {path})")
+    return text
+
+
+def read_filled(volume: Volume) -> dict[str, str]:
+    """Read the text of every secret that has one."""
+    return {name: text for name, text in read_secrets(volume).items() if text}
