@@ -7,11 +7,12 @@ SBOM ?= build/$(IMAGE).cdx.json
 OUTPUT ?= avatar
 
 .DEFAULT_GOAL := help
-.PHONY: help configure test check hygiene image sbom bench torture reference lock clean
+.PHONY: help configure test test-slow test-torture test-engine test-all check hygiene image sbom bench torture reference lock clean
 
 help:
 	@echo "make configure   configure a deployment into ./$(OUTPUT) with Python alone (ARGS=... for flags)"
-	@echo "make test        run the tests; says which ones wanted Docker where there is none"
+	@echo "make test        run the tests that need neither a Docker engine nor minutes"
+	@echo "make test-all    run every test; says which ones were left out if there is no Docker engine"
 	@echo "make check       lint, types and formatting"
 	@echo "make hygiene     lint Dockerfiles and shell scripts, look for weak code and for known advisories"
 	@echo "make image       build the image $(IMAGE)"
@@ -37,7 +38,16 @@ configure: $(VENV)/run.stamp
 	@mkdir -p $(OUTPUT)
 	$(RUN)/python -m setup --output-dir $(OUTPUT) $(ARGS)
 
-test: $(VENV)-dev/dev.stamp
+# Every test belongs to one of these four parts; .ci/run runs each of them.
+test: PART = not docker and not torture and not terminal and not slow
+test-slow: PART = (terminal or slow) and not docker and not torture
+test-torture: PART = torture and not docker
+test-engine: PART = docker
+
+test test-slow test-torture test-engine: $(VENV)-dev/dev.stamp
+	$(VENV)-dev/bin/python -m pytest -m "$(PART)" $(ARGS)
+
+test-all: $(VENV)-dev/dev.stamp
 	$(VENV)-dev/bin/python -m pytest $(ARGS)
 
 check: $(VENV)-dev/dev.stamp

@@ -1,10 +1,11 @@
-"""What all tests share: the marker `docker`, and the plain word on what was skipped for want of it."""
+"""What all tests share: the markers of the suite's parts, and a line that says what was left out without Docker."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,7 +16,22 @@ settings.load_profile("untimed")
 
 pytest.register_assert_rewrite("tests.support")
 
+TESTS = Path(__file__).resolve().parent
 REQUIRED = os.environ.get("AVATAR_REQUIRE_DOCKER") == "1"
+
+
+# Folder -> the marker of every test in it.
+FOLDERS = {"torture": "torture", "terminal": "terminal", "faults": "slow"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, and refuse a name that a log or a command line would garble."""
+    garbled = [item.nodeid for item in items if not item.name.isascii()]
+    if garbled:
+        raise pytest.UsageError(f"names of tests must be ASCII: {garbled}")
+    for item in items:
+        if marker := FOLDERS.get(item.path.relative_to(TESTS).parts[0]):
+            item.add_marker(marker)
 
 
 @cache

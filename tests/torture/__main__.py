@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 
+from tests.torture import progress
 from tests.torture.result import Result
 
 # Layer -> what it tries, and how many cases a whole run has at least.
@@ -28,7 +29,8 @@ LAYERS = {
 
 
 def tried(layer: str, sample: bool) -> Result:
-    """Runs one layer, whole or as a sample."""
+    """Run one layer, whole or as a sample."""
+    progress.begin(layer)
     return importlib.import_module(f"tests.torture.{layer}").run(sample)
 
 

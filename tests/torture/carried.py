@@ -27,6 +27,7 @@ from tests.support.hostile import CHOSEN, carried, generated
 from tests.support.runs import REQUIRED, paths
 from tests.support.runs import run as started
 from tests.torture.injection import scratch
+from tests.torture.progress import counted
 from tests.torture.result import Result
 
 BATCH = 1000  # per value, compose needs no less time for more of them; a container can be handed about twice as many
@@ -88,8 +89,8 @@ def _in_batches(folder: Path, texts: list[str], contained: int) -> Tally:
     by_env, by_yaml = carried(quote_env, texts), carried(quote_yaml, texts)
     config = inside = 0
     changed: list[str] = []
-    batches = itertools.zip_longest(_batches(by_env), _batches(by_yaml), fillvalue=[])
-    for number, (env, direct) in enumerate(batches):
+    batches = list(itertools.zip_longest(_batches(by_env), _batches(by_yaml), fillvalue=[]))
+    for number, (env, direct) in enumerate(counted(batches, len(batches), "batch")):
         directory = folder / str(number)
         wanted = _written(directory, env, direct)
         read = _by_config(directory)["probe"]["environment"]
@@ -172,7 +173,7 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
     texts = iter([*CHOSEN, *generated(size.deployments * len(KEYS), seed=20260202)])
     config = inside = refused = 0
     changed: list[str] = []
-    for number in range(size.deployments):
+    for number in counted(range(size.deployments), size.deployments, "deployment"):
         here, source = folder / str(number), SOURCES[number % len(SOURCES)]
         here.mkdir(parents=True)
         given = {key: _fitting(key, source, next(texts)) for key in KEYS}

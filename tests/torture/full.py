@@ -20,6 +20,7 @@ from typing import NamedTuple
 from tests.support import disks
 from tests.torture.cases import CHANGE, FIRST, RESET, RESUME
 from tests.torture.injection import Scene, as_undisturbed, completes, emptied, rehearsed, scratch, unharmed
+from tests.torture.progress import counted
 from tests.torture.result import Result
 
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -131,7 +132,7 @@ def _all(sample: bool, name: str) -> tuple[int, list[str]]:
     with scratch() as folder, disks.workers() as pool:
         scenes = [rehearsed(case, folder) for case in TRIED]
         work = [(kind, scene) for scene in scenes for kind in VOLUMES if f"{kind}, {scene.case.name}".startswith(name)]
-        tried = list(pool.map(lambda one: _swept(*one, sample), work))
+        tried = list(counted(pool.map(lambda one: _swept(*one, sample), work), len(work), "disk"))
     return sum(cases for cases, _ in tried), [text for _, texts in tried for text in texts]
 
 

@@ -30,6 +30,7 @@ from setup.state_manager import DeploymentState
 from setup.volume.backups import MARK
 from setup.volume.volume import Volume
 from tests.support.runs import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
+from tests.torture.progress import counted
 
 Tree = Mapping[str, tuple[str, bytes]]
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]  # as tests.support.run: out, *flags, settings, prefix
@@ -156,7 +157,7 @@ def in_parallel(check: Callable[[Job], Iterable[str]], jobs: Sequence[Job]) -> l
             return [f"{job}: it broke off: {error!r}"]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [problem for problems in pool.map(one, jobs) for problem in problems]
+        return [problem for problems in counted(pool.map(one, jobs), len(jobs)) for problem in problems]
 
 
 def repeated(jobs: Sequence[Job], check: Callable[[Job], Iterable[str]], name: str) -> int:

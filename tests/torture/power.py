@@ -24,6 +24,7 @@ from tests.support import disks
 from tests.support.runs import command, environment
 from tests.torture.cases import ALL_GIVEN, CHANGE, CHANGE_AGAIN, FIRST, RESET, RESUME
 from tests.torture.injection import Case, Point, Scene, as_undisturbed, completes, rehearsed, scratch, unharmed
+from tests.torture.progress import counted
 from tests.torture.result import Result
 
 TRIED = (FIRST, ALL_GIVEN, CHANGE, RESET, RESUME, CHANGE_AGAIN)
@@ -69,7 +70,11 @@ def _swept(work: Sequence[tuple[str, Case]], points: int, name: str) -> tuple[li
         prepared = pool.map(lambda one: _prepare(folder / one[0], *one), work)
         cuts = [cut for one in prepared for cut in _cuts(one, points) if str(cut).startswith(name)]
         found = pool.map(lambda number: _judged(cuts[number], folder / str(number)), range(len(cuts)))
-        return cuts, [f"{cut}: {'; '.join(texts[:5])}" for cut, texts in zip(cuts, found, strict=True) if texts]
+        return cuts, [
+            f"{cut}: {'; '.join(texts[:5])}"
+            for cut, texts in zip(cuts, counted(found, len(cuts)), strict=True)
+            if texts
+        ]
 
 
 def _prepare(folder: Path, kind: str, case: Case) -> Prepared:
