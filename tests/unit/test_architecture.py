@@ -338,11 +338,3 @@ def test_an_unchanged_run_imports_nothing_costly(tmp_path: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"setup.cli", "yaml"} <= imported
     assert COSTLY & {name.partition(".")[0] for name in imported} == set()
-
-
-# --- what is written about it --------------------------------------------------------------------
-
-
-def test_contributing_names_every_module() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    assert [name for name in modules() if f"`{name}`" not in text] == []
