@@ -60,13 +60,15 @@ class Setting(NamedTuple):
 
 
 class Secret(NamedTuple):
-    """One secret: how it comes to be, what it is bound to and where it shows.
+    """Declare one secret: how it is made, what it is bound to, where it shows and what a rotation does.
 
-    `generate` names a generator of `vault`, None means that only the operator knows the value.
+    `generate` names a generator of `secrets.plan`; None means that only the operator knows the value.
     `when` says that the deployment has its file, `needed` that the file must not stay empty.
     `bound` names what breaks when it changes; "" for a secret that may follow its source.
     `shown` are the keys of `.env` that carry the value, `services` mount the file. `theirs` says when a secret that is
     otherwise generated or customary is the operator's to give. `group` names those that are rotated together.
+    `breaks` says what a rotation breaks; "" for a secret that is not rotated. `role` is the secret with the name of the
+    database role that takes the new password, `by_hand` what an operator does elsewhere afterwards.
     """
 
     name: str
@@ -84,6 +86,9 @@ class Secret(NamedTuple):
     group: str = ""
     masked: bool = True
     example: str = ""
+    breaks: str = ""
+    role: str = ""
+    by_hand: str = ""
 
 
 class Given(NamedTuple):

@@ -17,53 +17,8 @@ if TYPE_CHECKING:
 
     from setup.config.model import Given, Secret
 
-# Password -> the secret that names its role in the database.
-ROLES = {
-    "db_password": "db_user",
-    "db_admin_password": "db_admin_user",
-    "authentik_database_password": "authentik_database_user",
-}
 # Has psql take the new password from its environment, and quote it and the role's name itself.
 _SQL = r"""export new="$(cat)"; printf '%s\n' '\set new `printenv new`' "ALTER ROLE :\"role\" PASSWORD :'new';" | """
-_DATABASE = "loses its database until the role has the new password"
-_MAIL = "mail fails unless the mail server knows the new one already"
-_TELEMETRY = "telemetry fails unless Octopize's storage knows the new one already"
-_STORAGE_KEY = "programs of yours that use the storage's key fail once the old one is removed"
-_SIGN_IN = "who is signing in at that moment has to start again"
-BREAKS = {
-    "db_password": f"the API {_DATABASE}",
-    "db_admin_password": "the services that set databases up fail until the role has the new password",
-    "authentik_database_password": f"Authentik {_DATABASE}",
-    "authentik_secret_key": "all sessions at Authentik end: people sign in again; links in mails sent before fail",
-    "authjwt_secret_key": "all sessions and tokens of the API end: people sign in again, API clients need new tokens",
-    "clevercloud_sso_salt": "sign-in links of Clever Cloud fail until it has the new salt",
-    "file_jwt_secret_key": "links to files that were handed out before fail",
-    "pepper": "nobody can sign in: it is mixed into every stored password",
-    "file_encryption_key": "every stored file becomes unreadable",
-    "storage_encryption_key": "every stored object becomes unreadable",
-    "storage_admin_access_key_id": _STORAGE_KEY,
-    "storage_admin_secret_access_key": _STORAGE_KEY,
-    "seaweedfs_admin_password": "the admin page of SeaweedFS wants the new one",
-    "sso_client_id": _SIGN_IN,
-    "sso_client_secret": _SIGN_IN,
-    "authentik_bootstrap_password": "nothing by itself: Authentik read the old one at its first start and keeps it",
-    "authentik_bootstrap_token": "nothing by itself: Authentik read the old one at its first start and keeps it",
-    "authentik_api_token": "programs of yours that use this token fail",
-    "authentik_webhook_secret": "user events are refused until both sides run with the new one",
-    "avatar_first_user_password": "nothing by itself: the first user's account keeps its password",
-    "aws_mail_account_access_key_id": _MAIL,
-    "aws_mail_account_secret_access_key": _MAIL,
-    "smtp_password": _MAIL,
-    "telemetry_s3_access_key_id": _TELEMETRY,
-    "telemetry_s3_secret_access_key": _TELEMETRY,
-}
-_BY_HAND = {
-    "authentik_bootstrap_password": "sign in to Authentik as akadmin and change the password there",
-    "authentik_bootstrap_token": "in Authentik, under Tokens, replace akadmin's bootstrap token",
-    "avatar_first_user_password": "change the first user's password in Avatar",
-    "clevercloud_sso_salt": "give the new salt to Clever Cloud",
-    "authjwt_secret_key": "API clients and notebooks sign in again",
-}
 
 
 def select(words: Iterable[str], values: Values) -> list[Secret]:
@@ -77,7 +32,7 @@ def select(words: Iterable[str], values: Values) -> list[Secret]:
                 f"--rotate: there is no such secret or group; groups are {', '.join(GROUPS)} (docs/settings.md)"
             )
         names = [word] if word in SECRETS else [name for name, secret in SECRETS.items() if secret.group == word]
-        found = {name: there[name] for name in names if name in there and name in BREAKS}
+        found = {name: there[name] for name in names if name in there and SECRETS[name].breaks}
         chosen |= found
         if not found:
             problems.append(_why_not(word, word in there))
@@ -100,7 +55,7 @@ def refusals(secrets: Iterable[Secret], reencrypted: bool, given: Mapping[str, G
     for secret in secrets:
         if secret.name in ENCRYPTING and not (reencrypted and secret.name in given):
             problems.append(
-                f"--rotate {secret.name}: {BREAKS[secret.name]}, and nothing here re-encrypts it. Once that is done, "
+                f"--rotate {secret.name}: {secret.breaks}, and nothing here re-encrypts it. Once that is done, "
                 f"give the new value as {secret.name.upper()} or {secret.name.upper()}_FILE, with --i-have-reencrypted"
             )
     return problems
@@ -108,7 +63,7 @@ def refusals(secrets: Iterable[Secret], reencrypted: bool, given: Mapping[str, G
 
 def breaks(secrets: Iterable[Secret]) -> list[str]:
     """A line for each secret: what a new value breaks."""
-    return [f"  {secret.name}: {BREAKS[secret.name]}" for secret in secrets]
+    return [f"  {secret.name}: {secret.breaks}" for secret in secrets]
 
 
 def before_up(names: Iterable[str], values: Values, texts: Mapping[str, str], sudo: str) -> list[str]:
@@ -122,9 +77,9 @@ def before_up(names: Iterable[str], values: Values, texts: Mapping[str, str], su
         server, into = f'-h {values["DB_HOST"]} -U "$({sudo}cat {secrets_plan.path_of("db_admin_user")})"', ""
     script = shell_word(f'{_SQL}psql -qX -v ON_ERROR_STOP=1 -v role="$1" {server} -d postgres')
     return [
-        f"{sudo}cat {secrets_plan.path_of(name)} | {into}sh -c {script} - {_word(texts.get(ROLES[name], ''))}"
+        f"{sudo}cat {secrets_plan.path_of(name)} | {into}sh -c {script} - {_word(texts.get(SECRETS[name].role, ''))}"
         for name in names
-        if name in ROLES
+        if SECRETS[name].role
     ]
 
 
@@ -142,15 +97,15 @@ def after_up(names: Iterable[str], copy: str, sudo: str) -> Iterator[str]:
             f'echo "s3.configure -apply -delete -user power_user -access_key $({old})" | {sudo}docker compose exec -T '
             "master weed shell -master=master:9333 -filer=filer:8888"
         )
-    yield from (f"# {words}" for name, words in _BY_HAND.items() if name in names)
+    yield from (f"# {secret.by_hand}" for name, secret in SECRETS.items() if name in names and secret.by_hand)
 
 
 def ages(counts: Mapping[str, int], times: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Since when each secret that can be rotated has its value, by its file's own time, and how many it has had."""
     return {
         name: {"since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(times[name])), "values": counts.get(name, 0)}
-        for name in BREAKS
-        if name in times
+        for name, secret in SECRETS.items()
+        if secret.breaks and name in times
     }
 
 
