@@ -116,15 +116,15 @@ class Terminal:
         with contextlib.suppress(pexpect.ExceptionPexpect, OSError):
             self.child.close(force=True)
 
-    # --- looking ---
+    # --- reading ---
 
-    def until(self, there: Callable[[], bool], what: str) -> None:
-        """Reads until something is so, or fails with what the screen shows."""
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Read until the condition holds, or fail with what the screen shows."""
         end = time.monotonic() + PATIENCE
-        while not there():
+        while not condition():
             assert time.monotonic() < end, f"waited in vain for {what}; the terminal shows\n{self.screen.text()}"
             self._read(0.2)
-            assert there() or not self.ended, f"it ended before {what}; the terminal shows\n{self.screen.text()}"
+            assert condition() or not self.ended, f"it ended before {what}; the terminal shows\n{self.screen.text()}"
 
     def _read(self, seconds: float) -> bool:
         """Takes in what the program sent; False when it has ended."""
@@ -165,7 +165,7 @@ class Terminal:
         return "".join("".join(row) for row in self.screen.rows[self._mark : self.screen.row]) + self.last_row
 
     def asks(self, question: str) -> None:
-        """Waits until a question stands before the cursor, as the last thing on the screen."""
+        """Waits until a question is the last thing on the screen, before the cursor."""
         self.until(lambda: self.screen.row >= self._mark and question in self.line, f"the question {question!r}")
 
     def question_or_end(self) -> str:

@@ -1,4 +1,4 @@
-"""Interactive sessions on a real pseudo-terminal: the specification's words, every key, and what must never show."""
+"""Interactive sessions on a real pseudo-terminal: the specification's words, every key, and secrets that never show."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_an_answer_that_contradicts_another_one_is_refused_at_once(out: Path, fl
 
 
 @BOTH
-def test_help_says_what_it_is_where_it_ends_up_and_what_is_in_force(out: Path, flags: tuple[str, ...]) -> None:
+def test_help_explains_the_question_its_destination_and_the_value_in_force(out: Path, flags: tuple[str, ...]) -> None:
     with session(out, *flags, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod"}) as terminal:
         walk(terminal, "SMTP port")
         terminal.keys("?\r" if flags else "?")
@@ -255,7 +255,7 @@ def test_help_says_what_it_is_where_it_ends_up_and_what_is_in_force(out: Path, f
         leave(terminal)
 
 
-def test_progress_stands_beside_the_question_while_it_is_asked(out: Path) -> None:
+def test_progress_shows_beside_the_question_while_it_is_asked(out: Path) -> None:
     with session(out) as terminal:
         terminal.asks("avatar.example.com): ")
         terminal.shows("Required Settings · 1 of 2")
@@ -266,7 +266,7 @@ def test_progress_stands_beside_the_question_while_it_is_asked(out: Path) -> Non
         leave(terminal)
 
 
-def test_tab_completes_words_and_shows_those_that_are_left(out: Path) -> None:
+def test_tab_completes_words_and_lists_the_remaining_ones(out: Path) -> None:
     with session(out, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod"}) as terminal:
         terminal.asks("[email]: ")
         terminal.keys(TAB)
@@ -292,13 +292,13 @@ def test_tab_completes_words_and_shows_those_that_are_left(out: Path) -> None:
 
 
 @BOTH
-def test_telemetry_says_what_is_sent_to_whom_before_it_asks(out: Path, flags: tuple[str, ...]) -> None:
+def test_telemetry_explains_what_is_sent_to_whom_before_it_asks(out: Path, flags: tuple[str, ...]) -> None:
     with session(out, *flags) as terminal:
         walk(terminal, "Send usage telemetry")
         _, _, after = terminal.fresh.partition("--- Telemetry ---")
-        said = " ".join(after.split())
-        assert said.startswith("With telemetry, the API sends statistics of its use to Octopize, into a bucket")
-        assert SETTINGS["TELEMETRY_S3_ENDPOINT_URL"].default in said.partition("Send usage telemetry")[0]
+        notice = " ".join(after.split())
+        assert notice.startswith("With telemetry, the API sends statistics of its use to Octopize, into a bucket")
+        assert SETTINGS["TELEMETRY_S3_ENDPOINT_URL"].default in notice.partition("Send usage telemetry")[0]
         terminal.answer()
         assert terminal.question_or_end().startswith("Readable console logs"), "no bucket is asked for"
         leave(terminal)
@@ -397,9 +397,7 @@ def test_a_run_that_is_killed_after_going_back_opens_there_again(out: Path, flag
 
 
 @BOTH
-def test_there_is_nothing_before_the_first_question_and_back_does_not_cross_the_review(
-    out: Path, flags: tuple[str, ...]
-) -> None:
+def test_back_stops_at_the_first_question_and_at_the_review(out: Path, flags: tuple[str, ...]) -> None:
     with session(out, *flags) as terminal:
         terminal.asks("avatar.example.com): ")
         terminal.answer("<")
@@ -540,7 +538,7 @@ def test_a_secret_given_beforehand_can_be_replaced_in_the_review_and_is_not_aske
 
 @pytest.mark.parametrize("term", ["xterm", "dumb", "unknown", "", "plain"])
 def test_a_masked_secret_shows_nowhere_but_in_its_file(out: Path, tmp_path: Path, term: str) -> None:
-    """Neither on the screen nor in the state, nor in the traceback of a fault after it was typed."""
+    """Neither on the screen nor in the state, nor in the traceback of an error after it was typed."""
     templates = tmp_path / "templates"
     shutil.copytree(ROOT / "templates", templates)
     broken = (templates / "env.j2").read_text() + "{{ none.such.thing if 'battery' in (values | string) else '' }}"
@@ -560,7 +558,7 @@ def test_a_masked_secret_shows_nowhere_but_in_its_file(out: Path, tmp_path: Path
     assert "battery" in env_file(out)["SMTP_PASSWORD"]
 
 
-def test_a_fault_of_the_program_shows_no_secret_either(out: Path, tmp_path: Path) -> None:
+def test_an_internal_error_shows_no_secret_either(out: Path, tmp_path: Path) -> None:
     """The templates change while the session waits; what breaks then holds the secret in its frames."""
     templates = tmp_path / "templates"
     shutil.copytree(ROOT / "templates", templates)
@@ -670,7 +668,7 @@ def test_a_password_does_not_show_after_the_program_was_stopped_and_resumed(out:
     assert secrets(out)["smtp_password"] == PASSWORD
 
 
-# A signal that comes between the last look for one and the read, where it interrupts nothing: another thread takes it.
+# A signal that comes just before the read, where it interrupts nothing: another thread takes it.
 UNNOTICED = """
 import signal, threading, time
 from setup.wizard import terminal
@@ -739,7 +737,7 @@ def test_lines_that_come_at_once_answer_one_question(out: Path, flags: tuple[str
     assert list(state_of(out).answers) == ["PUBLIC_URL"]
 
 
-def test_what_was_pasted_too_much_does_not_reach_the_shell(out: Path) -> None:
+def test_surplus_pasted_lines_do_not_reach_the_shell(out: Path) -> None:
     """The rest of a paste would be commands there."""
     words = " ".join(command(out, "--plain"))
     with Terminal(["/bin/sh", "-c", f"{words}; cat"], environ(), cwd=out.parent) as terminal:
@@ -880,24 +878,24 @@ def test_quit_changes_nothing_and_exits_3(out: Path, flags: tuple[str, ...]) -> 
 
 
 @BOTH
-def test_reset_keeps_a_dated_copy_the_secrets_and_the_outputs(out: Path, flags: tuple[str, ...]) -> None:
+def test_reset_saves_a_backup_and_keeps_the_secrets_and_the_outputs(out: Path, flags: tuple[str, ...]) -> None:
     made = deployed(out.parent / "made", settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "old"})
     before = tree(made)
     with session(made, *flags, columns=150) as terminal:
         terminal.asks("[c/r/q]: ")
         terminal.answer("r")
         terminal.asks("avatar.example.com): ")
-        said = " ".join(terminal.fresh.split())
-        kept = re.search(r"All is kept as it was in (\S+)", said)[1]
+        message = " ".join(terminal.fresh.split())
+        backup = re.search(r"All is kept as it was in (\S+)", message)[1]
         assert {**present(made), LOCK: before[LOCK]} == before
-        assert tree(made)[f"{kept}/{STATE}"] == before[STATE]
+        assert tree(made)[f"{backup}/{STATE}"] == before[STATE]
         finish(terminal)
     after = tree(made)
     assert env_file(made)["ENV_NAME"] == "mycompany-prod"
     for path, (_, data) in before.items():
         if path.startswith(".secrets/") and data:
             assert after[path][1] == data, path
-    assert after[f"{kept}/{STATE}"] == before[STATE]
+    assert after[f"{backup}/{STATE}"] == before[STATE]
 
 
 @BOTH
@@ -970,7 +968,7 @@ def test_pending_secrets_are_given_on_the_review_page_of_a_complete_deployment(
         assert terminal.ends() == 0
     assert secrets(made)["organization_name"] == "My Company"
     assert "battery" in env_file(made)["SMTP_PASSWORD"]
-    assert (made / "docker-compose.yml").read_bytes() != compose, "the services that read them start anew"
+    assert (made / "docker-compose.yml").read_bytes() != compose, "the services that read them are recreated"
     assert "Nothing to do" in ran(made, settings={}).stdout
 
 
@@ -978,7 +976,7 @@ def test_pending_secrets_are_given_on_the_review_page_of_a_complete_deployment(
 
 
 @BOTH
-def test_the_last_words_name_what_is_pending_and_what_to_type(out: Path, flags: tuple[str, ...]) -> None:
+def test_the_last_message_names_pending_secrets_and_what_to_type(out: Path, flags: tuple[str, ...]) -> None:
     with session(out, *flags, columns=200) as terminal:
         shown = finish(terminal)
     end = shown.partition("Configuration complete\n")[2]
@@ -992,7 +990,7 @@ def test_the_last_words_name_what_is_pending_and_what_to_type(out: Path, flags: 
     assert end.rstrip().endswith("docker compose up -d")
 
 
-def test_a_greeting_that_is_left_changes_nothing(out: Path) -> None:
+def test_leaving_at_the_greeting_changes_nothing(out: Path) -> None:
     made = deployed(out.parent / "made")
     before = stamps(made)
     with session(made) as terminal:
