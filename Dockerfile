@@ -1,12 +1,11 @@
 # The image of avatar-setup: Debian's Python 3.13, a handful of packages and the configurator, nothing else.
 #
 # Builds with BuildKit and with the classic builder. A private CA or package mirror belongs into the
-# base image (/etc/pip.conf, /etc/apt): nothing of the base reaches the final stage but the files that
-# are named below.
+# base image (/etc/pip.conf, /etc/apt): the final stage gets only the files named below.
 
 # --- base: Debian's Python and the tools of the build ------------------------------------------------
 FROM debian:trixie-slim AS base
-# No versions: Debian's archive keeps only the newest of a release, so that a pinned one could soon not be built again.
+# No versions: Debian's archive keeps only the newest of a release, so a pinned one could soon not be installed.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
@@ -19,7 +18,7 @@ FROM base AS root
 ARG SOURCE_DATE_EPOCH=1767225600
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /root.d
-# The frame: merged /usr as Debian has it, and the directories that must be writable by any uid.
+# Merged /usr as in Debian, and the directories that any uid must be able to write to.
 # /out too: a fresh named volume takes over its mode, so that --user works on it without a chown.
 RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run root \
  && ln -s usr/bin bin && ln -s usr/lib lib && ln -s usr/lib64 lib64 \
@@ -42,9 +41,8 @@ RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
         usr/lib/python3.13/{config-3.13*,dist-packages,EXTERNALLY-MANAGED,sitecustomize.py,LICENSE.txt} \
         usr/lib/python3.13/lib-dynload/{_test,_ctypes_test,_xxtestfuzz,xx,_codecs_,_multibytecodec}*.so \
         usr/lib/python3.13/lib-dynload/{_curses,_dbm,_hashlib,_sqlite3,_tkinter,readline}*.so
-# The shared libraries that all of this is linked against, and UTF-8. Two more are asked for by wheels:
-# libpthread, an empty shell in this glibc, by PyYAML's, which silently parses with its slow Python code
-# without it, and libgcc_s by cryptography's.
+# The shared libraries that all of this is linked against, and UTF-8. Two more are needed by wheels. Without
+# libpthread, which is empty in this glibc, PyYAML silently uses its slow Python parser; cryptography needs libgcc_s.
 RUN { find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \
         | grep -Eo '/[^ ]+\.so[^ ]*' | grep -v lib-dynload; \
       ldconfig -p | sed -En 's/.*=> (.*lib(pthread\.so\.0|gcc_s\.so\.1))$/\1/p'; } | sort -u > /tmp/libraries \
@@ -58,8 +56,8 @@ RUN { find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/
 # The public CA roots as Debian ships them. Not the bundle of /etc/ssl: that may hold a private CA of
 # the machine this is built on.
 RUN cat /usr/share/ca-certificates/mozilla/*.crt > etc/ssl/certs/ca-certificates.crt
-# The records of the packages that what was copied belongs to, where scanners look for them in an image without a package
-# manager, and their licences. A file of no package ends the build: nothing comes in that no list knows of.
+# The records of the packages that the copied files belong to, where scanners look for them in an image without a
+# package manager, and their licences. A file of no package fails the build.
 RUN find usr etc/os-release -type f -printf '/%p\n' | xargs -d '\n' dpkg-query --search | cut -d: -f1 \
         | sort -u - <(echo ca-certificates) > /tmp/packages \
  && mkdir -p var/lib/dpkg/status.d \
@@ -67,8 +65,7 @@ RUN find usr etc/os-release -type f -printf '/%p\n' | xargs -d '\n' dpkg-query -
         install -D -m 0644 "/usr/share/doc/$package/copyright" "usr/share/doc/$package/copyright"; \
         dpkg-query --status "$package" > "var/lib/dpkg/status.d/$package"; \
     done < /tmp/packages
-# Bytecode is never checked against its source: nothing here changes, and a stat less a module is time
-# on every start.
+# Bytecode is never checked against its source: nothing here changes, and each stat costs time at every start.
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /root.d -p / /root.d/usr/lib/python3.13 \
  && find . -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
@@ -81,9 +78,8 @@ RUN pip install --no-cache-dir --no-compile --root-user-action=ignore --disable-
         --require-hashes --no-deps --only-binary :all: \
         --target opt/avatar-setup/lib -r /tmp/requirements.txt \
  && rm -rf opt/avatar-setup/lib/bin
-# Of cffi, cryptography needs the compiled part alone; the rest, and the C parser beneath it, build bindings. Their
-# records stay for scanners.
-# And nobody debugs in here: symbols are a fifth of cryptography's library and most of PyYAML's.
+# cryptography needs only the compiled part of cffi; the rest, and its C parser, build bindings. Their records stay
+# for scanners. Nobody debugs in the image: symbols are a fifth of cryptography's library and most of PyYAML's.
 RUN rm -rf opt/avatar-setup/lib/cffi opt/avatar-setup/lib/pycparser \
  && find opt/avatar-setup/lib -name '*.so' -exec strip --strip-unneeded {} +
 COPY LICENSE opt/avatar-setup/
@@ -107,14 +103,14 @@ render.Renderer(top + '/templates').bake(); \
 FROM scratch
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="avatar-setup" \
-      org.opencontainers.image.description="Configures one Avatar deployment: asks what it must, writes a complete deployment tree into /out and resumes where it stopped." \
+      org.opencontainers.image.description="Configures one Avatar deployment: asks for the settings, writes the deployment into /out and resumes where it stopped." \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.vendor="avatar-setup contributors"
 COPY --from=root /root.d/ /
 COPY --from=app /app.d/ /
-# NO_CPR: prompt_toolkit would ask the terminal for its cursor, and at `docker stop` wait a second for an
-# answer that a terminal nobody is attached to never gives.
+# NO_CPR: prompt_toolkit would ask the terminal for its cursor, and at `docker stop` wait a second for an answer
+# that a detached terminal never gives.
 ENV AVATAR_SETUP_IMAGE=1 \
     PROMPT_TOOLKIT_NO_CPR=1 \
     PATH=/usr/local/bin:/usr/bin \

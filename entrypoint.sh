@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the image runs. Like the entry points of the postgres and nginx images: without a command, or
-# with a flag first, the configurator; any other command as it was given.
+# Run the configurator without a command, or with a flag first; run any other command as it was given. The entry
+# points of the postgres and nginx images do the same.
 #
 # `exec` throughout: the command becomes PID 1 and gets the signals of `docker stop` itself.
 set -eu
