@@ -1,4 +1,4 @@
-"""Whether `.env`, the compose file, nginx's configuration and the settings say the same; pure."""
+"""Check that `.env`, the compose file, nginx's configuration and the settings agree; pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from setup.deploy.targets import COMPOSE, ENV, NGINX
 from setup.findings import Finding, Level
 from setup.formats import compose_file, dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
+from setup.secrets.plan import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _VARIABLE = r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # of the form that the template uses
 _LISTEN = r"^\s*listen\s+(?:\[::\]:)?([0-9]+)"
-_AGAIN = "run avatar-setup, which writes it anew; what was edited by hand, correct or move away first"
+_RUN_AGAIN = "run avatar-setup, which generates it again; first undo an edit by hand, or move the file away"
 
 
-class Written(NamedTuple):
+class Generated(NamedTuple):
     """The three files that belong together."""
 
     env: bytes
@@ -31,96 +32,104 @@ class Written(NamedTuple):
     nginx: bytes
 
 
-def look(
-    written: Written, values: Values, texts: Mapping[str, str], stands: Callable[[str], bool]
+def check_consistency(
+    files: Generated, values: Values, texts: Mapping[str, str], exists: Callable[[str], bool]
 ) -> Iterator[Finding]:
-    """What does not fit, or that all does; `texts` are the secrets' values, `stands` tells what is on the volume."""
+    """Report what does not agree, or that all does; `texts` are the secrets, `exists` looks for a path."""
     findings: list[Finding] = []
     env = dotenv.Env({}, {})
     try:
-        env = dotenv.parse(written.env)
-        findings += [*_variables(written.compose, env), *_secrets_in(env, values, texts), *_addresses(env, values)]
-        findings += _others(env, values)
+        env = dotenv.parse(files.env)
+        findings += [*_check_variables(files.compose, env), *_check_shown_secrets(env, values, texts)]
+        findings += [*_check_addresses(env, values), *_check_overrides(env, values)]
     except Malformed as error:
-        findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _AGAIN))
+        findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN))
     try:
-        document = load_yaml(written.compose, aliases=True)
-        findings += _mounts(document, values, stands)
-        findings += _ports(document, written.nginx, env.values, values)
+        document = load_yaml(files.compose, aliases=True)
+        findings += [*_check_mounts(document, values, exists), *_check_ports(document, files.nginx, env.values, values)]
     except Malformed as error:
-        findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _AGAIN))
+        findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _RUN_AGAIN))
     yield from findings
     if not findings:
-        yield Finding("agreement", Level.OK, f"{ENV}, {COMPOSE} and {NGINX} fit each other and the settings")
+        yield Finding("agreement", Level.OK, f"{ENV}, {COMPOSE} and {NGINX} agree with each other and the settings")
 
 
-def _variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
+def _check_variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
     used = set(re.findall(_VARIABLE, compose.decode(errors="replace")))
     unset = sorted(used - env.values.keys() - env.unsure.keys())
     if unset:
-        yield Finding("env-unset", Level.FAIL, f"{COMPOSE} wants what {ENV} does not set: {', '.join(unset)}", _AGAIN)
+        text = f"{COMPOSE} uses variables that {ENV} does not set: {', '.join(unset)}"
+        yield Finding("env-unset", Level.FAIL, text, _RUN_AGAIN)
 
 
-def _secrets_in(env: dotenv.Env, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
-    """Keys of `.env` that no longer hold what the secrets they come from hold."""
-    stale = [
-        f"{key} (of .secrets/{name})"
-        for name, secret in SECRETS.items()
-        if secret.when(values)
-        for key in secret.shown
-        if key in env.values and env.values[key] != texts.get(name, "").removesuffix("\n")
-    ]
+def _check_shown_secrets(env: dotenv.Env, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the keys of `.env` that carry a secret."""
+    stale = []
+    for name, secret in SECRETS.items():
+        for key in secret.shown if secret.when(values) else ():
+            if key in env.values and env.values[key] != texts.get(name, "").removesuffix("\n"):
+                stale.append(f"{key} (from {path_of(name)})")
     if stale:
-        text = f"{ENV} does not hold the values of these secrets: {', '.join(stale)}"
-        yield Finding("env-stale", Level.FAIL, text, _AGAIN)
+        text = f"{ENV} does not have the values of these secrets: {', '.join(stale)}"
+        yield Finding("env-stale", Level.FAIL, text, _RUN_AGAIN)
 
 
-def _addresses(env: dotenv.Env, values: Values) -> Iterator[Finding]:
-    wrong = [
-        f"{key} is not {show(values[key])}"
-        for key, row in SETTINGS.items()
-        if row.group == DERIVED and key in env.values and env.values[key] != show(values[key])
-    ]
+def _check_addresses(env: dotenv.Env, values: Values) -> Iterator[Finding]:
+    wrong = []
+    for key, row in SETTINGS.items():
+        if row.group == DERIVED and key in env.values and env.values[key] != show(values[key]):
+            wrong.append(f"{key} is not {show(values[key])}")
     if wrong:
-        yield Finding("address", Level.FAIL, f"in {ENV}, {'; '.join(wrong)}", _AGAIN)
+        yield Finding("address", Level.FAIL, f"{ENV}: {'; '.join(wrong)}", _RUN_AGAIN)
 
 
-def _others(env: dotenv.Env, values: Values) -> Iterator[Finding]:
-    """Keys that an edit by hand, or a second line further down, gives another value than the settings do."""
-    said = {key: values.computed(key) for key, row in SETTINGS.items() if row.group != DERIVED and key in env.values}
-    differing = [key for key, one in said.items() if one is not None and show(one.value) != env.values[key]]
-    if differing:
-        text = f"{ENV} has values of its own, and Compose takes them: {', '.join(differing)}"
-        todo = "nothing, if that is meant: to have the settings say it, --set KEY=VALUE and remove the line"
+def _check_overrides(env: dotenv.Env, values: Values) -> Iterator[Finding]:
+    """Check the keys that an edit by hand, or a second line further down, gives another value than the settings."""
+    overridden = []
+    for key, row in SETTINGS.items():
+        setting = values.computed(key) if row.group != DERIVED and key in env.values else None
+        if setting is not None and show(setting.value) != env.values[key]:
+            overridden.append(key)
+    if overridden:
+        text = f"{ENV} overrides these settings: {', '.join(overridden)}"
+        todo = "nothing, if you meant that; otherwise remove the line, and change the setting with --set KEY=VALUE"
         yield Finding("env-differs", Level.WARN, text, todo)
 
 
-def _mounts(document: Any, values: Values, stands: Callable[[str], bool]) -> Iterator[Finding]:
-    """What the compose file mounts from here and is not there; a given certificate is judged by itself."""
-    given = {show(values[key]) for key in ("NGINX_SSL_CERTIFICATE_PATH", "NGINX_SSL_CERTIFICATE_KEY_PATH")}
-    given = given if derived.certificate_is_given(values) else set()
-    services, secrets = _mapping(document, "services"), _mapping(document, "secrets")
-    sources = [compose_file.value(secret, "file") for secret in secrets.values()]
-    for service in services.values():
+def _check_mounts(document: Any, values: Values, exists: Callable[[str], bool]) -> Iterator[Finding]:
+    """Check that what the compose file mounts from here exists; a provided certificate has findings of its own."""
+    sources = []
+    for secret in _mapping(document, "secrets").values():
+        sources.append(compose_file.value(secret, "file"))
+    for service in _mapping(document, "services").values():
         volumes = compose_file.value(service, "volumes")
-        sources += [compose_file.value(volume, "source") for volume in (volumes if isinstance(volumes, list) else ())]
-    below = {source for source in sources if isinstance(source, str) and source.startswith("./")} - given
-    missing = sorted(source for source in below if not stands(source.removeprefix("./")))
+        for volume in volumes if isinstance(volumes, list) else ():
+            sources.append(compose_file.value(volume, "source"))
+    provided = set()
+    if derived.certificate_is_given(values):
+        provided = {show(values["NGINX_SSL_CERTIFICATE_PATH"]), show(values["NGINX_SSL_CERTIFICATE_KEY_PATH"])}
+    missing = set()
+    for source in sources:
+        is_ours = isinstance(source, str) and source.startswith("./") and source not in provided
+        if is_ours and not exists(source.removeprefix("./")):
+            missing.add(source)
     if missing:
-        text = f"{COMPOSE} mounts what is not there: {', '.join(missing)}"
-        yield Finding("mount-missing", Level.FAIL, text, "run avatar-setup, which writes what is its own")
+        text = f"{COMPOSE} mounts files that do not exist: {', '.join(sorted(missing))}"
+        yield Finding(
+            "mount-missing", Level.FAIL, text, "run avatar-setup, which writes its own files; put yours there"
+        )
 
 
-def _ports(document: Any, nginx: bytes, env: Mapping[str, str], values: Values) -> Iterator[Finding]:
-    wanted = str(derived.listen_port(values))
-    served = f"by which {derived.base_url(values)} is reached" if not derived.behind_proxy(values) else "for the proxy"
-    if wanted not in compose_file.ports(_mapping(document, "services"), env):
-        yield Finding("address", Level.FAIL, f"{COMPOSE} does not publish port {wanted}, {served}", _AGAIN)
-    if wanted not in re.findall(_LISTEN, nginx.decode(errors="replace"), re.MULTILINE):
-        yield Finding("address", Level.FAIL, f"{NGINX} does not listen on port {wanted}, {served}", _AGAIN)
+def _check_ports(document: Any, nginx: bytes, env: Mapping[str, str], values: Values) -> Iterator[Finding]:
+    port = str(derived.listen_port(values))
+    use = "which the proxy connects to" if derived.behind_proxy(values) else f"the port of {derived.base_url(values)}"
+    if port not in compose_file.ports(_mapping(document, "services"), env):
+        yield Finding("address", Level.FAIL, f"{COMPOSE} does not publish port {port}, {use}", _RUN_AGAIN)
+    if port not in re.findall(_LISTEN, nginx.decode(errors="replace"), re.MULTILINE):
+        yield Finding("address", Level.FAIL, f"{NGINX} does not listen on port {port}, {use}", _RUN_AGAIN)
 
 
 def _mapping(document: Any, key: str) -> dict[str, Any]:
-    """The mapping below a key, an empty one where there is none."""
-    found = compose_file.value(document, key)
-    return found if isinstance(found, dict) else {}
+    """Return the mapping below a key, an empty one if there is none."""
+    mapping = compose_file.value(document, key)
+    return mapping if isinstance(mapping, dict) else {}

@@ -1,4 +1,4 @@
-"""The one room that uses the network, when it is asked to: does the public name resolve, and who answers there."""
+"""Check from the network, if asked to, that the public name resolves and that this stack answers there."""
 
 from __future__ import annotations
 
@@ -15,71 +15,68 @@ from setup.findings import Finding, Level
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PATIENCE = 5  # seconds, for each thing that is waited for
+_TIMEOUT = 5  # seconds, for the resolver and for each step of the request
 
 
-def look(values: Values, authorities: bytes) -> Iterator[Finding]:
-    """Two findings; `authorities` in PEM are trusted instead of this system's, unless there are none."""
+def check_network(values: Values, authorities: bytes) -> Iterator[Finding]:
+    """Check name and answer; `authorities` in PEM are trusted instead of this system's, unless there are none."""
     host, base = str(values["PUBLIC_URL"].host), derived.base_url(values)
     if not derived.is_address(host):
-        addresses = _addresses(host)
+        addresses = _resolve(host)
         if not addresses:
-            yield Finding("public-name", Level.FAIL, f"{host} does not resolve here", "make a DNS record for it")
+            yield Finding("public-name", Level.FAIL, f"{host} does not resolve here", "create a DNS record for it")
             return
-        yield Finding("public-name", Level.OK, f"{host} is {', '.join(addresses)}")
-    yield _answer(host, base, _context(authorities) if base.startswith("https") else None)
+        yield Finding("public-name", Level.OK, f"{host} resolves to {', '.join(addresses)}")
+    yield _check_answer(host, base, _context(authorities) if base.startswith("https") else None)
 
 
-def _addresses(host: str) -> list[str]:
-    """What a name resolves to; nothing after a while, as the resolver's own patience is long."""
-    found: list[str] = []
+def _resolve(host: str) -> list[str]:
+    """Resolve a name; return nothing after a while, because the resolver's own timeout is long."""
+    addresses: list[str] = []
 
     def resolve() -> None:
         try:
             rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             return
-        found.extend(dict.fromkeys(str(row[4][0]) for row in rows))
+        addresses.extend(dict.fromkeys(str(row[4][0]) for row in rows))
 
     thread = threading.Thread(target=resolve, daemon=True)
     thread.start()
-    thread.join(_PATIENCE)
-    return list(found)
+    thread.join(_TIMEOUT)
+    return list(addresses)
 
 
 def _context(authorities: bytes) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=authorities.decode(errors="replace") or None)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # browsers do not insist on it, and old private authorities fail it
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # browsers do not require it, and old private CAs fail it
     return context
 
 
-def _answer(host: str, base: str, context: ssl.SSLContext | None) -> Finding:
-    """What answers at the public address; it is this stack when it leads to the web client."""
+def _check_answer(host: str, base: str, context: ssl.SSLContext | None) -> Finding:
+    """Check what answers at the public address: this stack redirects to its web client."""
     netloc = base.partition("://")[2]
     port = netloc.rpartition(":")[2] if netloc.rpartition("]")[2].count(":") else ""
-    number = int(port) if port else (443 if context else 80)
-    connection: http.client.HTTPConnection = (
-        http.client.HTTPSConnection(host, number, timeout=_PATIENCE, context=context)
-        if context
-        else http.client.HTTPConnection(host, number, timeout=_PATIENCE)
-    )
-    start = "is the stack up? docker compose ps, docker compose logs nginx"
+    connection: http.client.HTTPConnection
+    if context:
+        connection = http.client.HTTPSConnection(host, int(port or 443), timeout=_TIMEOUT, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, int(port or 80), timeout=_TIMEOUT)
+    logs = "see docker compose ps, and docker compose logs nginx"
     try:
         connection.request("GET", "/", headers={"Host": netloc, "User-Agent": "avatar-setup"})
         answer = connection.getresponse()
         location = answer.headers.get("Location", "")
     except ssl.SSLCertVerificationError as error:
-        text = f"what answers at {base} shows a certificate that is not accepted here: {error.verify_message}"
-        return Finding(
-            "public-answer", Level.FAIL, text, "is it the one that --check reads, and was nginx started since?"
-        )
+        text = f"{base} has a certificate that is not trusted here: {error.verify_message}"
+        todo = "compare it with the one that --check reads; after a change, docker compose restart nginx"
+        return Finding("public-answer", Level.FAIL, text, todo)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Finding("public-answer", Level.FAIL, f"nothing answers at {base}: {reason.lower()}", start)
+        return Finding("public-answer", Level.FAIL, f"{base} does not answer: {reason.lower()}", logs)
     finally:
         connection.close()
     if location.endswith("/web"):
         return Finding("public-answer", Level.OK, f"{base} answers and leads to the web client")
-    return Finding(
-        "public-answer", Level.WARN, f"{base} answers {answer.status}, which is not this stack's answer", start
-    )
+    text = f"{base} answers {answer.status} instead of leading to the web client"
+    return Finding("public-answer", Level.WARN, text, logs)

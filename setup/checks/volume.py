@@ -1,4 +1,4 @@
-"""What `--check` sees of the volume itself: its files, their modes and owners, the secrets, room and time."""
+"""Check the volume itself: progress, files, permissions and owners, secrets, disk space and clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.findings import Finding, Level
 from setup.secrets import guards
-from setup.secrets import plan as secrets_plan
+from setup.secrets.plan import check_filled, list_applicable, path_of
 from setup.secrets.store import read_secret
 from setup.state_file import COMPLETED
 from setup.state_manager import STATE, DeploymentState
@@ -26,183 +26,220 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _KEYS = "tls/private"
-_LITTLE, _NO_ROOM = 100 << 20, 1 << 20  # bytes
+_LITTLE_SPACE, _NO_SPACE = 100 << 20, 1 << 20  # bytes
 _JITTER = timedelta(minutes=5)
+_RUN_AGAIN = "run avatar-setup, which writes the file again"
+_FROM_BACKUP = "put it back from a backup: it is not regenerated"
 
 
-def steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
-    """How far the configuration is."""
+def check_volume(volume: Volume, state: DeploymentState, basis: Mapping[str, str], now: datetime) -> Iterator[Finding]:
+    """Check everything that needs neither settings nor secrets."""
+    yield from _check_restore(volume)
+    yield from _check_steps(volume, state)
+    yield from _check_release(state, basis)
+    yield from _check_files(volume, state)
+    yield _check_disk_space(volume)
+    yield _check_clock(volume, state, now)
+
+
+def _check_restore(volume: Volume) -> Iterator[Finding]:
+    backup = backups.interrupted(volume)
+    if backup:
+        text = f"the restore of {backup} was interrupted: some files are from the backup, others are not"
+        yield Finding("restoring", Level.FAIL, text, f"finish it: --restore {backup}")
+
+
+def _check_steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     if not state.exists and volume.status(COMPOSE) is not None:
-        text = f"a deployment stands here, and {STATE}, which tells about it, is gone"
-        yield Finding("steps", Level.FAIL, text, "--history lists the dated copies, and --restore ID brings one back")
+        text = f"{STATE} is missing from this deployment"
+        yield Finding("steps", Level.FAIL, text, "restore a backup: --history lists them, --restore ID restores one")
         return
-    done, total = sum(status == COMPLETED for status in state.steps.values()), len(state.steps)
+    done = list(state.steps.values()).count(COMPLETED)
+    text = f"{done}/{len(state.steps)} steps completed"
     if state.is_complete:
-        yield Finding("steps", Level.OK, f"{done}/{total} steps completed")
-        return
-    yield Finding("steps", Level.FAIL, f"{done}/{total} steps completed", "run avatar-setup to its end")
+        yield Finding("steps", Level.OK, text)
+    else:
+        yield Finding("steps", Level.FAIL, text, "run avatar-setup, which continues there")
 
 
-def restoring(volume: Volume) -> Iterator[Finding]:
-    """Whether a restore was interrupted: what stands here may be half of one deployment and half of another."""
-    half = backups.interrupted(volume)
-    if half:
-        text = f"bringing back {half} was interrupted: files and secrets may be those of two deployments"
-        yield Finding("restoring", Level.FAIL, text, f"finish it: --restore {half}")
+def _check_release(state: DeploymentState, basis: Mapping[str, str]) -> Iterator[Finding]:
+    for part, digest in basis.items() if state.basis else ():
+        if state.basis.get(part) != digest:
+            text = "another release of avatar-setup wrote these files"
+            yield Finding("release", Level.WARN, text, "run this release once, then docker compose up -d")
+            return
 
 
-def release(state: DeploymentState, basis: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether this program wrote what stands there."""
-    if state.basis and any(state.basis.get(part) != digest for part, digest in basis.items()):
-        text = "another release of avatar-setup wrote these files"
-        yield Finding("release", Level.WARN, text, "run this one once, and docker compose up -d")
-
-
-def files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
-    """Whether every file that was written stands there as it was written."""
-    odd = [path for path in state.files if is_odd(volume, path)]
-    there = {path: volume.read(path) for path in state.files if path not in odd}
-    missing = [path for path, data in there.items() if data is None]
-    edited = [path for path, data in there.items() if data is not None and not state.knows(path, data)]
-    if odd:
-        text = f"a directory or a link where a file belongs: {', '.join(odd)}"
-        yield Finding("file-odd", Level.FAIL, text, "move it away, and run avatar-setup, which writes the file again")
-    again = [path for path in missing if path != AUTHORITY_KEY]
-    if again:
-        yield Finding(
-            "file-missing", Level.FAIL, f"missing: {', '.join(again)}", "run avatar-setup, which writes it again"
-        )
-    if again != missing:
-        todo = "put it back from a backup: it is not made anew"
-        yield Finding("file-missing", Level.FAIL, f"missing: {AUTHORITY_KEY}", todo)
-    if edited:
-        todo = "nothing, if the change is meant: a run leaves it alone, or says that it would overwrite it"
-        yield Finding("file-edited", Level.WARN, f"edited by hand: {', '.join(edited)}", todo)
+def _check_files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
+    odd: list[str] = []
+    missing: list[str] = []
+    edited: list[str] = []
+    for path in state.files:
+        data = read_regular(volume, path)
+        if data is None:
+            (odd if _is_odd(volume, path) else missing).append(path)
+        elif not state.knows(path, data):
+            edited.append(path)
     if state.files and not (odd or missing or edited):
-        yield Finding("files", Level.OK, f"{len(there)} files stand as they were written")
+        yield Finding("files", Level.OK, f"{len(state.files)} generated files are unmodified")
+    if odd:
+        text = f"a directory or a link in place of a file: {', '.join(odd)}"
+        yield Finding("file-odd", Level.FAIL, text, f"move it away, and {_RUN_AGAIN}")
+    if AUTHORITY_KEY in missing:
+        missing.remove(AUTHORITY_KEY)
+        yield Finding("file-missing", Level.FAIL, f"missing: {AUTHORITY_KEY}", _FROM_BACKUP)
+    if missing:
+        yield Finding("file-missing", Level.FAIL, f"missing: {', '.join(missing)}", _RUN_AGAIN)
+    if edited:
+        todo = "nothing, if you meant the change: a run keeps it, or stops before it overwrites it"
+        yield Finding("file-edited", Level.WARN, f"edited by hand: {', '.join(edited)}", todo)
 
 
-def is_odd(volume: Volume, path: str) -> bool:
-    """Whether something else than a regular file stands at a path."""
+def _is_odd(volume: Volume, path: str) -> bool:
+    """Tell whether a path holds something other than a regular file."""
     status = volume.status(path)
     return status is not None and not stat.S_ISREG(status.st_mode)
 
 
-def contents(volume: Volume, path: str) -> bytes | None:
-    """The bytes of a regular file, None where there is none."""
-    return None if is_odd(volume, path) else volume.read(path)
+def read_regular(volume: Volume, path: str) -> bytes | None:
+    """Read a regular file, None if there is none."""
+    return None if _is_odd(volume, path) else volume.read(path)
 
 
-def modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) -> Iterator[Finding]:
-    """Whether those who must can read each file, and nobody else what is private; and whether it has one owner."""
-    paths = [STATE, *state.files, *map(secrets_plan.path_of, secrets)]
-    seen = {path: status for path in paths if (status := volume.status(path)) and stat.S_ISREG(status.st_mode)}
-    folders = [DIRECTORY, *([_KEYS] if any(path.startswith(f"{_KEYS}/") for path in state.files) else [])]
-    seen |= {path: status for path in folders if (status := volume.status(path)) is not None}
-    said = False
-    for wanted in (0o600, 0o644, 0o700):
-        of_kind = {path: status for path, status in seen.items() if _wanted(path) == wanted}
-        for finding in (*_closed(of_kind, wanted), *_open(of_kind, wanted)):
-            said = True
-            yield finding
-    if os.stat(volume.path).st_mode & 0o022:
-        said = True
-        text = "others may replace files in the output directory"
-        yield Finding("file-open", Level.WARN, text, "chmod go-w, on the host, the directory that is mounted here")
-    uid, gid = (seen[STATE].st_uid, seen[STATE].st_gid) if STATE in seen else volume.owner()
-    foreign = [path for path, status in seen.items() if status.st_uid != uid]
-    if foreign:
-        unreadable = any(_wanted(path) != 0o644 for path in foreign)
-        text = f"not {uid}:{gid}'s, whose the deployment is: {', '.join(foreign)}"
-        todo = f"sudo chown {uid}:{gid} {' '.join(map(shell_word, foreign))}"
-        yield Finding("file-owner", Level.FAIL if unreadable else Level.WARN, text, todo)
-    elif not said and seen:
-        yield Finding("file-modes", Level.OK, f"all of it is {uid}:{gid}'s, with the right modes")
+def check_modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) -> Iterator[Finding]:
+    """Check that everyone who must read a file can, nobody else can read a private one, and all have one owner."""
+    entries: dict[str, os.stat_result] = {}
+    paths = [STATE, *state.files, *map(path_of, secrets), DIRECTORY]
+    if AUTHORITY_KEY in state.files:
+        paths.append(_KEYS)
+    for path in paths:
+        status = volume.status(path)
+        if status and (stat.S_ISREG(status.st_mode) or path in (DIRECTORY, _KEYS)):
+            entries[path] = status
+    uid, gid = (entries[STATE].st_uid, entries[STATE].st_gid) if STATE in entries else volume.owner()
+    findings = [*_check_permissions(entries), *_check_output_directory(volume), *_check_owner(entries, uid, gid)]
+    yield from findings
+    if entries and not findings:
+        yield Finding("file-modes", Level.OK, f"owner {uid}:{gid} and file permissions are correct")
 
 
-def private(volume: Volume, path: str) -> Iterator[Finding]:
-    """Whether nobody else can read a file that is the operator's own, such as a key."""
+def check_private(volume: Volume, path: str) -> Iterator[Finding]:
+    """Check that nobody else can read a file of the operator's, such as a key."""
     status = volume.status(path)
-    if status is not None and stat.S_ISREG(status.st_mode):
-        yield from _open({path: status}, 0o600)
+    if status and stat.S_ISREG(status.st_mode) and status.st_mode & 0o066:
+        yield _open_finding([path], 0o600)
 
 
-def _wanted(path: str) -> int:
-    """The mode that something of ours has."""
+def _check_permissions(entries: Mapping[str, os.stat_result]) -> Iterator[Finding]:
+    for wanted in (0o600, 0o644, 0o700):
+        closed, opened = [], []
+        for path, status in entries.items():
+            mode = stat.S_IMODE(status.st_mode)
+            if _wanted_mode(path) == wanted and wanted & ~mode:
+                closed.append(path)
+            if _wanted_mode(path) == wanted and mode & 0o066 & ~wanted:
+                opened.append(path)
+        if closed:
+            text = f"not readable by everyone who must read it: {', '.join(closed)}"
+            yield Finding("file-closed", Level.FAIL, text, _chmod(closed, wanted))
+        if opened:
+            yield _open_finding(opened, wanted)
+
+
+def _open_finding(paths: list[str], wanted: int) -> Finding:
+    text = f"accessible to other users of the host: {', '.join(paths)}"
+    return Finding("file-open", Level.WARN, text, _chmod(paths, wanted))
+
+
+def _chmod(paths: list[str], mode: int) -> str:
+    return f"chmod {mode:04o} {' '.join(map(shell_word, paths))}"
+
+
+def _wanted_mode(path: str) -> int:
     if path in (DIRECTORY, _KEYS):
         return 0o700
     return 0o600 if path in (ENV, STATE, CONFIG) or path.startswith(f"{_KEYS}/") else 0o644
 
 
-def _closed(seen: Mapping[str, os.stat_result], wanted: int) -> Iterator[Finding]:
-    paths = [path for path, status in seen.items() if wanted & ~stat.S_IMODE(status.st_mode)]
-    if paths:
-        text = f"closed to somebody who must read it: {', '.join(paths)}"
-        yield Finding("file-closed", Level.FAIL, text, f"chmod {wanted:04o} {' '.join(map(shell_word, paths))}")
+def _check_output_directory(volume: Volume) -> Iterator[Finding]:
+    if os.stat(volume.path).st_mode & 0o022:
+        text = "other users of the host can replace files in the output directory"
+        yield Finding("file-open", Level.WARN, text, "on the host: chmod go-w, on the directory that is mounted here")
 
 
-def _open(seen: Mapping[str, os.stat_result], wanted: int) -> Iterator[Finding]:
-    paths = [path for path, status in seen.items() if stat.S_IMODE(status.st_mode) & 0o066 & ~wanted]
-    if paths:
-        text = f"open to others than it should be: {', '.join(paths)}"
-        yield Finding("file-open", Level.WARN, text, f"chmod {wanted:04o} {' '.join(map(shell_word, paths))}")
+def _check_owner(entries: Mapping[str, os.stat_result], uid: int, gid: int) -> Iterator[Finding]:
+    foreign, level = [], Level.WARN
+    for path, status in entries.items():
+        if status.st_uid != uid:
+            foreign.append(path)
+            if _wanted_mode(path) != 0o644:
+                level = Level.FAIL  # the deployment's owner cannot read it
+    if foreign:
+        text = f"not owned by {uid}:{gid}, the deployment's owner: {', '.join(foreign)}"
+        yield Finding("file-owner", level, text, f"sudo chown {uid}:{gid} {' '.join(map(shell_word, foreign))}")
 
 
 def read_secrets(volume: Volume) -> tuple[dict[str, str | None], dict[str, str]]:
-    """The text of every secret that can be one, None where there is no file; and why the others cannot."""
+    """Read every secret that is text, None if there is no file; and say why the others are not."""
     texts: dict[str, str | None] = {}
-    odd: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for name in SECRETS:
         try:
             texts[name] = read_secret(volume, name)
         except VolumeError as error:
-            if volume.status(secrets_plan.path_of(name)) is None:  # the whole folder cannot be read
+            if volume.status(path_of(name)) is None:  # the whole folder cannot be read
                 raise
-            odd[name] = str(error)
-    return texts, odd
+            unreadable[name] = str(error)
+    return texts, unreadable
 
 
-def secrets(
-    values: Values, texts: Mapping[str, str | None], odd: Mapping[str, str], made: Mapping[str, int]
+def check_secrets(
+    values: Values, texts: Mapping[str, str], unreadable: Mapping[str, str], made: Mapping[str, int]
 ) -> Iterator[Finding]:
-    """Whether every secret of this deployment is filled in, in the form that its readers want; none is shown."""
-    lost = {secret.name for secret in guards.find_lost(values, texts, made)} - odd.keys()
-    filled = {name: text for name, text in texts.items() if text}
-    pending = [one.name for one in secrets_plan.list_pending(values, filled) if one.name not in lost | odd.keys()]
-    wrong = [
-        odd[secret.name] for secret in secrets_plan.list_applicable(values) if secret.name in odd
-    ] + secrets_plan.check_filled(filled)
-    for name in sorted(lost):
-        text = f"{secrets_plan.path_of(name)} was made and is gone"
-        yield Finding("secret-lost", Level.FAIL, text, "put it back from a backup: it is not made anew")
-    for name in pending:
-        path = secrets_plan.path_of(name)
-        todo = f"cat > {path}, type the value and Ctrl-D twice, which keeps it out of the history; run avatar-setup"
-        yield Finding("secret-pending", Level.FAIL, f"{path} is empty or missing ({SECRETS[name].question})", todo)
-    for problem in wrong:
+    """Check that every secret of this deployment has a valid value; none is shown."""
+    is_good, problems = True, []
+    lost, pending = guards.find_unfilled(values, texts, made)
+    applicable = list_applicable(values)
+    for secret in applicable:
+        path = path_of(secret.name)
+        if secret.name in unreadable:
+            problems.append(unreadable[secret.name])
+        elif secret in lost:
+            is_good = False
+            yield Finding("secret-lost", Level.FAIL, f"{path} had a value and is missing or empty", _FROM_BACKUP)
+        elif secret in pending:
+            is_good = False
+            todo = f"cat > {path}, type the value and Ctrl-D twice, which keeps it out of the shell's history"
+            text = f"{path} is empty or missing ({secret.question})"
+            yield Finding("secret-pending", Level.FAIL, text, f"{todo}; then run avatar-setup")
+    for problem in (*problems, *check_filled(texts)):
+        is_good = False
         yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup")
-    if not lost and not pending and not wrong:
-        yield Finding("secrets", Level.OK, f"{len(secrets_plan.list_applicable(values))} secrets are in order")
+    if is_good:
+        yield Finding("secrets", Level.OK, f"{len(applicable)} secrets are valid")
 
 
-def room(volume: Volume) -> Iterator[Finding]:
-    """Whether the volume has room for another run."""
-    free, nodes = volume.free()
-    text = f"{free >> 20} MiB free on the volume"
-    todo = "free some: du -xh --max-depth=1 shows what takes it"
-    if free < _NO_ROOM or nodes == 0:
-        yield Finding("room", Level.FAIL, text if free < _NO_ROOM else "no inode is free on the volume", todo)
-    else:
-        yield Finding("room", Level.WARN if free < _LITTLE else Level.OK, text, todo if free < _LITTLE else "")
+def _check_disk_space(volume: Volume) -> Finding:
+    free, inodes = volume.free()
+    text, todo = f"{free >> 20} MiB free on the volume", "free some: du -xh --max-depth=1 shows what uses it"
+    if free < _NO_SPACE or inodes == 0:
+        return Finding("disk-space", Level.FAIL, text if free < _NO_SPACE else "no free inode on the volume", todo)
+    if free < _LITTLE_SPACE:
+        return Finding("disk-space", Level.WARN, text, todo)
+    return Finding("disk-space", Level.OK, text)
 
 
-def clock(volume: Volume, state: DeploymentState, now: datetime) -> Iterator[Finding]:
-    """Whether the clock is later than what it must be later than: certificates and sign-in depend on it."""
-    times = [status.st_mtime for path in (STATE, *state.files) if (status := volume.status(path)) is not None]
-    times.append(os.stat(__file__).st_mtime)
-    latest = datetime.fromtimestamp(max(times), UTC)
-    if latest > now + _JITTER:
-        text = f"the clock says {now:%Y-%m-%d %H:%M} UTC, and files here are from {latest:%Y-%m-%d %H:%M}"
-        yield Finding("clock", Level.FAIL, text, "set the host's clock: timedatectl")
-    else:
-        yield Finding("clock", Level.OK, f"the clock says {now:%Y-%m-%d %H:%M} UTC, which can be")
+def _check_clock(volume: Volume, state: DeploymentState, now: datetime) -> Finding:
+    """Check that the clock is not behind the files: certificates and sign-in depend on it."""
+    latest = os.stat(__file__).st_mtime
+    for path in (STATE, *state.files):
+        status = volume.status(path)
+        if status:
+            latest = max(latest, status.st_mtime)
+    newest = datetime.fromtimestamp(latest, UTC)
+    if newest > now + _JITTER:
+        text = (
+            f"system clock is behind: it says {now:%Y-%m-%d %H:%M} UTC, but a file here is from {newest:%Y-%m-%d %H:%M}"
+        )
+        return Finding("clock", Level.FAIL, text, "set the host's clock: timedatectl")
+    return Finding("clock", Level.OK, f"system clock is plausible: {now:%Y-%m-%d %H:%M} UTC")

@@ -64,11 +64,11 @@ def _busy(volume: Volume) -> str:
 
 def check(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
     """Whether the stack would boot; reads only, and takes no lock."""
-    from setup.checks.run import check
+    from setup.checks.run import check_deployment
 
     inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
     with Volume(configurator.output_dir) as volume:
-        return check(configurator.session(volume, inputs, Options()), online=options.online)
+        return check_deployment(configurator.session(volume, inputs, Options()), online=options.online)
 
 
 # The others bring rooms along that the status need not wait for.

@@ -85,7 +85,17 @@ def test_a_good_deployment_passes(more: Mapping[str, str], absent: set[str], tmp
     found = findings(out, code=0)
     assert {level for level, _, _ in found} == {"ok", "skip"}
     names = {name for _, name, _ in found}
-    assert names >= {"steps", "files", "file-modes", "secrets", "agreement", "room", "clock", "host-ports", "docker"}
+    assert names >= {
+        "steps",
+        "files",
+        "file-modes",
+        "secrets",
+        "agreement",
+        "disk-space",
+        "clock",
+        "host-ports",
+        "docker",
+    }
     assert not names & absent
 
 
@@ -94,7 +104,7 @@ def test_it_says_one_line_a_finding_and_its_end(out: Path) -> None:
     *lines, blank, end = done.stdout.splitlines()
     assert all(re.fullmatch(r"(ok  |warn|fail|skip)  [a-z-]+: \S.*", line) for line in lines)
     assert blank == ""
-    assert re.fullmatch(r"Nothing here would keep the stack from starting \(\d+ ok, 2 skip\)\.", end)
+    assert re.fullmatch(r"Ready: the stack can start \(\d+ ok, 2 skip\)\.", end)
     assert done.stderr == ""
 
 
@@ -165,9 +175,9 @@ EDITED = ("warn", "file-edited")
 DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[str]]] = {
     "a file is gone": (remove("nginx/nginx.conf"), [("fail", "file-missing")], ["nginx/nginx.conf"]),
     "the compose file is gone": (remove("docker-compose.yml"), [("fail", "file-missing")], ["docker-compose.yml"]),
-    "the authority's key is gone": (remove("tls/private/avatar-ca.key"), [("fail", "file-missing")], ["tls/private/avatar-ca.key", "put it back from a backup: it is not made anew"]),
+    "the authority's key is gone": (remove("tls/private/avatar-ca.key"), [("fail", "file-missing")], ["tls/private/avatar-ca.key", "put it back from a backup: it is not regenerated"]),
     "a file is a directory": (becomes_directory("nginx/nginx.conf"), [("fail", "file-odd")], ["nginx/nginx.conf"]),
-    "an edit": (edit("nginx/nginx.conf", "worker_connections 4096", "worker_connections 1024"), [EDITED], ["nginx/nginx.conf", "if the change is meant"]),
+    "an edit": (edit("nginx/nginx.conf", "worker_connections 4096", "worker_connections 1024"), [EDITED], ["nginx/nginx.conf", "if you meant the change"]),
     "another level in .env": (edit(".env", "LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"), [EDITED, ("warn", "env-differs")], [".env"]),
     "a setting of ours among yours": (append(".env", "LOG_LEVEL=DEBUG\n"), [("warn", "env-differs")], ["LOG_LEVEL", "--set KEY=VALUE"]),
     "a variable of yours": (append(".env", "MINE=1\n"), [], []),
@@ -178,7 +188,7 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "blanks in a secret": (write(".secrets/db_user", b"  \n"), [("fail", "secret-form")], [".secrets/db_user contains only white space"]),
     "a short key": (write(".secrets/storage_encryption_key", b"abc"), [("fail", "secret-form")], ["64 hexadecimal digits", "its value is not shown"]),
     "a link in a secret's place": (lambda out: (remove(".secrets/db_user")(out), (out / ".secrets/db_user").symlink_to("/etc/passwd")), [("fail", "secret-form")], [".secrets/db_user"]),
-    "a secret that shows in .env": (write(".secrets/authentik_bootstrap_password", b"another-one"), [("fail", "env-stale")], ["AUTHENTIK_BOOTSTRAP_PASSWORD (of .secrets/authentik_bootstrap_password)"]),
+    "a secret that shows in .env": (write(".secrets/authentik_bootstrap_password", b"another-one"), [("fail", "env-stale")], ["AUTHENTIK_BOOTSTRAP_PASSWORD (from .secrets/authentik_bootstrap_password)"]),
     "closed secrets": (lambda out: [(out / ".secrets" / name).chmod(0o600) for name in ("db_user", "db_name")], [("fail", "file-closed")], [".secrets/db_name, .secrets/db_user", "chmod 0644 .secrets/db_name .secrets/db_user"]),
     "an open directory": (mode(".secrets", 0o755), [("warn", "file-open")], ["chmod 0700 .secrets"]),
     "a directory where others write": (mode(".", 0o777), [("warn", "file-open")], ["chmod go-w"]),
@@ -193,7 +203,7 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "a mount of the operator's": (edit("docker-compose.yml", '"./nginx/nginx.conf"', '"./nginx/mine.conf"'), [EDITED, ("fail", "mount-missing")], []),
     "another key": (lambda out: shutil.copy(out / "tls/private/avatar-ca.key", out / "tls/private/server.decrypted.key"), [EDITED, ("fail", "certificate-key")], []),
     "another authority's bundle": (write("tls/ca-bundle.crt", pki.root().pem), [EDITED, ("fail", "authorities")], []),
-    "a clock that is behind": (from_tomorrow, [("fail", "clock")], ["the clock says", "timedatectl"]),
+    "a clock that is behind": (from_tomorrow, [("fail", "clock")], ["system clock is behind", "timedatectl"]),
     "another release": (edit(STATE, "  program: ", "  program: 00"), [("warn", "release")], ["another release"]),
 }  # fmt: skip
 
@@ -262,7 +272,7 @@ def test_a_lost_state_is_named_with_what_brings_it_back(out: Path) -> None:
     (out / LAST_GOOD).unlink()
     level, name, text = wrong(out)[0]
     assert (level, name) == ("fail", "steps")
-    assert f"{STATE}, which tells about it, is gone" in text
+    assert f"{STATE} is missing from this deployment" in text
     assert "--restore ID" in text
 
 
@@ -273,7 +283,7 @@ def test_a_deployment_that_is_half_restored_is_a_failure(tmp_path: Path) -> None
     before = stamps(out)
     level, name, text = findings(out, code=3)[0]
     assert (level, name) == ("fail", "restoring")
-    assert f"bringing back {oldest} was interrupted" in text
+    assert f"the restore of {oldest} was interrupted" in text
     assert f"--restore {oldest}" in text
     assert stamps(out) == before
     ran(out, "--restore", oldest, settings={})
@@ -335,7 +345,7 @@ def test_a_full_volume_is_named(tmp_path: Path) -> None:
     small, whole = tmp_path / "out", deployed(tmp_path / "whole", settings=SETTINGS)
     small.mkdir()
     done = run(small, "--check", settings={}, prefix=(*prefix, str(small), str(whole)))
-    assert re.search(r"^warn  room: [123] MiB free on the volume: free some", done.stdout, re.MULTILINE), (
+    assert re.search(r"^warn  disk-space: [123] MiB free on the volume: free some", done.stdout, re.MULTILINE), (
         done.stdout + done.stderr
     )
 
@@ -448,9 +458,9 @@ def test_who_answers_at_the_public_address(host: str, tmp_path: Path) -> None:
         assert [one[:2] for one in found] == [*named, ("ok", "public-answer")]
         assert f"https://{host}:{port} answers and leads to the web client" in found[-1][2]
     for certificate, location, level, words in (
-        (out, "/elsewhere", "warn", "answers 302, which is not this stack's answer"),
-        (other, "/web", "fail", "shows a certificate that is not accepted here"),
-        (None, "/web", "fail", f"nothing answers at https://{host}:{port}"),
+        (out, "/elsewhere", "warn", "answers 302 instead of leading to the web client"),
+        (other, "/web", "fail", "has a certificate that is not trusted here"),
+        (None, "/web", "fail", f"https://{host}:{port} does not answer"),
     ):
         with answering(port, certificate, location):
             found = network_findings(out)
@@ -458,7 +468,7 @@ def test_who_answers_at_the_public_address(host: str, tmp_path: Path) -> None:
             assert words in found[-1][2]
     found = network_findings(out)
     assert found[-1][:2] == ("fail", "public-answer")
-    assert "connection refused: is the stack up?" in found[-1][2]
+    assert "connection refused: see docker compose ps" in found[-1][2]
 
 
 def test_a_plain_address_is_asked_without_tls(tmp_path: Path) -> None:

@@ -359,7 +359,7 @@ def test_the_check_runs_hardened_on_a_read_only_mount_as_any_reader(out: Path) -
     assert done.returncode == 3
     assert "fail  secret-pending: .secrets/organization_name" in said(done)
     assert "ok    certificate-names: tls/server.fullchain.crt is for avatar.example.com" in said(done)
-    assert "ok    file-modes: all of it is 1234:5678's" in said(done)
+    assert "ok    file-modes: owner 1234:5678 and file permissions are correct" in said(done)
     assert tree(out) == before
     online = docker(
         "run", "--rm", "-v", f"{out}:/out:ro", "--network", "none", IMAGE, "--check", "--online", check=False
@@ -383,7 +383,7 @@ def test_the_preflight_service_ends_with_3_while_a_secret_is_pending_and_then_wi
         before = tree(out)
         passed = docker(*up, cwd=out, check=False)
         assert passed.returncode == 0, said(passed)
-        assert "Nothing here would keep the stack from starting" in said(passed)
+        assert "Ready: the stack can start" in said(passed)
         assert tree(out) == before
     finally:
         docker(*compose, "down", "-v", cwd=out, check=False)

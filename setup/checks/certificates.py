@@ -1,0 +1,89 @@
+"""Check what nginx serves TLS with, and whether the API services trust what they must."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from setup.checks.volume import check_private, read_regular
+from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
+from setup.config.values import Values
+from setup.deploy.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY
+from setup.errors import InputError
+from setup.findings import Finding, Level
+from setup.tls.pem import PemFile
+from setup.tls.provided import read_provided
+from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
+from setup.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+_REMEDIES = {
+    "certificate-dates": "run avatar-setup --renew-certificate",
+    "certificate-names": "run avatar-setup, which issues a new one",
+}
+
+
+def check_certificates(volume: Volume, values: Values, now: datetime) -> Iterator[Finding]:
+    """Check the certificate of this TLS mode, and the trusted authorities."""
+    authority = b""
+    if certificate_is_given(values):
+        yield from _check_provided(volume, values, now)
+    elif certificate_is_made(values):
+        authority = read_regular(volume, AUTHORITY) or b""
+        yield from _check_own(volume, certificate_names(values), authority, now)
+    if authority or values["TLS_CA_PATH"]:
+        yield _check_trust(volume, values, authority.strip())
+
+
+def _check_provided(volume: Volume, values: Values, now: datetime) -> Iterator[Finding]:
+    from setup.tls.certificates import inspect
+
+    chain, key = read_provided(volume, values)
+    for file in (chain, key):
+        if file.finding:
+            yield file.finding
+    if chain.pem:
+        yield from inspect(chain.pem, key.pem, certificate_names(values), _read_roots(volume, values), now).findings
+    if key.path.startswith("./"):
+        yield from check_private(volume, key.path.removeprefix("./"))
+
+
+def _check_own(volume: Volume, names: list[str], authority: bytes, now: datetime) -> Iterator[Finding]:
+    """Check the certificate that avatar-setup issued, and name the run that corrects it."""
+    from setup.tls.certificates import inspect
+
+    chain, key = read_regular(volume, CERTIFICATE), read_regular(volume, CERTIFICATE_KEY)
+    if not authority or chain is None:
+        return  # `check_volume` reports what is missing
+    key_file = PemFile(CERTIFICATE_KEY, key) if key is not None else None
+    inspection = inspect(PemFile(CERTIFICATE, chain), key_file, names, authority, now)
+    for finding in inspection.findings:
+        remedy = _REMEDIES.get(finding.name)
+        is_early = finding.name == "certificate-dates" and inspection.start and inspection.start > now
+        if finding.level is Level.OK or remedy is None or is_early:  # no run corrects the clock
+            yield finding
+        else:
+            yield finding._replace(todo=remedy)
+
+
+def _read_roots(volume: Volume, values: Values) -> bytes:
+    """Return the authorities that clients trust, without a private one that `_check_trust` reports as unusable."""
+    try:
+        return read_trusted(volume, values)
+    except InputError:
+        return read_public_roots()
+
+
+def _check_trust(volume: Volume, values: Values, authority: bytes) -> Finding:
+    """Check that the bundle of the API services holds the private authorities."""
+    bundle = read_regular(volume, CA_BUNDLE) or b""
+    try:
+        private = read_private_authority(volume, values)
+    except InputError as error:
+        return Finding("authorities", Level.FAIL, str(error))
+    if authority in bundle and private in bundle:
+        return Finding("authorities", Level.OK, f"{CA_BUNDLE} contains the private CA")
+    todo = "run avatar-setup, then docker compose up -d"
+    return Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo)
