@@ -9,7 +9,7 @@ from setup.config.model import Given
 from setup.config.types import show
 from setup.console import Answer
 from setup.deploy import diff, transaction
-from setup.deploy.redact import Masks
+from setup.deploy.redact import Redactor, lines_of_ours
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_secrets
 from setup.volume.volume import Volume
@@ -44,11 +44,12 @@ def shown(session: Session, context: Context, reasons: list[str], report: list[s
     fates = session.fates(session.files(context))
     there, planned = read_secrets(session.volume), context.planned
     minted = [name for name, one in planned.items() if one.origin == Origin.GENERATED]
-    masks = Masks(there, {name: one.text for name, one in planned.items()}, minted)
-    secrets = diff.secrets(there, {name: one.text for name, one in planned.items() if one.file}, masks)
+    redactor = Redactor(there, {name: one.text for name, one in planned.items()}, minted)
+    ours = {fate.file.path: lines_of_ours(session.volume, session.state, fate.file) for fate in fates}
+    secrets = diff.secrets(there, {name: one.text for name, one in planned.items() if one.file}, redactor)
     after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}
     changed = diff.settings(session.deployed() or session.answers_before, after)
-    answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(fates, masks))
+    answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(fates, redactor, ours))
     if not report:
         return answer
     return answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})

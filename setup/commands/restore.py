@@ -17,7 +17,7 @@ from setup.config.model import Secret
 from setup.config.secrets import DIRECTORY, SECRETS
 from setup.console import Answer
 from setup.deploy import baseline, diff, summary, transaction
-from setup.deploy.redact import Masks
+from setup.deploy.redact import Lines, Redactor, lines_of
 from setup.deploy.session import Options
 from setup.deploy.steps import FOLDERS
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, COMPOSE
@@ -28,7 +28,7 @@ from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
 from setup.secrets.store import read_filled, read_secrets
 from setup.state_file import parse
-from setup.state_manager import LAST_GOOD, STATE
+from setup.state_manager import LAST_GOOD, STATE, digest_of_ours, split_additions
 from setup.volume import backups
 from setup.volume.layout import File
 from setup.volume.volume import Volume
@@ -232,23 +232,31 @@ def _plan_since(volume: Volume, backup: Copy, plan: RestorePlan, saved: Copy | N
 def _preview(volume: Volume, backup: Copy, plan: RestorePlan, on_disk: Tree) -> Answer:
     texts = read_secrets(volume)
     wanted = {os.path.basename(file.path): file.data.decode() for file in plan.write if is_secret(file.path)}
-    masks = Masks(texts, wanted)
+    redactor = Redactor(texts, wanted)
     after = by_path(backups.contents(volume, backup))
-    rows = [_file_row(path, on_disk, after, masks) for path in (*plan.written, *plan.removed)]
+    rows = [_file_row(path, on_disk, after, redactor) for path in (*plan.written, *plan.removed)]
     changed = diff.settings(settings_of(on_disk), settings_of(after))
-    secrets = diff.secrets(texts, wanted, masks)
+    secrets = diff.secrets(texts, wanted, redactor)
     return diff.answer([f"backup {backup.id} would be restored"], changed, secrets=secrets, files=rows)
 
 
-def _file_row(path: str, before: Tree, after: Tree, masks: Masks) -> dict[str, Any]:
-    old, new, ours = before.get(path), after.get(path), set()
-    for tree in (before, after):
-        if baseline.place(path) in tree:
-            ours.update(tree[baseline.place(path)].data.decode(errors="replace").splitlines())
-    present = None if old is None else masks.lines(path, old.data, ours)
-    wanted = [] if new is None else masks.lines(path, new.data, ours)
+def _file_row(path: str, before: Tree, after: Tree, redactor: Redactor) -> dict[str, Any]:
+    old, new = before.get(path), after.get(path)
+    ours = _lines_of_ours(before, path) | _lines_of_ours(after, path)
+    present = None if old is None else redactor.lines(path, old.data, ours)
+    wanted = Lines() if new is None else redactor.lines(path, new.data, ours)
     change = "removed" if new is None else "new" if old is None else "changed"
-    return {"path": path, "change": change, "diff": diff.diff(path, present, wanted)}
+    return {"path": path, "change": change, "diff": diff.unified(path, present, wanted)}
+
+
+def _lines_of_ours(tree: Tree, path: str) -> set[str]:
+    """Return the lines that avatar-setup is known to have written to a file of a deployment."""
+    file, written, state = tree.get(path), tree.get(baseline.place(path)), tree.get(STATE)
+    lines = set(lines_of(written.data)) if written else set()
+    with contextlib.suppress(Malformed):
+        if file and state and parse(state.data).files.get(path) == digest_of_ours(path, file.data):
+            lines.update(lines_of(split_additions(path, file.data)[0]))
+    return lines
 
 
 def _answer(

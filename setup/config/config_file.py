@@ -18,11 +18,6 @@ _HEAD = "# Written by avatar-setup. Given to --config with an empty volume, it m
 _WITH = "# It holds every secret: let nobody read it, and delete it once it has done its work."
 _WITHOUT = "# It holds no secret."
 _SECRETS, _UNUSED = "# --- Secrets ---", "# --- Given, and not in use at present ---"
-# The lines that say the same in every deployment, of this release.
-FIXED = frozenset({
-    _HEAD, _WITH, _WITHOUT, _SECRETS, _UNUSED, *(f"# --- {row.group} ---" for row in SETTINGS.values()),
-    *(f"# {row.question}" for row in SETTINGS.values()),
-})  # fmt: skip
 
 
 def config_file(resolution: Resolution, secrets: Mapping[str, str] | None = None) -> File:

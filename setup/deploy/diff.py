@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from setup.config.model import Given, Source
 from setup.config.settings import SETTINGS
 from setup.console import Answer
+from setup.deploy.redact import Lines
 from setup.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from setup.deploy.reconcile import Fate
-    from setup.deploy.redact import Masks
+    from setup.deploy.redact import Redactor
 
 NOTHING = "Nothing to do: a run would change nothing."
 _HOW = {
@@ -48,30 +49,47 @@ def setting_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"{row['key']}: {_shown(row['old'])} -> {_shown(row['new'])}" for row in rows]
 
 
-def diff(path: str, old: list[str] | None, new: list[str]) -> list[str]:
-    """A unified diff of masked lines."""
-    import difflib
+def unified(path: str, old: Lines | None, new: Lines) -> list[str]:
+    """Return a unified diff: compared by what the lines are, written with what may be shown of them."""
+    from difflib import SequenceMatcher
 
-    before, after = (path if old is not None else "/dev/null"), path
-    return [line.rstrip("\n") for line in difflib.unified_diff(old or [], new, before, after, lineterm="")]
+    before = old or Lines()
+    rows = [f"--- {path if old else '/dev/null'}", f"+++ {path}"]
+    for group in SequenceMatcher(None, before.raw, new.raw).get_grouped_opcodes():
+        (_, top, _, new_top, _), (_, _, end, _, new_end) = group[0], group[-1]
+        rows.append(f"@@ -{_range(top, end)} +{_range(new_top, new_end)} @@")
+        for how, start, stop, new_start, new_stop in group:
+            if how == "equal":
+                rows += [f" {line}" for line in new.shown[new_start:new_stop]]
+            else:
+                rows += [f"-{line}" for line in before.shown[start:stop]]
+                rows += [f"+{line}" for line in new.shown[new_start:new_stop]]
+    return rows if len(rows) > 2 else []
 
 
-def files(fates: Iterable[Fate], masks: Masks) -> list[dict[str, Any]]:
-    """Every file that would be written: its path, how it comes to that, and the difference to what stands there."""
-    told = []
+def _range(start: int, stop: int) -> str:
+    """Return a range of lines as unified diffs have it: first line and length."""
+    return str(stop) if stop - start == 1 else f"{start + (stop > start)},{stop - start}"
+
+
+def files(fates: Iterable[Fate], redactor: Redactor, ours: Mapping[str, Collection[str]]) -> list[dict[str, Any]]:
+    """Return every file that would be written, why, and its difference; `ours` are the lines of ours by path."""
+    rows = []
     for fate in fates:
-        ours = set(fate.file.data.decode(errors="replace").splitlines())
+        known = ours[fate.file.path]
         for file in fate.publish:
-            old = None if fate.there is None else masks.lines(fate.file.path, fate.there, ours)
-            lines = diff(fate.file.path, old, masks.lines(fate.file.path, file.data, ours))
-            told.append({"path": file.path, "change": fate.how, "diff": lines})
-    return told
+            old = None if fate.there is None else redactor.lines(fate.file.path, fate.there, known)
+            lines = unified(fate.file.path, old, redactor.lines(fate.file.path, file.data, known))
+            rows.append({"path": file.path, "change": fate.how, "diff": lines})
+    return rows
 
 
-def secrets(before: Mapping[str, str | None], after: Mapping[str, str | None], masks: Masks) -> list[dict[str, str]]:
+def secrets(
+    before: Mapping[str, str | None], after: Mapping[str, str | None], redactor: Redactor
+) -> list[dict[str, str]]:
     """Every secret that would be written, by fingerprint."""
     return [
-        {"name": name, "old": masks.secret(name, before.get(name)), "new": masks.secret(name, text)}
+        {"name": name, "old": redactor.secret(name, before.get(name)), "new": redactor.secret(name, text)}
         for name, text in after.items()
     ]
 
