@@ -56,7 +56,6 @@ def findings(out: Path, *flags: str, code: int | None = None) -> list[tuple[str,
     assert done.returncode == code if code is not None else done.returncode in (0, 3), done.stderr
     data = json.loads(done.stdout)
     assert data["ready"] is (done.returncode == 0) is not any(one["level"] == "fail" for one in data["findings"])
-    assert {one["name"] for one in data["findings"]} <= HEADINGS
     return [(one["level"], one["name"], f"{one['text']}: {one['todo']}") for one in data["findings"]]
 
 
