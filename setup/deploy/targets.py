@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from setup.config import derived
 from setup.config.model import Material
 from setup.config.secrets import DIRECTORY, SECRETS
-from setup.config.settings import GROUPS, IMAGES, SETTINGS
+from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
 from setup.deploy.render import CannotCarry, Renderer
@@ -42,10 +42,7 @@ _IN_AUTHENTIK = (
 _MEDIA = "/media/"
 _API_SERVICES = SECRETS["db_name"].services
 
-# What the API services do not get of `.env`, besides the group of images.
-_NOT_FOR_API = ("DB_VOLUME", "SEAWEEDFS_VOLUME", "AVATAR_SEAWEEDFS_LOG_VERBOSITY", "AVATAR_DOMAIN")
 _BLUEPRINT_PREFIX = "AVATAR_AUTHENTIK_BLUEPRINT_"
-_NOT_FOR_API_PREFIXES = ("AUTHENTIK_BOOTSTRAP_", _BLUEPRINT_PREFIX)
 
 
 class Targets:
@@ -118,7 +115,6 @@ class Targets:
     def compose(self) -> File:
         """`docker-compose.yml`, whose labels name what each service mounts."""
         context = self._context() | {
-            "api_env_keys": self._api_env_keys(),
             "secret_names": sorted({name for names in self._mounted().values() for name in names}),
             "secret_directory": f"./{DIRECTORY}",
             "service_secrets": self._mounted(),
@@ -178,15 +174,6 @@ class Targets:
         groups = [(group, [(key, values.pop(key)) for key in _keys_of(group) if key in values]) for group in GROUPS]
         groups.append(("Secrets that must also stand here", list(values.items())))
         return [(title, lines) for title, lines in groups if lines]
-
-    def _api_env_keys(self) -> list[str]:
-        return [
-            key
-            for key in self.env_values()
-            if key not in _NOT_FOR_API
-            and not key.startswith(_NOT_FOR_API_PREFIXES)
-            and not (key in SETTINGS and SETTINGS[key].group == IMAGES)
-        ]
 
     def _mounted(self) -> dict[str, tuple[str, ...]]:
         """Service -> the secrets it mounts, of those that this deployment has."""

@@ -7,7 +7,6 @@ import re
 _ENV_BARE = r"[A-Za-z0-9_./:@%+,-]+"
 _NGINX_BARE = r"[A-Za-z0-9_./:@%+,*\[\]-]+"
 _NGINX_LONGEST = 2000  # a parameter, backslashes doubled, fits nginx's buffer of 4096 bytes
-_KEY = r"[A-Z][A-Z0-9_]*"
 _ENV_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -79,10 +78,3 @@ def as_text(value: object) -> str:
     if any(0xD800 <= ord(char) < 0xE000 for char in value):
         raise Unfit("it is not valid Unicode text")
     return value
-
-
-def reference(key: str) -> str:
-    """Quote a YAML scalar that Compose replaces by the value of `key` in `.env`."""
-    if not re.fullmatch(_KEY, key):
-        raise ValueError(f"{key!r} is not the name of a variable")
-    return f'"${{{key}}}"'

@@ -20,7 +20,7 @@ import yaml
 
 from setup.config.secrets import SECRETS
 from setup.config.types import TEXT
-from setup.formats.quoting import quote_env, quote_nginx, quote_yaml, reference
+from setup.formats.quoting import quote_env, quote_nginx, quote_yaml
 from tests.conftest import missing_docker
 from tests.support import engine
 from tests.support.hostile import CHOSEN, carried, generated
@@ -110,7 +110,7 @@ def _batches(pairs: Pairs) -> Iterator[Pairs]:
 def _written(directory: Path, env: Pairs, direct: Pairs) -> dict[str, str]:
     """Writes a deployment that carries these values; what each variable must hold."""
     directory.mkdir(parents=True)
-    lines = [f"      E{number}: {reference(f'E{number}')}\n" for number in range(len(env))]
+    lines = [f"      E{number}: '${{E{number}}}'\n" for number in range(len(env))]
     lines += [f"      Y{number}: {quoted}\n" for number, (_, quoted) in enumerate(direct)]
     dotenv = "".join(f"E{number}={quoted}\n" for number, (_, quoted) in enumerate(env))
     (directory / ".env").write_text(dotenv, encoding="utf-8", newline="")

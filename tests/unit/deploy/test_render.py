@@ -13,7 +13,7 @@ from jinja2 import meta, nodes
 
 from setup.deploy.render import CannotCarry, Renderer
 from setup.errors import InputError
-from setup.formats.quoting import quote_env, quote_nginx, quote_yaml, reference
+from setup.formats.quoting import quote_env, quote_nginx, quote_yaml
 from tests.support.hostile import CHOSEN, carried, generated
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,17 +80,6 @@ def test_yaml_makes_texts_of_everything(value):
 def test_yaml_refuses_nul():
     with pytest.raises(ValueError, match="NUL"):
         quote_yaml("a\0b")
-
-
-@pytest.mark.parametrize("key", ["X", "AVATAR_API_URL", "S3_KEY"])
-def test_a_reference_is_a_quoted_variable(key):
-    assert yaml.safe_load(reference(key)) == "${" + key + "}"
-
-
-@pytest.mark.parametrize("key", ["", "a", "X}", "X:-y", "1X", "X Y", "X\n"])
-def test_only_names_become_references(key):
-    with pytest.raises(ValueError, match="not the name of a variable"):
-        reference(key)
 
 
 # --- nginx --------------------------------------------------------------------------------------------
@@ -164,7 +153,7 @@ def test_a_templates_error_says_where_it_is_and_no_value(tmp_path, template):
     assert "hunter2" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("template", ["{{ [].index(a) }}", "{{ '{x}'.index(a) }}", "{{ a|reference }}"])
+@pytest.mark.parametrize("template", ["{{ [].index(a) }}", "{{ '{x}'.index(a) }}"])
 def test_a_templates_own_value_error_is_no_sentence_for_the_operator(tmp_path, template):
     """Its text may hold the value, as `[].index` shows."""
     with pytest.raises(ValueError) as error:
@@ -205,7 +194,7 @@ def _parsed(name: str) -> nodes.Template:
     return environment.parse((ROOT / "templates" / name).read_text())
 
 
-QUOTING = {"env.j2": {"env"}, "docker-compose.yml.j2": {"yaml", "reference"}, "nginx.conf.j2": {"nginx"}}
+QUOTING = {"env.j2": {"env"}, "docker-compose.yml.j2": {"yaml"}, "nginx.conf.j2": {"nginx"}}
 
 
 def test_every_template_has_its_quoting_filter():
@@ -247,6 +236,6 @@ def test_templates_ask_only_for_what_targets_know(name):
     from tests.support.trees import resolution
 
     known = set(SETTINGS) | set(derived.facts(resolution({}).values))
-    known |= {"groups", "api_env_keys", "secret_names", "secret_directory", "service_secrets", "generations"}
+    known |= {"groups", "secret_names", "secret_directory", "service_secrets", "generations"}
     known |= {"file_mounts", "digests", "owner"}
     assert meta.find_undeclared_variables(_parsed(name)) <= known
