@@ -52,7 +52,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], cwd: Path) -> subp
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         with _process(arguments, environ, cwd), _streams(stdout, stderr):
             try:
-                code = main(arguments, os.environ)
+                code = int(main(arguments, os.environ))
             except SystemExit as error:
                 code = error.code if isinstance(error.code, int) else 1
         words = [sys.executable, "-m", "setup", *arguments]
