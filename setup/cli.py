@@ -79,9 +79,9 @@ def _read_early(configurator: DeploymentConfigurator, options: argparse.Namespac
     """Reads what this run is given while this process may still read what root may read."""
     configurator.preload(options.config)
     if options.adopt:
-        from setup.commands.adopt.command import read
+        from setup.commands.adopt.command import read_source
 
-        options.found = read(options.adopt, options.output_dir)
+        options.found = read_source(options.adopt, options.output_dir)
 
 
 def _do(verb: str, configurator: DeploymentConfigurator, options: argparse.Namespace) -> int:

@@ -179,8 +179,8 @@ def test_a_deployment_that_came_while_the_word_was_awaited_stays_as_it_is(tmp_pa
         before = tree(out)
         terminal.answer("adopt")
         assert terminal.ends() == 4
-        terminal.shows("another deployment has come there meanwhile")
-        terminal.shows("take an empty output directory")
+        terminal.shows("another run has written another deployment there meanwhile")
+        terminal.shows("use an empty output directory")
         assert "leave" not in terminal.fresh
     assert tree(out) == before
 
@@ -252,7 +252,7 @@ def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
     for said in (
         "ENV_NAME is missing",
-        "LOG_LEVEL cannot be told",
+        "LOG_LEVEL cannot be determined",
         "LICENSE='demo' (adopted)",
         "storage_encryption_key",
     ):
@@ -274,7 +274,10 @@ def test_what_the_operator_says_settles_what_cannot_be_told(tmp_path: Path) -> N
     out.mkdir()
     edited(source, ".env", "export LOG_LEVEL = WARNING", "LOG_LEVEL=$LEVEL")
     edited(source, ".env", "\nSSO_CLIENT_SECRET=" + "9d" * 32, "\nSSO_CLIENT_SECRET=other")
-    assert "sso_client_secret cannot be told" in ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    assert (
+        "sso_client_secret cannot be determined"
+        in ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    )
     said = {"LOG_LEVEL": "ERROR", "SSO_CLIENT_SECRET": "9d" * 32, "SMTP_PASSWORD": "a newer one"}
     ran(out, "--adopt", str(source), "--yes", settings=said)
     assert {key: env_of(out)[key] for key in said} == said
@@ -295,7 +298,7 @@ def test_another_deployment_is_not_overwritten(tmp_path: Path) -> None:
     source, out = foreign_trees.by_hand(tmp_path / "source"), deployed(tmp_path / "out")
     before = tree(out)
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
-    assert ".secrets/db_password holds another value than" in refused
+    assert ".secrets/db_password has another value than" in refused
     assert tree(out) == before
 
 
@@ -352,9 +355,9 @@ def types_there(source: Path, command: str, told: str) -> None:
 PUT_BACK = f"cp {LAST_GOOD} {STATE}"
 # What becomes of the state -> the reason of the refusal.
 LOST: Mapping[str, tuple[Callable[[Path], object], str]] = {
-    "emptied": (lambda path: path.write_bytes(b""), "it is no state file that this release knows"),
+    "emptied": (lambda path: path.write_bytes(b""), "this release does not know the format of this state file"),
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-5]), "a part of it is missing"),
-    "gone": (Path.unlink, "it is gone"),
+    "gone": (Path.unlink, "it is missing"),
 }
 
 
@@ -417,7 +420,7 @@ def test_a_last_good_state_that_cannot_be_used_is_not_offered(state: str | None,
         (source / STATE).write_text(state)
     (source / LAST_GOOD).write_text(whole.replace("schema: 2", "schema: 99"))
     said = refused_elsewhere(source, code=1)
-    assert "stands beside it: its schema is 99, this release knows 2: run the newer one" in said
+    assert "beside it cannot be used either: its schema is 99, this release knows 2: run the newer one" in said
     assert "mv " not in said
     (tmp_path / "elsewhere").rmdir()
     (source / LAST_GOOD).write_text(whole[:-5])

@@ -1,4 +1,4 @@
-"""`--adopt`: a deployment of another hand becomes one of ours, with its settings and, to the byte, its secrets."""
+"""`--adopt`: take over a deployment with its settings and, unchanged, its secrets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
 from setup.commands import diff as looking
-from setup.commands.adopt import plan as adoption
-from setup.commands.adopt import source as foreign
-from setup.commands.adopt.interpret import Understood, understand
+from setup.commands.adopt import plan
+from setup.commands.adopt.interpret import Interpretation, interpret
+from setup.commands.adopt.source import SECRETS as SECRETS_FOLDER
+from setup.commands.adopt.source import STATE, Tree, is_at, read_more, read_tree, require_finished
 from setup.config.model import Given, Source
-from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
 from setup.console import Answer
 from setup.deploy import reconcile, summary, transaction
@@ -22,7 +22,7 @@ from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_secrets
-from setup.state_file import is_ours, parse
+from setup.state_file import parse
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
@@ -32,7 +32,7 @@ from setup.wizard import confirm
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from setup.config.values import Values
     from setup.configure import DeploymentConfigurator
@@ -41,184 +41,236 @@ if TYPE_CHECKING:
 _CAUSE = "--adopt "
 
 
-class Found(NamedTuple):
-    """A deployment as it was read, the files that its settings name, and whether it is to stay where it is."""
+class Adoptable(NamedTuple):
+    """A deployment to adopt: its tree, its meaning, and the files that its settings name.
 
-    tree: foreign.Tree
-    understood: Understood
-    beside: list[File]
+    It is adopted in place if its directory is the output directory.
+    """
+
+    tree: Tree
+    content: Interpretation
+    files: tuple[File, ...]
     in_place: bool
 
+    @property
+    def path(self) -> str:
+        """The directory, as the operator named it."""
+        return self.tree.path
 
-def read(path: str, output_dir: str) -> Found:
-    """Reads a deployment while this process may still do so; raises where there is none, or no finished one."""
-    tree = foreign.read(path)
-    understood = understand(tree)
-    named = {key: one for key, one in understood.settings.items() if key in adoption.PATHS}
-    understood.settings.update({key: one._replace(text=adoption.straight(one.text)) for key, one in named.items()})
-    paths = [posixpath.normpath(one.text) for one in named.values()]
-    mode = understood.settings.get("TLS_MODE")
-    made = tls_plan.OURS if mode and mode.text == "self-signed" else {}  # no setting names the authority
-    if not tree.states:  # nothing tells that it was made here: it goes along where it stands
-        made = made or {path: tls_plan.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}
-    below = [one for one in paths if one != CA_BUNDLE and not one.startswith(("/", "../"))]
-    wanted = dict.fromkeys((*made, *below))
-    beside, unreadable = foreign.also(tree, wanted)
-    understood.problems.extend(unreadable or _lost(tree, {file.path for file in beside if file.data}))
-    in_place = foreign.is_at(path, output_dir)
-    if not in_place:  # there, a run goes on with whatever it finds
-        foreign.require_finished(tree)
-    return Found(tree, understood, [one._replace(mode=made.get(one.path, one.mode)) for one in beside], in_place)
+    @property
+    def unknown_secrets(self) -> list[str]:
+        """The files among the secrets that mean nothing here; they are copied, because somebody may need them."""
+        known = set(map(secrets_plan.path_of, SECRETS))
+        return [path for path in self.tree.files if path.startswith(f"{SECRETS_FOLDER}/") and path not in known]
 
 
-def _lost(tree: foreign.Tree, there: set[str]) -> list[str]:
-    """Name each certificate or key that a state of ours lists and that is gone: no other is issued for it."""
-    wanted = [path for path in tls_plan.OURS if path not in there]
+def read_source(path: str, output_dir: str) -> Adoptable:
+    """Read a deployment while this process still has the rights; raise if there is none, or no finished one."""
+    tree = read_tree(path)
+    content = _with_normal_paths(interpret(tree))
+    modes = _generated_modes(tree, content)
+    files, unreadable = read_more(tree, dict.fromkeys((*modes, *_named_files(content))))
+    problems = unreadable or _find_lost(tree, {file.path for file in files if file.data})
+    in_place = is_at(path, output_dir)
+    if not in_place:  # in place, the run continues from any state
+        require_finished(tree)
+    content = content._replace(problems=(*content.problems, *problems))
+    return Adoptable(
+        tree, content, tuple(file._replace(mode=modes.get(file.path, file.mode)) for file in files), in_place
+    )
+
+
+def _with_normal_paths(content: Interpretation) -> Interpretation:
+    settings = dict(content.settings)
+    for key in plan.PATHS:
+        if key in settings:
+            settings[key] = settings[key]._replace(text=plan.normalize_path(settings[key].text))
+    return content._replace(settings=settings)
+
+
+def _generated_modes(tree: Tree, content: Interpretation) -> Mapping[str, int]:
+    """Return path and mode of the certificates and keys that avatar-setup may have made; no setting names them."""
+    mode = content.settings.get("TLS_MODE")
+    if mode and mode.text == "self-signed":
+        return tls_plan.OURS
+    if tree.states:
+        return {}
+    return {path: tls_plan.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}  # without a state, take what there is
+
+
+def _named_files(content: Interpretation) -> list[str]:
+    """Return the files below the deployment that its settings name, except the bundle that every run generates."""
+    paths = []
+    for key in plan.PATHS:
+        path = posixpath.normpath(content.settings[key].text) if key in content.settings else CA_BUNDLE
+        if path != CA_BUNDLE and not path.startswith(("/", "../")):
+            paths.append(path)
+    return paths
+
+
+def _find_lost(tree: Tree, present: set[str]) -> list[str]:
+    """Return a problem for each certificate or key that the state records and that is missing: none is regenerated."""
+    missing = [path for path in tls_plan.OURS if path not in present]
     with contextlib.suppress(Malformed):
-        listed = parse(tree.states.get(foreign.STATE, b"")).files
+        recorded = parse(tree.states.get(STATE, b"")).files
         return [
-            f"{tree.path}/{path} is missing, and was made there: put it back from a backup, or run avatar-setup there "
-            "first, which says what it makes anew"
-            for path in wanted
-            if path in listed
+            f"{tree.path}/{path} is missing, and the state there records it: restore it from a backup, or run "
+            "avatar-setup there first, which says what it regenerates"
+            for path in missing
+            if path in recorded
         ]
     return []
 
 
 def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
-    """Takes a deployment over once that is confirmed; the same command again finds nothing to do."""
-    found, place = options.found, options.adopt
+    """Adopt a deployment after confirmation; the same command again finds nothing to do."""
+    source: Adoptable = options.found
     asks = confirm.is_interactive(options) and not options.dry_run
     with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
-        if found.in_place and is_ours(found.tree.states.get(foreign.STATE, b"")):
-            return _go_on(configurator, volume, options)
-        look = _look(configurator, volume, found, options)
-        if look.state.is_complete:
-            return _already(look, place)
-        report = _report(look, found, place)
-        told = adoption.told(report)
+        if source.in_place and source.tree.has_own_state:
+            return _continue(configurator, volume, options)
+        preview = _prepare(configurator, volume, source, options)
+        if preview.state.is_complete:
+            return _unchanged(preview, source)
+        report = _report(preview, source)
         if options.dry_run:
-            return looking.shown(look, look.context_now(), [], told)
-        console.show(told if not configurator.quiet else [])
+            return looking.shown(preview, preview.context_now(), [], report)
+        console.show(report if not configurator.quiet else [])
         confirm.confirm("Type adopt to take it over: ", "adopt", options)
-        left = configurator.settle(look, lambda live: _carry(live, look, found, place))
-    data = configurator.result | {"report": told}
-    lines = adoption.afterwards(place, found.in_place) if not configurator.quiet else []
+        left = configurator.settle(preview, lambda live: _copy_files(live, preview, source))
+    data = configurator.result | {"report": report}
+    lines = plan.describe_next(source.path, source.in_place) if not configurator.quiet else []
     return summary.with_decision(Answer(lines, data), left)
 
 
-def _go_on(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:
-    """The end of an adoption that was interrupted, or the word that there is nothing to do; or a look at that."""
+def _continue(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:
+    """Run as usual on a deployment that has been adopted in place, or whose adoption was interrupted."""
     newest = next(iter(backups.history(volume)), None)
     if newest and newest.cause.startswith(_CAUSE) and not DeploymentState.load(volume).is_complete:
-        configurator.on_conflict = reconcile.REPLACE  # what is not from here has its copy
-        configurator.cause = newest.cause  # of a copy made now as well: this may be interrupted in its turn
+        configurator.on_conflict = reconcile.REPLACE  # the files that are replaced are in that backup
+        configurator.cause = newest.cause  # also of a second backup: this run may be interrupted too
     if options.dry_run:
         return looking.look(configurator, options)
     configurator.run(interactive=False, config_file=options.config, save_config=options.save_config)
     return Answer((), configurator.result)
 
 
-def _look(configurator: DeploymentConfigurator, volume: Volume, found: Found, options: argparse.Namespace) -> Session:
-    """The deployment as it would become; raises InputError for all that keeps it from becoming that."""
-    inputs, understood = configurator.gather(options.config), found.understood
-    replace = reconcile.REPLACE if found.in_place else configurator.on_conflict
-    asked = configurator.options(None, options.save_config)._replace(on_conflict=replace, adopts=found.in_place)
-    look = configurator.session(volume, inputs, asked)
+# --- before the first write ---------------------------------------------------------------------
+
+
+def _prepare(
+    configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: argparse.Namespace
+) -> Session:
+    """Resolve the deployment that the adoption would write; raise InputError with all that prevents it."""
+    inputs = configurator.gather(options.config)
+    on_conflict = reconcile.REPLACE if source.in_place else configurator.on_conflict
+    wanted = configurator.options(None, options.save_config)._replace(on_conflict=on_conflict, adopts=source.in_place)
+    session = configurator.session(volume, inputs, wanted)
+    volume.coming = {file.path: file.data for file in source.files}
     given, _ = secrets_plan.parse_given(inputs.secrets)
-    on_disk = read_secrets(look.volume)
-    said = {key for layer in inputs.layers[2:] for key in layer}
-    inputs.problems += adoption.problems(understood, options.adopt, said, given, on_disk)
-    exact = {name: Given(one.text, Source.ADOPTED) for name, one in understood.secrets.items()}
-    loud = {name for name in given if not SECRETS[name].bound and name in exact}
-    inputs.exact = {
-        name: one for name, one in exact.items() if name not in loud or secrets_plan.is_same(given[name].text, one.text)
-    }
-    volume.coming = {file.path: file.data for file in found.beside}
-    there = {name: text for name, text in on_disk.items() if text} | secrets_plan.known_texts({}, given | inputs.exact)
-    inputs.layers.insert(2, {})
-
-    def resolved(settings: Mapping[str, Given]) -> Values:
-        inputs.layers[2] = dict(settings)
-        return look.resolve(there).values
-
-    values = resolved(adoption.essential(adoption.adopted(understood), resolved))
-    inputs.unreadable = inputs.unreadable or bool(understood.problems)  # what else is missing may stand there
+    settings = {key for layer in inputs.layers[2:] for key in layer}
+    on_disk = read_secrets(volume)
+    inputs.problems += plan.find_problems(source.path, source.content, settings, given, on_disk)
+    inputs.exact = _exact_secrets(source.content, given)
+    texts = secrets_plan.known_texts(on_disk, given | inputs.exact)
+    values = _add_answers(session, source.content, texts)
+    inputs.unreadable = inputs.unreadable or bool(source.content.problems)  # it may hold what seems to be missing
     if not inputs.unreadable:
-        inputs.problems += adoption.missing(values, there, options.adopt)
-    look.context()  # raises with all of them at once
-    return look
+        inputs.problems += plan.find_missing(values, texts, source.path)
+    session.context()  # raises with all problems at once
+    return session
 
 
-def _already(look: Session, place: str) -> Answer:
-    """Nothing to do on a volume that holds this very deployment; raises DecisionNeeded on one that holds another."""
-    step, reasons = look.concerned(look.context_now())
+def _exact_secrets(content: Interpretation, given: Mapping[str, Given]) -> dict[str, Given]:
+    """Return the secrets to copy unchanged: all but unbound ones that the operator gives another value."""
+    exact = {}
+    for name, entry in content.secrets.items():
+        is_bound = bool(SECRETS[name].bound) or name not in given
+        if is_bound or secrets_plan.is_same(given[name].text, entry.text):
+            exact[name] = Given(entry.text, Source.ADOPTED)
+    return exact
+
+
+def _add_answers(session: Session, content: Interpretation, texts: dict[str, str]) -> Values:
+    """Add the settings to remember as the layer below the operator's inputs; return the values that follow."""
+    layers = session.inputs.layers
+    layers.insert(2, {})
+
+    def resolve(settings: Mapping[str, Given]) -> Values:
+        layers[2] = dict(settings)
+        return session.resolve(texts).values
+
+    answers = {key: Given(entry.text, Source.ADOPTED) for key, entry in content.settings.items()}
+    return resolve(plan.select_answers(answers, resolve))
+
+
+def _unchanged(session: Session, source: Adoptable) -> Answer:
+    """Say that this deployment is already adopted; raise DecisionNeeded if the volume holds another one."""
+    step, reasons = session.concerned(session.context_now())
     if step:
         raise DecisionNeeded(
-            f"{look.volume.path} holds a complete deployment already, and {place} would change it "
-            f"({'; '.join(reasons)}): take an empty output directory"
+            f"{session.volume.path} holds a complete deployment already, and {source.path} would change it "
+            f"({'; '.join(reasons)}): use an empty output directory"
         )
-    return Answer([f"Nothing to do: {place} has been taken over, with all that it says."], {"status": "unchanged"})
+    return Answer([f"Nothing to do: {source.path} is adopted already, with all its settings."], {"status": "unchanged"})
 
 
-def _report(look: Session, found: Found, place: str) -> adoption.Report:
-    context = look.context_now()
-    resolution: Resolution = context.resolution
-    transaction.check(look, context)
-    return adoption.Report(
-        found.understood,
-        place,
-        resolution.values,
-        resolution.answers,
-        context.planned,
-        context.targets.env_values(),
-        [file.path for file in found.beside],
-        [*found.tree.others, *_unknown_secrets(found)],
+def _report(session: Session, source: Adoptable) -> list[str]:
+    context = session.context_now()
+    transaction.check(session, context)
+    files: Iterable[str] = (file.path for file in source.files)
+    return plan.describe(
+        plan.Report(
+            source.path,
+            source.content,
+            context.resolution.values,
+            context.resolution.answers,
+            context.planned,
+            context.targets.env_values(),
+            files,
+            (*source.tree.others, *source.unknown_secrets),
+        )
     )
 
 
-def _unknown_secrets(found: Found) -> list[str]:
-    """Files among the secrets that mean nothing here; they go along, as somebody may miss them."""
-    known = {secrets_plan.path_of(name) for name in SECRETS}
-    return [path for path in found.tree.files if path.startswith(f"{foreign.SECRETS}/") and path not in known]
+# --- under the lock -----------------------------------------------------------------------------
 
 
-def _carry(live: Session, look: Session, found: Found, place: str) -> None:
-    """Before any other step: a copy of what is here, and everything that stands nowhere else, to the byte."""
-    if _is_done(live, look):
+def _copy_files(live: Session, preview: Session, source: Adoptable) -> None:
+    """Copy, before any step, what exists nowhere else, unchanged; in place, save a backup of everything first."""
+    if _is_adopted(live, preview):
         return
-    if found.in_place:
-        transaction.keep_copy(live, _CAUSE + place)
-    files = [File(secrets_plan.path_of(name), said.text.encode(), 0o644) for name, said in live.inputs.exact.items()]
-    files += [File(path, found.tree.files[path], 0o644) for path in _unknown_secrets(found)]
-    files += found.beside
-    there = {file.path: live.volume.file(file.path) for file in files}
-    wanted = [file._replace(once=True) for file in files if not (one := there[file.path]) or not one.data]
-    wanted += [one._replace(mode=0o644) for one in there.values() if one and one.mode != 0o644 and _is_secret(one)]
+    if source.in_place:
+        transaction.keep_copy(live, _CAUSE + source.path)
+    files = [File(secrets_plan.path_of(name), given.text.encode(), 0o644) for name, given in live.inputs.exact.items()]
+    files += [File(path, source.tree.files[path], 0o644) for path in source.unknown_secrets]
+    wanted = []
+    for file in (*files, *source.files):
+        on_disk = live.volume.file(file.path)
+        if not on_disk or not on_disk.data:
+            wanted.append(file._replace(once=True))
+        elif on_disk.mode != 0o644 and file.path.startswith(f"{SECRETS_FOLDER}/"):
+            wanted.append(on_disk._replace(mode=0o644))  # containers read it as their own users; its folder is private
     live.volume.publish(live.volume.stage(wanted))
 
 
-def _is_done(live: Session, look: Session) -> bool:
-    """Whether another run has finished this very adoption since the look, which may have waited for the word.
+def _is_adopted(live: Session, preview: Session) -> bool:
+    """Tell whether another run has finished this adoption while this one waited for confirmation.
 
-    Whatever refuses this run does so here, before the first write; DecisionNeeded for a deployment that came meanwhile.
+    Raise here, before the first write, for anything that refuses this run, and for another deployment.
     """
-    come, other = vars(live.state) != vars(look.state), True
+    has_changed = vars(live.state) != vars(preview.state)
+    is_same = False
     try:
         context = live.context()
         transaction.check(live, context)
-        other = not live.state.is_complete or live.concerned(context)[0] is not None
+        is_same = live.state.is_complete and live.concerned(context)[0] is None
     except SetupError:
-        if not come:
+        if not has_changed:
             raise
-    if come and other:
+    if has_changed and not is_same:
         raise DecisionNeeded(
-            f"{live.volume.path} is no longer as it was looked at: another deployment has come there meanwhile. "
-            "Nothing was written: give the same command again for another look, or take an empty output directory"
+            f"{live.volume.path} has changed: another run has written another deployment there meanwhile. Nothing was "
+            "written by this run. Run the same command again, or use an empty output directory"
         )
-    return come
-
-
-def _is_secret(file: File) -> bool:
-    """Whether it is one of ours, which containers read with their own users: by a closed folder, not by its mode."""
-    return bool(file.data) and file.path.startswith(f"{foreign.SECRETS}/")
+    return has_changed

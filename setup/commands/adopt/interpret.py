@@ -1,4 +1,4 @@
-"""What a deployment of another hand says, in this program's terms: settings, secrets, what is left open; pure."""
+"""Interpret the files of a deployment as settings and secrets of this program; pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
-from setup.commands.adopt import source as foreign
+from setup.commands.adopt import source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats import compose_file, dotenv
@@ -14,9 +14,9 @@ from setup.formats.yaml_file import Malformed, load_yaml
 from setup.secrets.plan import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-# Older names, and names whose meaning others carry or that mean nothing any more.
+# Older names, and names that others replace or that have no meaning any more.
 _OLDER = {"IS_TELEMETRY_ENABLED": "TELEMETRY_ENABLED"}
 _ADDRESSES = ("AVATAR_WEB_CLIENT_URL", "AVATAR_API_URL", "WEB_CLIENT_URL", "BASE_API_URL")
 _HOSTS = ("AVATAR_DOMAIN", "AVATAR_AUTHENTIK_BLUEPRINT_DOMAIN")
@@ -28,193 +28,253 @@ _IMPLIED = frozenset({
 _SECRET_OF = {key: name for name, secret in SECRETS.items() for key in (name, name.upper(), *secret.shown)}
 
 
-class Told(NamedTuple):
-    """A value, and where it stands."""
+class Entry(NamedTuple):
+    """A value, and where it was read."""
 
     text: str
     where: str
 
 
-class Understood(NamedTuple):
-    """A foreign deployment: settings, exact texts of secrets, and of both those that cannot be told, with the reason.
+class Interpretation(NamedTuple):
+    """The settings and exact secrets of a deployment.
 
-    `env` is what its `.env` holds, `unknown` are keys that mean nothing here, `problems` stop everything.
+    `unsure` has a reason for each that its files leave open, `env` the content of its `.env`, `unknown` the keys
+    without a meaning here. With any of the `problems` it cannot be adopted.
     """
 
     kind: str
-    settings: dict[str, Told]
-    secrets: dict[str, Told]
-    env: dict[str, str]
-    unsure: dict[str, str]
-    unknown: list[str]
-    notes: list[str]
-    problems: list[str]
+    settings: Mapping[str, Entry]
+    secrets: Mapping[str, Entry]
+    env: Mapping[str, str]
+    unsure: Mapping[str, str]
+    unknown: tuple[str, ...]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
-def understand(tree: foreign.Tree) -> Understood:
-    """Everything that a tree says; its latest state outranks `.env`, and the compose file only fills gaps."""
-    found = Understood(_kind(tree), {}, {}, {}, {}, [], [], [])
-    found.problems.extend(foreign.problems(tree))
-    told: dict[str, list[Told]] = {}
-    for source in (_of_state, _of_env, _of_compose):
-        entries, where = source(tree, found)
-        for key, text in entries.items():
-            told.setdefault(key, []).append(Told(text, where))
-    _settings(found, told)
-    _secrets(found, tree, told)
-    found.unknown.extend(sorted(key for key in {*told, *found.unsure} if not _is_known(key)))
-    names = {key: _SECRET_OF.get(key, _OLDER.get(key, key)) for key in found.unsure}
-    return found._replace(unsure={names[key]: why for key, why in found.unsure.items() if _is_open(found, names[key])})
+class _Reading(NamedTuple):
+    """The content of one file."""
+
+    where: str
+    entries: Mapping[str, str]
+    unsure: Mapping[str, str] = {}
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
-def _kind(tree: foreign.Tree) -> str:
-    where, data = next(iter(tree.states.items()), ("", b""))
+_Entries = dict[str, list[Entry]]
+
+
+def interpret(tree: source.Tree) -> Interpretation:
+    """Interpret all files of a tree: the latest state outranks `.env`, and the compose file only fills gaps."""
+    state, env = _read_state(tree), _read_env(tree)
+    compose = _read_compose(tree, env.entries)
+    entries: _Entries = {}
+    for reading in (state, env, compose):
+        for key, text in reading.entries.items():
+            if text.strip():
+                entries.setdefault(key, []).append(Entry(text, reading.where))
+    settings, changed = _interpret_settings(entries)
+    texts, undecodable = _decode_secrets(tree)
+    secrets, conflicts = _interpret_secrets(texts, entries)
+    notes = (*compose.notes, *changed)
+    if _has_shared_token(secrets):
+        del secrets["authentik_api_token"]
+        notes += ("AUTHENTIK_API_TOKEN was Authentik's bootstrap token, a superuser's: the API gets its own token",)
+    unsure = {**env.unsure, **compose.unsure, **conflicts}
+    return Interpretation(
+        _describe_kind(tree),
+        settings,
+        secrets,
+        env.entries,
+        _still_open(unsure, {*settings, *secrets}),
+        tuple(sorted(key for key in {*entries, *unsure} if not _is_known(key))),
+        notes,
+        (*tree.problems, *state.problems, *env.problems, *undecodable),
+    )
+
+
+def _describe_kind(tree: source.Tree) -> str:
+    where = next(iter(tree.states), "")
     if not where:
         return "made by hand"
-    if where != foreign.STATE:
+    if where != source.STATE:
         return f"of the public deployment tool (state {where.split('/')[1]})"
-    return f"of {state_file.TOOL}" if state_file.is_ours(data) else "of the public deployment tool"
+    return f"of {state_file.TOOL}" if tree.has_own_state else "of the public deployment tool"
 
 
-def _of_state(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], str]:
-    """The entries of the latest state."""
-    where, data = next(iter(tree.states.items()), (foreign.STATE, b""))
+# --- the files ----------------------------------------------------------------------------------
+
+
+def _read_state(tree: source.Tree) -> _Reading:
+    """Read the entries of the latest state file."""
+    where, data = next(iter(tree.states.items()), (source.STATE, b""))
     try:
-        entries = _entries(data) if tree.states else {}
+        return _Reading(where, _entries_of_state(data) if tree.states else {})
     except Malformed as error:
-        told = where != foreign.STATE or str(error).endswith(state_file.RUN_NEWER)  # nothing else helps then
-        found.problems.append(f"{tree.path}/{where}: {error}{'' if told else f'. {foreign.way_back(tree)}'}")
-        entries = {}
-    return {key: value for key, value in entries.items() if isinstance(value, str) and value.strip()}, where
+        final = where != source.STATE or str(error).endswith(state_file.RUN_NEWER)
+        advice = "" if final else f". {source.describe_recovery(source.STATE in tree.states, tree.last_good)}"
+        return _Reading(where, {}, problems=(f"{tree.path}/{where}: {error}{advice}",))
 
 
-def _entries(data: bytes) -> dict[str, Any]:
-    """KEY -> value of a state, in any of its three formats; raises Malformed."""
+def _entries_of_state(data: bytes) -> dict[str, str]:
+    """Return KEY -> text of a state file in any of its three formats; raise Malformed for any other."""
     if state_file.is_ours(data):
-        return {key: said.text for key, said in state_file.parse(data).answers.items()}
+        return {key: given.text for key, given in state_file.parse(data).answers.items()}
     document = load_yaml(data)
     sections = document if isinstance(document, dict) else {}
-    if isinstance(sections.get("items"), dict):
-        return {key: entry.get("value") for key, entry in sections["items"].items() if isinstance(entry, dict)}
-    if not isinstance(sections.get("config"), dict):
-        raise Malformed("it is no state file that this release knows: it has neither items nor a config")
-    return dict(sections["config"])
+    items, config = sections.get("items"), sections.get("config")
+    values: dict[str, Any] = {}
+    if isinstance(items, dict):
+        for key, entry in items.items():
+            values[key] = entry.get("value") if isinstance(entry, dict) else None
+    elif isinstance(config, dict):
+        values = config
+    else:
+        raise Malformed("this release does not know the format of this state file: neither items nor a config")
+    return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
-def _of_env(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], str]:
+def _read_env(tree: source.Tree) -> _Reading:
     try:
-        env = dotenv.parse(tree.files.get(foreign.ENV, b""))
+        env = dotenv.parse(tree.files.get(source.ENV, b""))
     except Malformed as error:
-        found.problems.append(f"{tree.path}/{foreign.ENV}: {error}")
-        return {}, foreign.ENV
-    found.env.update(env.values)
-    found.unsure.update({key: f"in {foreign.ENV} {why}" for key, why in env.unsure.items()})
-    return {key: text for key, text in env.values.items() if text.strip()}, foreign.ENV
+        return _Reading(source.ENV, {}, problems=(f"{tree.path}/{source.ENV}: {error}",))
+    unsure = {key: f"in {source.ENV} {reason}" for key, reason in env.unsure.items()}
+    return _Reading(source.ENV, env.values, unsure)
 
 
-def _of_compose(tree: foreign.Tree, found: Understood) -> tuple[dict[str, str], str]:
-    """What the compose file tells; without one, nginx's configuration tells whether it serves TLS."""
-    name = next((name for name in foreign.COMPOSE_NAMES if name in tree.files), "")
+def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
+    """Read the compose file; without one, nginx's configuration tells whether it serves TLS."""
+    name = next((name for name in source.COMPOSE_NAMES if name in tree.files), "")
+    composed = compose_file.Composed({}, {}, [])
+    notes = []
     try:
-        told = compose_file.read(tree.files[name], found.env) if name else compose_file.Composed({}, {}, [])
+        if name:
+            composed = compose_file.read(tree.files[name], env)
     except Malformed as error:
-        told = compose_file.Composed(
-            {}, {}, [f"{name} was not understood ({error}): compare images and volumes yourself"]
-        )
-    found.unsure.update({key: f"in {name} {why}" for key, why in told.unsure.items()})
-    found.notes.extend(told.notes)
-    entries = dict(told.settings)
-    nginx = tree.files.get(foreign.NGINX, b"")
+        notes.append(f"{name} was not understood ({error}): compare images and volumes yourself")
+    entries = dict(composed.settings)
+    nginx = tree.files.get(source.NGINX, b"")
     if nginx:
         tls = re.search(rb"^\s*listen\s[^;#]*\bssl\b", nginx, re.MULTILINE)
         entries["NGINX_TLS_ENABLED"] = "true" if tls else "false"
-    return entries, name or foreign.NGINX
+    unsure = {key: f"in {name} {reason}" for key, reason in composed.unsure.items()}
+    return _Reading(name or source.NGINX, entries, unsure, (*composed.notes, *notes))
 
 
-def _settings(found: Understood, told: Mapping[str, list[Told]]) -> None:
-    """The settings, by their present names."""
-    first = {key: values[0] for key, values in told.items()}
-    for key, values in told.items():
-        name = _OLDER.get(key, key)
-        if name in SETTINGS and name != "NGINX_TLS_ENABLED":
-            found.settings.setdefault(name, values[0])
-        other = next((one for one in values[1:] if one.where == foreign.ENV), values[0])
-        if name in SETTINGS and other.text.casefold() != values[0].text.casefold():
-            found.notes.append(
-                f"{key}: {values[0].where} says {values[0].text}, {other.where} {other.text}: taken is the first"
-            )
-    found.settings.update(_address(first))
-    if "TELEMETRY_S3_BUCKET_NAME" in first:  # with a bucket, the public tool counts telemetry as on
-        found.settings.setdefault("TELEMETRY_ENABLED", Told("true", first["TELEMETRY_S3_BUCKET_NAME"].where))
+# --- the settings -------------------------------------------------------------------------------
+
+
+def _interpret_settings(entries: _Entries) -> tuple[dict[str, Entry], list[str]]:
+    """Return the settings by their present names, and a note for each whose value differs between two files."""
+    settings: dict[str, Entry] = {}
+    notes = []
+    for key, values in entries.items():
+        name, first = _OLDER.get(key, key), values[0]
+        if name not in SETTINGS:
+            continue
+        if name != "NGINX_TLS_ENABLED":
+            settings.setdefault(name, first)
+        for other in values[1:]:
+            if other.where == source.ENV and other.text.casefold() != first.text.casefold():
+                notes.append(f"{key}: {first.where} has {first.text}, {other.where} has {other.text}; the first counts")
+    settings |= _interpret_address({key: values[0] for key, values in entries.items()})
+    if "TELEMETRY_S3_BUCKET_NAME" in entries:  # with a bucket, the public tool counts telemetry as on
+        settings.setdefault("TELEMETRY_ENABLED", Entry("true", entries["TELEMETRY_S3_BUCKET_NAME"][0].where))
     else:
-        found.settings.pop("TELEMETRY_ENABLED", None)
+        settings.pop("TELEMETRY_ENABLED", None)
+    return settings, notes
 
 
-def _address(told: Mapping[str, Told]) -> dict[str, Told]:
-    """PUBLIC_URL and TLS_MODE, which older deployments spell in other ways."""
-    found = {}
-    url = _public_url(told)
+def _interpret_address(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return PUBLIC_URL, TLS_MODE and TLS_CA_PATH, which older deployments spell in other ways."""
+    settings = {}
+    url = _public_url(entries)
     if url:
-        found["PUBLIC_URL"] = url
-    enabled = told.get("NGINX_TLS_ENABLED")
-    if enabled and "TLS_MODE" not in told:
+        settings["PUBLIC_URL"] = url
+    enabled = entries.get("NGINX_TLS_ENABLED")
+    if enabled and "TLS_MODE" not in entries:
         without = "off" if url and url.text.startswith("http://") else "behind-proxy"
-        found["TLS_MODE"] = enabled._replace(text="provided" if enabled.text.strip().lower() == "true" else without)
-    if "SELF_SIGNED_CERT_PATH" in told:
-        found["TLS_CA_PATH"] = told["SELF_SIGNED_CERT_PATH"]
-    return found
+        mode = "provided" if enabled.text.strip().lower() == "true" else without
+        settings["TLS_MODE"] = Entry(mode, enabled.where)
+    if "SELF_SIGNED_CERT_PATH" in entries:
+        settings["TLS_CA_PATH"] = entries["SELF_SIGNED_CERT_PATH"]
+    return settings
 
 
-def _public_url(told: Mapping[str, Told]) -> Told | None:
-    """The public address, with its scheme only where that says more than the usual https."""
-    given = told.get("PUBLIC_URL")
+def _public_url(entries: Mapping[str, Entry]) -> Entry | None:
+    """Return the public address, with a scheme only if it is not the usual https."""
+    given = entries.get("PUBLIC_URL")
     if given and "://" in given.text:
         return given
-    addresses = [told[key] for key in _ADDRESSES if key in told]
-    schemes = [told["PUBLIC_URL_SCHEME"].text] if "PUBLIC_URL_SCHEME" in told else []
-    schemes += [address.text.partition("://")[0] for address in addresses if "://" in address.text]
-    hosts = [given] if given else [told[key] for key in _HOSTS if key in told]
-    hosts += [one._replace(text=one.text.rpartition("://")[2].partition("/")[0]) for one in addresses]
+    schemes, hosts = [], []
+    if "PUBLIC_URL_SCHEME" in entries:
+        schemes.append(entries["PUBLIC_URL_SCHEME"].text)
+    for key in ("PUBLIC_URL",) if given else _HOSTS:
+        if key in entries:
+            hosts.append(entries[key])
+    for key in _ADDRESSES:
+        if key in entries:
+            scheme, separator, rest = entries[key].text.rpartition("://")
+            schemes += [scheme] if separator else []
+            hosts.append(Entry(rest.partition("/")[0], entries[key].where))
     if not hosts:
         return None
     plain = bool(schemes) and schemes[0].lower() == "http"
-    return hosts[0]._replace(text=f"http://{hosts[0].text}" if plain else hosts[0].text)
+    return Entry(f"http://{hosts[0].text}", hosts[0].where) if plain else hosts[0]
 
 
-def _secrets(found: Understood, tree: foreign.Tree, told: Mapping[str, list[Told]]) -> None:
-    """Every secret, from its file, `.env` and state; one that is told in two ways is nobody's to choose here."""
+# --- the secrets --------------------------------------------------------------------------------
+
+
+def _decode_secrets(tree: source.Tree) -> tuple[dict[str, Entry], list[str]]:
+    """Return the texts of the secrets' files, and a problem for each file that is not text."""
+    texts, problems = {}, []
+    for name in SECRETS:
+        path = path_of(name)
+        data = tree.files.get(path, b"")
+        try:
+            if data.strip():
+                texts[name] = Entry(data.decode(), path)
+        except UnicodeDecodeError:
+            problems.append(f"{tree.path}/{path} is not UTF-8 text: restore its value from a backup")
+    return texts, problems
+
+
+def _interpret_secrets(texts: Mapping[str, Entry], entries: _Entries) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return every secret from its file, `.env` or the state, and a reason for each that has different values."""
+    secrets, conflicts = {}, {}
     for name, secret in SECRETS.items():
-        values = list(_of_file(found, tree, name))
+        values = [texts[name]] if name in texts else []
         for key in dict.fromkeys((name, name.upper(), *secret.shown)):
-            values += [one._replace(where=f"{one.where} ({key})") for one in told.get(key, [])]
-        different = {value.text.removesuffix("\n"): value for value in reversed(values)}
-        if len(different) > 1:
-            found.unsure[name] = "stands with different values in " + " and ".join(
-                one.where for one in different.values()
-            )
+            for entry in entries.get(key, []):
+                values.append(Entry(entry.text, f"{entry.where} ({key})"))
+        places: dict[str, str] = {}
+        for entry in values:
+            places.setdefault(entry.text.removesuffix("\n"), entry.where)
+        if len(places) > 1:
+            conflicts[name] = f"has different values in {' and '.join(places.values())}"
         elif values:
-            found.secrets[name] = values[0]
-    token, bootstrap = found.secrets.get("authentik_api_token"), found.secrets.get("authentik_bootstrap_token")
-    if token and bootstrap and token.text == bootstrap.text:
-        del found.secrets["authentik_api_token"]
-        found.notes.append(
-            "AUTHENTIK_API_TOKEN was Authentik's bootstrap token, a superuser's: the API gets a token of its own"
-        )
+            secrets[name] = values[0]
+    return secrets, conflicts
 
 
-def _of_file(found: Understood, tree: foreign.Tree, name: str) -> Iterator[Told]:
-    data = tree.files.get(path_of(name), b"")
-    try:
-        if data.strip():
-            yield Told(data.decode(), path_of(name))
-    except UnicodeDecodeError:
-        found.problems.append(f"{tree.path}/{path_of(name)} is not UTF-8 text: put its value there from a backup")
+def _has_shared_token(secrets: Mapping[str, Entry]) -> bool:
+    """Tell whether the API uses the token of Authentik's superuser, as older deployments did."""
+    token, bootstrap = secrets.get("authentik_api_token"), secrets.get("authentik_bootstrap_token")
+    return bool(token and bootstrap and token.text == bootstrap.text)
+
+
+def _still_open(unsure: Mapping[str, str], interpreted: set[str]) -> dict[str, str]:
+    """Return, by present names, the unsure settings and secrets that no other file gives."""
+    still_open = {}
+    for key, reason in unsure.items():
+        name = _SECRET_OF.get(key, _OLDER.get(key, key))
+        if (name in SETTINGS or name in SECRETS) and name not in interpreted:
+            still_open[name] = reason
+    return still_open
 
 
 def _is_known(key: str) -> bool:
     return key in SETTINGS or key in _OLDER or key in _IMPLIED or key in _SECRET_OF
-
-
-def _is_open(found: Understood, name: str) -> bool:
-    """Whether a value that one place does not tell matters, and is told by no other."""
-    return (name in SETTINGS or name in SECRETS) and name not in found.secrets and name not in found.settings

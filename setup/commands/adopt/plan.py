@@ -1,11 +1,11 @@
-"""What an adoption comes to: which settings must be remembered, what stops it, and what is said about it; pure."""
+"""Plan an adoption: which settings to remember, what prevents it, and the report about it; pure."""
 
 from __future__ import annotations
 
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config.model import Given, Source
+from setup.config.model import Given
 from setup.config.secrets import IRREPLACEABLE, SECRETS
 from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
@@ -16,7 +16,7 @@ from setup.secrets import plan as secrets_plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from setup.commands.adopt.interpret import Understood
+    from setup.commands.adopt.interpret import Interpretation
     from setup.config.model import Secret
     from setup.config.values import Values
 
@@ -26,24 +26,28 @@ PATHS = tuple(key for key, row in SETTINGS.items() if row.kind is HOST_PATH)
 
 
 class Report(NamedTuple):
-    """What the report is made of: the deployment that was found, and the one that it becomes."""
+    """The content of the report: the deployment at `place`, and what it becomes."""
 
-    found: Understood
     place: str
+    source: Interpretation
     values: Values
     answers: Mapping[str, Given]
     planned: Mapping[str, secrets_plan.Planned]
     env: Mapping[str, str]
-    beside: Iterable[str]
+    files: Iterable[str]
     left_behind: Iterable[str]
 
 
-def essential(settings: Mapping[str, Given], resolve: Callable[[Mapping[str, Given]], Values]) -> dict[str, Given]:
-    """The settings that must be remembered: without the others the same values follow, and move with releases."""
-    wanted = {key: _text(resolve(settings), key) for key in settings}
+def select_answers(settings: Mapping[str, Given], resolve: Callable[[Mapping[str, Given]], Values]) -> dict[str, Given]:
+    """Select the settings to remember: the others follow from these, and may change with releases."""
+    all_values = resolve(settings)
+    wanted = {key: _text(all_values, key) for key in settings}
     kept = dict(settings)
-    for key in reversed([key for key in SETTINGS if key in settings and key not in REQUIRED_KEYS]):
-        fewer = {other: said for other, said in kept.items() if other != key}
+    for key in reversed(SETTINGS):
+        if key not in settings or key in REQUIRED_KEYS:
+            continue
+        fewer = dict(kept)
+        del fewer[key]
         if _text(resolve(fewer), key) == wanted[key]:
             kept = fewer
     values = resolve(kept)
@@ -57,111 +61,107 @@ def _text(values: Values, key: str) -> str | None:
         return None
 
 
-def straight(path: str) -> str:
-    """The path of a file below the deployment without its detours, as Compose takes it; any other as it is."""
+def normalize_path(path: str) -> str:
+    """Return the path of a file below the deployment without detours, as Compose takes it; any other unchanged."""
     below = posixpath.normpath(path)
-    told = path.startswith("./") or below != path
-    return f"./{below}" if told and not below.startswith(("/", "../", "~")) else path
+    is_path = path.startswith("./") or below != path
+    return f"./{below}" if is_path and not below.startswith(("/", "../", "~")) else path
 
 
-def problems(
-    found: Understood,
+def find_problems(
     place: str,
+    source: Interpretation,
     settings: Iterable[str],
-    given: Mapping[str, Given],
+    secrets: Mapping[str, Given],
     on_disk: Mapping[str, str | None],
 ) -> Iterator[str]:
-    """Why a deployment cannot be taken over as it is; `settings` and `given` are what the operator says beside it."""
-    yield from found.problems
-    for key, why in found.unsure.items():
-        if key not in settings and key not in given:
+    """Yield what prevents an adoption; `settings` and `secrets` are those that the operator gives beside it."""
+    yield from source.problems
+    for key, reason in source.unsure.items():
+        if key not in settings and key not in secrets:
             name = key.upper()
-            way = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
-            yield f"{key} cannot be told: it {why}. Say what it is: {way}"
-    for name, one in found.secrets.items():
-        if name in given and SECRETS[name].bound and not secrets_plan.is_same(given[name].text, one.text):
-            yield f"{name.upper()} is given, and {place} holds another value ({one.where}): leave one of them out"
-        elif on_disk.get(name) and not secrets_plan.is_same(on_disk[name] or "", one.text):
-            yield f"{secrets_plan.path_of(name)} holds another value than {place}: take an empty output directory"
+            how = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
+            yield f"{key} cannot be determined: it {reason}. Give it: {how}"
+    for name, entry in source.secrets.items():
+        if name in secrets and SECRETS[name].bound and not secrets_plan.is_same(secrets[name].text, entry.text):
+            yield f"{name.upper()} is given, but {place} has another value ({entry.where}): leave one of them out"
+        elif on_disk.get(name) and not secrets_plan.is_same(on_disk[name] or "", entry.text):
+            yield f"{secrets_plan.path_of(name)} has another value than {place}: use an empty output directory"
 
 
-def missing(values: Values, there: Iterable[str], place: str) -> list[str]:
-    """A problem for each secret without which existing data is lost, and which is nowhere to be found."""
-    return [
-        _missing_text(secret, place)
-        for secret in secrets_plan.list_applicable(values)
-        if secret.name in IRREPLACEABLE and secret.needed(values) and secret.name not in there
-    ]
+def find_missing(values: Values, secrets: Iterable[str], place: str) -> Iterator[str]:
+    """Yield a problem for each secret without which existing data is lost, and which is not among these."""
+    for secret in secrets_plan.list_applicable(values):
+        if secret.name in IRREPLACEABLE and secret.needed(values) and secret.name not in secrets:
+            yield _describe_missing(secret, place)
 
 
-def _missing_text(secret: Secret, place: str) -> str:
+def _describe_missing(secret: Secret, place: str) -> str:
     name, inside = secret.name, ""
     running = [service for service in secret.services if service not in _RUN_ONCE]
     if running:
-        inside = f", or, while the old stack runs, 'docker compose exec {running[0]} cat /run/secrets/{name}'"
+        inside = f", or, while the old stack runs, with 'docker compose exec {running[0]} cat /run/secrets/{name}'"
     if name == "storage_encryption_key":
-        inside += " (a SeaweedFS before 4.21 made its own: 'fs.cat /etc/s3/sse_kek' in weed shell)"
+        inside += " (a SeaweedFS before 4.21 generated its own: 'fs.cat /etc/s3/sse_kek' in weed shell)"
     return (
-        f"{name} is nowhere in {place}, and it is not made anew: it is bound to {secret.bound}. Look into backups"
-        f"{inside}. Then give it as {name.upper()}_FILE=PATH. Where there never was one, give a new one of your own"
+        f"{name} is nowhere in {place}, and no new one is generated: it is bound to {secret.bound}. Look for it in "
+        f"backups{inside}. Then give it as {name.upper()}_FILE=PATH. If there never was one, give a new one of your own"
     )
 
 
-def told(report: Report) -> list[str]:
-    """What was understood, what was not, and what changes; no secret's value."""
-    found = report.found
-    lines = [f"{report.place} holds a deployment {found.kind}.", "", "Understood:"]
-    lines += [f"  {key}={said.text}  ({_where(found, key)})" for key, said in report.answers.items()]
-    follow = sorted(found.settings.keys() - report.answers.keys())
-    lines += _listed(f"  {len(follow)} more settings, with the values that follow by themselves:", follow)
-    lines += _listed(f"  {len(found.secrets)} secrets, to the byte:", found.secrets)
-    lines += _listed("  Files that they name:", report.beside)
-    unknown = [key_shown(key, "a key") for key in found.unknown] + list(report.left_behind)
-    lines += ["", "Not understood, and left where it is:", *(f"  {name}" for name in unknown)] if unknown else []
-    return [*lines, "", "What changes:", *_changes(report), *(f"  {note}" for note in found.notes)]
+def describe(report: Report) -> list[str]:
+    """Describe what was understood, what was not, and what changes; without any secret's value."""
+    source = report.source
+    lines = [f"{report.place} holds a deployment {source.kind}.", "", "Understood:"]
+    for key, given in report.answers.items():
+        where = source.settings[key].where if key in source.settings else "given"
+        lines.append(f"  {key}={given.text}  ({where})")
+    rest = sorted(source.settings.keys() - report.answers.keys())
+    lines += _wrap(f"  {len(rest)} more settings, with derived or default values:", rest)
+    lines += _wrap(f"  {len(source.secrets)} secrets, copied unchanged:", source.secrets)
+    lines += _wrap("  Files that they name:", report.files)
+    unknown = [key_shown(key, "a key") for key in source.unknown] + list(report.left_behind)
+    if unknown:
+        lines += ["", "Not understood, and left in place:", *(f"  {name}" for name in unknown)]
+    return [*lines, "", "What changes:", *(f"  {change}" for change in (*_changes(report), *source.notes))]
 
 
-def _listed(title: str, names: Iterable[str]) -> list[str]:
-    """A title and names under it, broken into lines; nothing for no names."""
+def _wrap(title: str, names: Iterable[str]) -> list[str]:
+    """Return a title and the names below it, wrapped; nothing if there are no names."""
     import textwrap
 
     lines = textwrap.wrap(", ".join(names), 96, break_on_hyphens=False, break_long_words=False)
     return [title, *(f"    {line}" for line in lines)] if lines else []
 
 
-def _where(found: Understood, key: str) -> str:
-    return found.settings[key].where if key in found.settings else "given"
-
-
 def _changes(report: Report) -> Iterator[str]:
-    secret = {key for row in SECRETS.values() for key in row.shown}
+    before = report.source.env
+    secret_keys: set[str] = set()
+    for row in SECRETS.values():
+        secret_keys.update(row.shown)
     for key, text in report.env.items():
-        before = report.found.env.get(key)
-        if before is not None and before != text:
-            yield f"  .env: {key}={_MASKED if key in secret else before} -> {_MASKED if key in secret else text}"
-    gone = sorted(key for key in report.found.env if (key in SETTINGS or key in secret) and key not in report.env)
-    if gone:
-        yield f"  .env no longer holds {', '.join(gone)}: nothing reads them in this deployment"
-    made = [name for name, one in report.planned.items() if one.origin is secrets_plan.Origin.GENERATED]
-    if made:
-        yield f"  new secrets are made: {', '.join(made)}"
-    pending = secrets_plan.list_pending(report.values, {name: one.text for name, one in report.planned.items()})
+        if key in before and before[key] != text:
+            old, new = (_MASKED, _MASKED) if key in secret_keys else (before[key], text)
+            yield f".env: {key}={old} -> {new}"
+    removed = [key for key in before if (key in SETTINGS or key in secret_keys) and key not in report.env]
+    if removed:
+        yield f".env no longer holds {', '.join(sorted(removed))}: this deployment does not read them"
+    generated = [name for name, planned in report.planned.items() if planned.origin is secrets_plan.Origin.GENERATED]
+    if generated:
+        yield f"new secrets are generated: {', '.join(generated)}"
+    texts = {name: planned.text for name, planned in report.planned.items()}
+    pending = [secret.name for secret in secrets_plan.list_pending(report.values, texts)]
     if pending:
-        yield f"  still to be filled in: {', '.join(one.name for one in pending)}"
-    yield "  the compose file, nginx's configuration and Authentik's blueprint are those of this release"
+        yield f"still to be filled in: {', '.join(pending)}"
+    yield "the compose file, nginx's configuration and Authentik's blueprint become those of this release"
     for key in report.answers:
         if SETTINGS[key].group == IMAGES:
-            yield f"  {key} stays as it is; a later run with --unset {key} lets it move with releases"
+            yield f"{key} stays as it is; a later run with --unset {key} lets it change with releases"
 
 
-def adopted(found: Understood) -> dict[str, Given]:
-    """The settings of a deployment as a layer of answers."""
-    return {key: Given(one.text, Source.ADOPTED) for key, one in found.settings.items()}
-
-
-def afterwards(place: str, in_place: bool) -> list[str]:
-    """What to know besides the usual last message."""
-    lines = ["", "Before the new stack starts, the old one must be down. Never with --volumes: they hold all data."]
+def describe_next(place: str, in_place: bool) -> list[str]:
+    """Say what to do besides the usual last message: stop the old stack."""
+    lines = ["", "Stop the old stack before the new one starts. Never use --volumes: they hold all data."]
     if in_place:
-        return [*lines, "A copy of what stood here is kept (--history lists it)."]
-    return [*lines, f"  docker compose down     # in its own directory, here {place}, where all is as it was"]
+        return [*lines, "A backup of the previous files was saved (--history lists it)."]
+    return [*lines, f"  docker compose down     # in its own directory, here {place}, which is unchanged"]

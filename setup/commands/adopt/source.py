@@ -1,6 +1,6 @@
-"""Reads a deployment of another hand into memory: which layout it has, and the files that tell about it.
+"""Read a deployment that avatar-setup did not write into memory: its layout, and the files that describe it.
 
-It only reads, below the directory that the operator names; links in it are followed, as Compose follows them.
+Nothing is written, and only the named directory is read. Links in it are followed, as Compose follows them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from setup.volume import backups, lock
 from setup.volume.layout import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 ENV, STATE, NGINX, SECRETS = ".env", ".deployment-state.yaml", "nginx/nginx.conf", ".secrets"
 LAST_GOOD = f"{STATE}.bak"
-COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")  # as Compose looks for it
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")  # in Compose's order
 _VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public deployment tool since its release 2.7
-# What else may stand beside them and needs no word.
+# What a deployment usually has, and the report need not mention.
 _USUAL = {
     *(ENV, STATE, SECRETS, _VERSIONS, _GENERATED, "nginx", "tls", "authentik", "user_config", ".avatar-templates"),
     *(LAST_GOOD, ".deployment-state.lock", ".deployment-history", ".deployment-written", *COMPOSE_NAMES),
@@ -32,62 +32,87 @@ _USUAL = {
 
 
 class Tree(NamedTuple):
-    """What was read: files by their path below `base`, states by theirs below `path`, and what could not be read.
+    """The files of a deployment: `files` by their path below `base`, all else by its path below `path`.
 
-    `last_good` is the copy of a state of ours that stands beside it, b"" for none.
+    `states` are the state files, the latest first. `last_good` is the backup of a state file of avatar-setup, b"" if
+    there is none. `unreadable` has the reason for each file that could not be read.
     """
 
     path: str
     base: str
-    files: dict[str, bytes]
-    states: dict[str, bytes]
-    unreadable: dict[str, str]
+    files: Mapping[str, bytes]
+    states: Mapping[str, bytes]
+    unreadable: Mapping[str, str]
     last_good: bytes
     others: tuple[str, ...]
 
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each file that could not be read."""
+        return _problems(self.path, self.unreadable)
 
-def read(path: str) -> Tree:
-    """The deployment in a directory; raises InputError when there is none."""
-    names = _names(path)
-    ours = STATE in names and state_file.is_ours(_bytes(os.path.join(path, STATE)))
-    states = [
-        f"{_VERSIONS}/{name}/deployment_state.yaml" for name in _versions(path) if _VERSIONS in names and not ours
-    ]
-    base = _GENERATED if states else ""
-    last_good = _bytes(os.path.join(path, LAST_GOOD)) if LAST_GOOD in names else b""
-    tree = Tree(path, base, {}, {}, {}, last_good, tuple(sorted(set(names) - _USUAL)))
+    @property
+    def has_own_state(self) -> bool:
+        """Whether it has a state file of avatar-setup."""
+        return state_file.is_ours(self.states.get(STATE, b""))
+
+
+def read_tree(path: str) -> Tree:
+    """Read the deployment in a directory; raise InputError if there is none."""
+    names = _list(path)
+    ours = STATE in names and state_file.is_ours(_read_or_empty(os.path.join(path, STATE)))
+    versions = _version_states(path) if _VERSIONS in names and not ours else []
+    base = _GENERATED if versions else ""
+    below = _list(os.path.join(path, base)) if base in names or not base else []
+    states, unreadable = _read(path, {state: state for state in versions or [STATE]})
+    last_good = _read_or_empty(os.path.join(path, LAST_GOOD)) if LAST_GOOD in names else b""
     if STATE not in names and state_file.is_ours(last_good):
-        tree.unreadable[STATE] = f"it is gone. {way_back(tree)}"
-    below = _names(os.path.join(path, base)) if base in names or not base else []
-    for state in states or ([STATE] if STATE in names else []):
-        _take(tree, tree.states, state, state)
+        unreadable[STATE] = f"it is missing. {describe_recovery(False, last_good)}"
+
     compose = [name for name in COMPOSE_NAMES if name in below][:1]
-    for name in [ENV] * (ENV in below) + compose + [NGINX] * ("nginx" in below):
-        _take(tree, tree.files, name, os.path.join(base, name))
-    folder = _secrets_folder(tree)
-    for name in _names(os.path.join(path, base, folder)) if folder.split("/")[0] in below else []:
-        if not name.startswith("."):
-            _take(tree, tree.files, f"{SECRETS}/{name}", os.path.join(base, folder, name))
+    files, failed = _read(path, {name: os.path.join(base, name) for name in (ENV, *compose, NGINX)})
+    folder = _secrets_folder(os.path.join(path, base), files.get(ENV, b""))
+    secrets, failed_secrets = _read_secrets(path, os.path.join(base, folder)) if folder in below else ({}, {})
+    tree = Tree(
+        path,
+        base,
+        files | secrets,
+        states,
+        unreadable | failed | failed_secrets,
+        last_good,
+        tuple(sorted(set(names) - _USUAL)),
+    )
     if not tree.states and not tree.unreadable and ENV not in below and folder not in below:
         raise InputError(
-            f"{path} holds no deployment: neither .env and .secrets/, nor a {STATE}, nor {_VERSIONS}/. Name the "
+            f"{path} holds no deployment: neither .env and .secrets/, nor {STATE}, nor {_VERSIONS}/. Name the "
             "directory of an existing one; in a container, mount it: -v /old/avatar:/old:ro avatar-setup --adopt /old"
         )
     return tree
 
 
+def read_more(tree: Tree, paths: Iterable[str]) -> tuple[list[File], list[str]]:
+    """Read further files below the base, skipping absent ones; return a problem for each that cannot be read."""
+    contents, unreadable = _read(tree.path, {path: os.path.join(tree.base, path) for path in paths})
+    files = []
+    with _as_input_error(tree.path):
+        for path, data in contents.items():
+            mode = os.stat(os.path.join(tree.path, tree.base, path)).st_mode & 0o777
+            files.append(File(path, data, mode))
+    return files, _problems(tree.path, unreadable)
+
+
 def is_at(path: str, output_dir: str) -> bool:
-    """Whether a deployment lies in the output directory itself, under whatever name."""
-    with _looking_at(path):
+    """Tell whether a deployment lies in the output directory itself, whatever its path."""
+    with _as_input_error(path):
         source = os.stat(path)
-    with contextlib.suppress(OSError):  # what is wrong with the output is said when it is opened
+    with contextlib.suppress(OSError):  # a problem of the output directory is reported when that is opened
         return os.path.samestat(source, os.stat(output_dir))
     return False
 
 
 def require_finished(tree: Tree) -> None:
-    """Raises Busy while a run is at work in it, and says what to finish first where one has left it half done."""
-    with _looking_at(tree.path):
+    """Raise Busy while another run works on a deployment, and name what to finish first if one was interrupted."""
+    with _as_input_error(tree.path):
         descriptor = os.open(tree.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         lock.require_free(descriptor)
@@ -95,63 +120,44 @@ def require_finished(tree: Tree) -> None:
         raise Busy(f"{tree.path}: {error}") from None
     finally:
         os.close(descriptor)
-    half = _bytes(os.path.join(tree.path, backups.MARK)).decode(errors="replace").strip()
-    if half:
+    interrupted = _read_or_empty(os.path.join(tree.path, backups.MARK)).decode(errors="replace").strip()
+    if interrupted:
         raise DecisionNeeded(
-            f"{tree.path} is halfway between two deployments: bringing back {half} was interrupted. Finish it there "
-            f"first (avatar-setup --restore {half}, with that directory as the output), then adopt it"
+            f"{tree.path}: the restore of {interrupted} was interrupted. Finish it there first (avatar-setup --restore "
+            f"{interrupted}, with that directory as the output), then adopt it"
         )
-    with contextlib.suppress(Malformed):  # `understand` says so, and a state of another tool is none of ours
+    with contextlib.suppress(Malformed):  # `interpret` reports that, and another tool's state has no steps
         if {*state_file.parse(tree.states.get(STATE, b"")).steps.values()} != {state_file.COMPLETED}:
             raise InputError(
-                f"{tree.path} is not complete: a run there has ended early. Finish it there first (avatar-setup, with "
+                f"{tree.path} is not complete: a run there ended early. Finish it there first (avatar-setup, with "
                 "that directory as the output), then adopt it"
             )
 
 
-def also(tree: Tree, paths: Iterable[str]) -> tuple[list[File], list[str]]:
-    """Further files below the base, without those that are not there; and what keeps others from being read."""
-    found: dict[str, bytes] = {}
-    more = tree._replace(unreadable={})
-    for path in paths:
-        _take(more, found, path, os.path.join(tree.base, path))
-    with _looking_at(tree.path):
-        files = [
-            File(path, data, os.stat(os.path.join(tree.path, tree.base, path)).st_mode & 0o777)
-            for path, data in found.items()
-        ]
-    return files, problems(more)
-
-
-def problems(tree: Tree) -> list[str]:
-    """A sentence for each file that could not be read."""
-    return [f"{tree.path}/{path}: {reason}" for path, reason in tree.unreadable.items()]
-
-
-def way_back(tree: Tree) -> str:
-    """What to type there when its state cannot be used: the last good one, or none at all."""
+def describe_recovery(has_state: bool, last_good: bytes) -> str:
+    """Say what to type if the state file cannot be used: copy the last good one back, or move both away."""
     try:
-        state_file.parse(tree.last_good)
+        state_file.parse(last_good)
     except Malformed as error:
         if str(error).endswith(state_file.RUN_NEWER):
-            return f"The last good state stands beside it: {error}"
-        left = [STATE] * (STATE in tree.states) + [LAST_GOOD] * bool(tree.last_good)
-        away = "; ".join(f"mv {name} {name}.broken" for name in left)
+            return f"{LAST_GOOD} beside it cannot be used either: {error}"
+        names = [STATE] * has_state + [LAST_GOOD] * bool(last_good)
+        away = "; ".join(f"mv {name} {name}.broken" for name in names)
         return (
             f"Restore it there from a backup, or move it away ({away}) and give settings such as TLS_MODE beside the "
             "command"
         )
-    return f"The last good state stands beside it: put it back there (cp {LAST_GOOD} {STATE}), then adopt it"
+    return f"{LAST_GOOD} beside it is whole: copy it there (cp {LAST_GOOD} {STATE}), then adopt it"
 
 
-def _names(path: str) -> list[str]:
-    with _looking_at(path):
+def _list(path: str) -> list[str]:
+    with _as_input_error(path):
         return sorted(os.listdir(path))
 
 
 @contextlib.contextmanager
-def _looking_at(path: str) -> Iterator[None]:
-    """What the system has against that is an InputError, which names the directory."""
+def _as_input_error(path: str) -> Iterator[None]:
+    """Turn an error of the system into an InputError that names the directory."""
     try:
         yield
     except OSError as error:
@@ -159,35 +165,61 @@ def _looking_at(path: str) -> Iterator[None]:
         raise InputError(f"{path} cannot be read ({reason}): name the directory of an existing deployment") from None
 
 
-def _versions(path: str) -> Iterator[str]:
-    """The public tool's versions, the latest first."""
+def _version_states(path: str) -> list[str]:
+    """Return the paths of the public tool's state files, the latest version first."""
     folder = os.path.join(path, _VERSIONS)
-    names = _names(folder) if os.path.isdir(folder) else []
-    numbers = {int(name[1:]): name for name in names if re.fullmatch(r"v[1-9]\d{0,8}", name)}
-    for number in sorted(numbers, reverse=True):
-        if os.path.exists(os.path.join(folder, numbers[number], "deployment_state.yaml")):
-            yield numbers[number]
+    numbers = []
+    for name in _list(folder) if os.path.isdir(folder) else []:
+        if re.fullmatch(r"v[1-9]\d{0,8}", name) and os.path.exists(os.path.join(folder, name, "deployment_state.yaml")):
+            numbers.append(int(name[1:]))
+    return [f"{_VERSIONS}/v{number}/deployment_state.yaml" for number in sorted(numbers, reverse=True)]
 
 
-def _bytes(path: str) -> bytes:
+def _secrets_folder(base: str, env: bytes) -> str:
+    """Return the folder that holds the secrets: older compose files take SECRETS_DIR, with a path of the host."""
+    try:
+        given = dotenv.parse(env).values.get("SECRETS_DIR", "")
+    except Malformed:  # `interpret` reports that
+        given = ""
+    name = os.path.basename(os.path.normpath(given)) if given else SECRETS
+    return name if os.path.isdir(os.path.join(base, name)) else SECRETS
+
+
+def _read_secrets(top: str, folder: str) -> tuple[dict[str, bytes], dict[str, str]]:
+    paths = {}
+    for name in _list(os.path.join(top, folder)):
+        if not name.startswith("."):
+            paths[f"{SECRETS}/{name}"] = os.path.join(folder, name)
+    return _read(top, paths)
+
+
+def _read(top: str, paths: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Read the files that exist, by name; return the reason for each that cannot be read, by its path."""
+    contents, unreadable = {}, {}
+    for name, path in paths.items():
+        whole = os.path.join(top, path)
+        if _is_absent(whole):
+            continue
+        try:
+            contents[name] = read_input(whole)
+        except Malformed as error:
+            unreadable[path] = str(error)
+    return contents, unreadable
+
+
+def _problems(top: str, unreadable: Mapping[str, str]) -> list[str]:
+    return [f"{top}/{path}: {reason}" for path, reason in unreadable.items()]
+
+
+def _read_or_empty(path: str) -> bytes:
     try:
         return read_input(path)
-    except Malformed:  # it is told when the file is taken
+    except Malformed:  # reported when the file is read for its contents
         return b""
 
 
-def _take(tree: Tree, into: dict[str, bytes], name: str, path: str) -> None:
-    whole = os.path.join(tree.path, path)
-    if _is_absent(whole):
-        return
-    try:
-        into[name] = read_input(whole)
-    except Malformed as error:
-        tree.unreadable[path] = str(error)
-
-
 def _is_absent(path: str) -> bool:
-    """Whether nothing stands there; behind a link that leads nowhere, or in a closed folder, something may."""
+    """Tell whether nothing exists at a path; behind a broken link, or in a closed folder, something may."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -196,13 +228,3 @@ def _is_absent(path: str) -> bool:
     except OSError:
         pass
     return False
-
-
-def _secrets_folder(tree: Tree) -> str:
-    """Where the secrets stand: older compose files take SECRETS_DIR, with a path of the host."""
-    try:
-        said = dotenv.parse(tree.files.get(ENV, b"")).values.get("SECRETS_DIR", "")
-    except Malformed:  # `understand` says so
-        said = ""
-    name = os.path.basename(os.path.normpath(said)) if said else SECRETS
-    return name if os.path.isdir(os.path.join(tree.path, tree.base, name)) else SECRETS

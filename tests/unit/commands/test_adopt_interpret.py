@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.commands.adopt import source as foreign
-from setup.commands.adopt.interpret import Understood, understand
+from setup.commands.adopt.interpret import Interpretation, interpret
+from setup.commands.adopt.source import read_tree
 from setup.errors import InputError
 from tests.support import foreign_trees
 from tests.support.foreign_trees import ENV, SECRETS, SHOWN, edited
@@ -25,57 +25,57 @@ KEPT_AS = {
 }
 
 
-def understood(path: Path) -> Understood:
-    return understand(foreign.read(str(path)))
+def interpreted(path: Path) -> Interpretation:
+    return interpret(read_tree(str(path)))
 
 
-def said(path: Path) -> dict[str, str]:
-    found = understood(path)
-    assert (found.problems, found.unsure) == ([], {})
-    return {key: told.text for key, told in found.settings.items()}
+def settings_of(path: Path) -> dict[str, str]:
+    deployment = interpreted(path)
+    assert (deployment.problems, deployment.unsure) == ((), {})
+    return {key: entry.text for key, entry in deployment.settings.items()}
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_every_setting_and_secret_of_a_tree_is_understood(name: str, tmp_path: Path) -> None:
-    found = understood(getattr(foreign_trees, name)(tmp_path))
-    assert found.kind.endswith(MADE[name])
-    assert (found.problems, found.unsure) == ([], {})
-    settings = {key: told.text for key, told in found.settings.items()}
+def test_every_setting_and_secret_of_a_tree_is_interpreted(name: str, tmp_path: Path) -> None:
+    deployment = interpreted(getattr(foreign_trees, name)(tmp_path))
+    assert deployment.kind.endswith(MADE[name])
+    assert (deployment.problems, deployment.unsure) == ((), {})
+    settings = {key: entry.text for key, entry in deployment.settings.items()}
     assert {key: settings[key] for key in ENV} == ENV
     assert settings["PUBLIC_URL"] == "avatar.example.com"
     assert settings["TLS_MODE"] == "provided"
     assert settings["POSTGRES_IMAGE"] == "postgres:14-alpine"
-    texts = {name: told.text for name, told in found.secrets.items()}
+    texts = {name: entry.text for name, entry in deployment.secrets.items()}
     assert {name: texts.get(name, "") for name in SECRETS} == SECRETS
     assert {key: texts[name] for key, name in KEPT_AS.items()} == {key: SHOWN[key] for key in KEPT_AS}
-    assert found.unknown == ["MAX_ALLOWED_LINES"]
+    assert deployment.unknown == ("MAX_ALLOWED_LINES",)
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_api_does_not_keep_a_superusers_token(name: str, tmp_path: Path) -> None:
     at = getattr(foreign_trees, name)(tmp_path)
-    found = understood(at)
-    assert "authentik_api_token" not in found.secrets
-    assert any("AUTHENTIK_API_TOKEN" in note for note in found.notes)
+    deployment = interpreted(at)
+    assert "authentik_api_token" not in deployment.secrets
+    assert any("AUTHENTIK_API_TOKEN" in note for note in deployment.notes)
     env = "generated_files/.env" if name == "versioned" else ".env"
     edited(at, env, f"AUTHENTIK_API_TOKEN={foreign_trees.BOOTSTRAP}", "AUTHENTIK_API_TOKEN=its-own")
-    assert understood(at).secrets["authentik_api_token"].text == "its-own"
+    assert interpreted(at).secrets["authentik_api_token"].text == "its-own"
 
 
 def test_the_latest_state_wins_and_says_over_what(tmp_path: Path) -> None:
     at = foreign_trees.versioned(tmp_path)
     edited(at, "generated_files/.env", "export LOG_LEVEL = WARNING", "LOG_LEVEL=ERROR")
-    found = understood(at)
-    assert found.settings["LOG_LEVEL"].text == "WARNING"
-    assert any(note.startswith("LOG_LEVEL: ") and "v10" in note and ".env" in note for note in found.notes)
+    deployment = interpreted(at)
+    assert deployment.settings["LOG_LEVEL"].text == "WARNING"
+    assert any(note.startswith("LOG_LEVEL: ") and "v10" in note and ".env" in note for note in deployment.notes)
 
 
 def test_a_state_without_its_files_still_says_its_settings_and_secrets(tmp_path: Path) -> None:
     foreign_trees.versioned(tmp_path / "whole")
     (tmp_path / "whole" / ".deployment_states").rename(tmp_path / ".deployment_states")
-    found = understood(tmp_path)
-    assert found.settings["SMTP_HOST"].text == ENV["SMTP_HOST"]
-    assert found.secrets["db_password"].text == SECRETS["db_password"].removesuffix("\n")
+    deployment = interpreted(tmp_path)
+    assert deployment.settings["SMTP_HOST"].text == ENV["SMTP_HOST"]
+    assert deployment.secrets["db_password"].text == SECRETS["db_password"].removesuffix("\n")
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def test_a_state_without_its_files_still_says_its_settings_and_secrets(tmp_path:
 )
 def test_older_names_of_the_public_address(lines: str, url: str, mode: str | None, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(lines)
-    settings = said(tmp_path)
+    settings = settings_of(tmp_path)
     assert settings["PUBLIC_URL"] == url
     assert settings.get("TLS_MODE") == mode
 
 
 def test_telemetry_counts_as_on_with_a_bucket_only(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("IS_TELEMETRY_ENABLED=true\nTELEMETRY_S3_REGION=fr-par\n")
-    assert "TELEMETRY_ENABLED" not in said(tmp_path)
+    assert "TELEMETRY_ENABLED" not in settings_of(tmp_path)
     (tmp_path / ".env").write_text("TELEMETRY_S3_BUCKET_NAME=bucket\n")
-    assert said(tmp_path)["TELEMETRY_ENABLED"] == "true"
+    assert settings_of(tmp_path)["TELEMETRY_ENABLED"] == "true"
 
 
 COMPOSED = {
@@ -120,35 +120,35 @@ def test_what_only_the_compose_file_tells(key: str, tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path)
     edited(at, "docker-compose.yml", old, new)
     edited(at, ".env", "DB_VOLUME=avatar_postgres_data\n", "")
-    found = understood(at)
-    assert found.settings[key].text == expected
+    deployment = interpreted(at)
+    assert deployment.settings[key].text == expected
 
 
 def test_a_volume_without_a_name_belongs_to_its_project(tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path)
     edited(at, "docker-compose.yml", '  postgres_data: {name: "${DB_VOLUME}", external: true}\n', "  postgres_data:\n")
     edited(at, ".env", "DB_VOLUME=avatar_postgres_data\n", "")
-    assert said(at)["DB_VOLUME"] == "octopize-avatar_postgres_data"
+    assert settings_of(at)["DB_VOLUME"] == "octopize-avatar_postgres_data"
     edited(at, "docker-compose.yml", "name: octopize-avatar\n", "")
-    assert "DB_VOLUME" in understood(at).unsure
+    assert "DB_VOLUME" in interpreted(at).unsure
 
 
 def test_a_database_outside_of_docker_volumes_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path)
     edited(at, "docker-compose.yml", "postgres_data:/var/lib", "./pgdata:/var/lib")
     edited(at, ".env", "DB_VOLUME=avatar_postgres_data\n", "")
-    assert "./pgdata" in understood(at).unsure["DB_VOLUME"]
+    assert "./pgdata" in interpreted(at).unsure["DB_VOLUME"]
 
 
 def test_objects_in_other_volumes_are_mentioned(tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path)
     edited(at, "docker-compose.yml", "{name: avatar_seaweedfs_blocks}", "{name: mine}")
-    assert any("mine" in note and "avatar_seaweedfs_blocks" in note for note in understood(at).notes)
+    assert any("mine" in note and "avatar_seaweedfs_blocks" in note for note in interpreted(at).notes)
 
 
 def test_a_compose_file_that_is_not_understood_is_mentioned(tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path, **{"docker-compose.yml": "services: !custom {}\n"})
-    assert any("docker-compose.yml was not understood" in note for note in understood(at).notes)
+    assert any("docker-compose.yml was not understood" in note for note in interpreted(at).notes)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_a_compose_file_that_is_not_understood_is_mentioned(tmp_path: Path) -> N
 def test_what_cannot_be_known_for_certain_is_named(path: str, old: str, new: str, name: str, tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path)
     edited(at, path, old, new)
-    found = understood(at)
-    assert set(found.unsure) == {name}
-    assert "other" not in found.unsure[name].replace("another", "")
+    deployment = interpreted(at)
+    assert set(deployment.unsure) == {name}
+    assert "other" not in deployment.unsure[name].replace("another", "")
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "said"),
+    ("path", "text", "reason"),
     [
         (".env", "V0='open", "line 1"),
         (".secrets/db_password", "\udcff", "UTF-8"),
@@ -178,12 +178,12 @@ def test_what_cannot_be_known_for_certain_is_named(path: str, old: str, new: str
         (".deployment-state.yaml", "a: [", "line"),
     ],
 )
-def test_what_cannot_be_read_is_a_problem_with_its_path(path: str, text: str, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_a_problem_with_its_path(path: str, text: str, reason: str, tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path)
     (at / path).write_bytes(text.encode("utf-8", "surrogateescape"))
-    (problem,) = understood(at).problems
+    (problem,) = interpreted(at).problems
     assert path in problem
-    assert said in problem
+    assert reason in problem
 
 
 def test_secrets_elsewhere(tmp_path: Path) -> None:
@@ -191,16 +191,16 @@ def test_secrets_elsewhere(tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path)
     (at / ".secrets").rename(at / "keys")
     edited(at, ".env", "ENV_NAME=", "AVATAR_HOME=/srv/avatar\nSECRETS_DIR=${AVATAR_HOME}/keys/\nENV_NAME=")
-    assert understood(at).secrets["db_password"].text == SECRETS["db_password"]
+    assert interpreted(at).secrets["db_password"].text == SECRETS["db_password"]
 
 
 def test_a_deployment_of_ours_is_understood_too(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out", settings={"PUBLIC_URL": "a.example", "ENV_NAME": "x", "LOG_LEVEL": "DEBUG"})
-    found = understood(out)
-    assert found.kind == "of avatar-setup"
-    assert (found.problems, found.unsure, found.unknown) == ([], {}, [])
-    assert found.settings["LOG_LEVEL"].text == "DEBUG"
-    assert found.secrets["sso_client_secret"].text == (out / ".secrets" / "sso_client_secret").read_text()
+    deployment = interpreted(out)
+    assert deployment.kind == "of avatar-setup"
+    assert (deployment.problems, deployment.unsure, deployment.unknown) == ((), {}, ())
+    assert deployment.settings["LOG_LEVEL"].text == "DEBUG"
+    assert deployment.secrets["sso_client_secret"].text == (out / ".secrets" / "sso_client_secret").read_text()
 
 
 @pytest.mark.parametrize("made", ["empty", "other", "missing", "file"])
@@ -213,9 +213,9 @@ def test_a_directory_without_a_deployment_is_refused(made: str, tmp_path: Path) 
     if made == "file":
         at.write_text("x")
     with pytest.raises(InputError, match=made):
-        foreign.read(str(at))
+        read_tree(str(at))
 
 
 def test_what_stands_beside_is_listed(tmp_path: Path) -> None:
     at = foreign_trees.by_hand(tmp_path, **{"compose.override.yaml": "services: {}\n"})
-    assert foreign.read(str(at)).others == ("caddy", "compose.override.yaml")
+    assert read_tree(str(at)).others == ("caddy", "compose.override.yaml")
