@@ -66,7 +66,7 @@ def _growing(output: str, program: list[str], kept: str) -> dict[str, list[str]]
     commands = {}
     for number in (10, 100):
         out = volume(f"backups-{number}")
-        _measure(["env", "LOG_LEVEL=DEBUG", *program, out])
+        _measure([*program, out, "--set", "LOG_LEVEL=DEBUG"])
         history = f"{out}/.deployment-history"
         (first,) = os.listdir(history)
         for other in range(1, number):

@@ -449,6 +449,7 @@ def test_an_output_that_cannot_be_opened_is_not_said_of_the_source(output: str, 
 
 
 @pytest.mark.parametrize("call", ["openat", "newfstatat"])
+@pytest.mark.slow
 def test_a_directory_that_fails_while_it_is_looked_at_is_no_fault_of_the_program(call: str, tmp_path: Path) -> None:
     """As one of a network share does, once: at each look at the source, at what stands there, and at the output."""
     require_strace()
@@ -734,6 +735,7 @@ def ended_at(scene: Scene, out: Path, call: str, number: int) -> int:
     ).returncode
 
 
+@pytest.mark.slow
 def test_in_place_a_look_at_an_interrupted_adoption_writes_nothing(scene: Scene) -> None:
     for number in range(2, len([point for point in scene.points if point.call == "renameat"]), 5):
         with scene.copy() as out:
@@ -745,6 +747,7 @@ def test_in_place_a_look_at_an_interrupted_adoption_writes_nothing(scene: Scene)
             assert completes(scene, out) == []
 
 
+@pytest.mark.slow
 def test_in_place_a_second_interruption_is_mended_by_the_same_command_too(scene: Scene, tmp_path: Path) -> None:
     mended = ended = 0
     with scene.copy() as once:

@@ -153,6 +153,7 @@ def test_a_run_beside_another_is_refused(out: Path) -> None:
 # --- resuming -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_anywhere_is_resumed_by_another_process_without_inputs(tmp_path: Path) -> None:
     """Killed before each rename: so after every step, and in the middle of each that publishes files."""
     require_strace()

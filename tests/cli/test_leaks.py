@@ -114,6 +114,7 @@ def life(
 
 
 @pytest.mark.parametrize("case", LIVES)
+@pytest.mark.slow
 def test_no_secret_shows_in_the_life_of_a_deployment(out: Path, tmp_path: Path, case: str) -> None:
     way, deployment, form = LIVES[case]
     wanted, other = canaries(), canaries()

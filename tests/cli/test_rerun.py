@@ -461,6 +461,7 @@ def test_a_reset_of_an_empty_volume_is_a_first_run(tmp_path: Path) -> None:
     assert by_meaning(out) == by_meaning(deployed(tmp_path / "reference"))
 
 
+@pytest.mark.slow
 def test_a_reset_after_a_crash_knows_the_files_that_were_announced(tmp_path: Path) -> None:
     """Killed between the renames and the word that they are complete, then started over with other settings."""
     require_strace()

@@ -375,6 +375,7 @@ def killed(scene: Scene, out: Path, number: int) -> None:
     assert scene.disturbed(out, *QUIET, *inject).returncode == -9
 
 
+@pytest.mark.slow
 def test_the_same_command_finishes_an_interrupted_rotation_and_rotates_nothing_twice(scene: Scene) -> None:
     original, between, names = secrets(scene.start), 0, NAMES.split(",")
     for number in after_the_copy(scene):
@@ -427,6 +428,7 @@ def test_a_rotation_that_was_done_in_silence_says_what_to_type_when_it_is_repeat
         assert line.replace(copies_of(whole)[0].name, "") in re.sub(r"\d{8}T\d{6}Z", "", again)
 
 
+@pytest.mark.slow
 def test_what_was_edited_before_a_rotation_is_finished_is_kept_however_often_that_is_killed(scene: Scene) -> None:
     """In copies beside the one with the old values, which stands where it stood, whatever number is kept."""
     finish, names = ("--rotate", NAMES, "--yes", "--on-conflict", "replace", "--keep", "1"), NAMES.split(",")
@@ -472,6 +474,7 @@ def test_a_rotation_that_was_done_long_ago_is_not_finished_by_a_run_without_a_st
     assert "ALTER ROLE" not in told
 
 
+@pytest.mark.slow
 def test_a_run_that_finishes_a_rotation_says_what_to_type(scene: Scene) -> None:
     told = 0
     for number in after_the_copy(scene):
@@ -571,6 +574,7 @@ def test_of_two_that_finish_a_rotation_at_once_one_has_nothing_left_to_do(scene:
         assert secrets(out) == values
 
 
+@pytest.mark.slow
 def test_a_look_at_an_interrupted_rotation_says_what_is_left_and_writes_nothing(scene: Scene) -> None:
     original, names = secrets(scene.start), NAMES.split(",")
     for number in after_the_copy(scene):

@@ -403,6 +403,7 @@ def half_restored(out: Path) -> str:
     return oldest
 
 
+@pytest.mark.slow
 def test_a_deployment_that_is_half_restored_is_only_finished(out: Path) -> None:
     oldest = half_restored(out)
     kept = copies(out)
@@ -436,6 +437,7 @@ def test_while_a_restore_is_at_work_others_wait_for_it(out: Path) -> None:
         assert tree(out) == before
 
 
+@pytest.mark.slow
 def test_a_half_restored_deployment_may_go_back_to_where_it_came_from(out: Path) -> None:
     half_restored(out)
     done = ran(out, "--restore", copies(out)[-1], settings={})
@@ -458,6 +460,7 @@ def test_a_restore_whose_copies_were_removed_by_hand_says_the_way_out(out: Path)
     ran(out, "--on-conflict", "replace", settings=GIVEN)
 
 
+@pytest.mark.slow
 def test_a_signal_in_a_restore_leaves_nothing_staged(out: Path) -> None:
     require_strace()
     changed(out)
@@ -496,6 +499,7 @@ def calls(out: Path, name: str, *flags: str) -> list[str]:
     return [f"{name} {number}" for number, line in enumerate(lines, 1) if line.endswith(" = 0")]
 
 
+@pytest.mark.slow
 def test_files_that_came_later_go_however_often_the_restore_is_killed(out: Path) -> None:
     """Among them is one with every secret, so that none may stay for want of a state that tells of it."""
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
@@ -577,6 +581,7 @@ def test_a_restore_that_brought_back_what_was_there_names_no_way_back(out: Path)
     assert "To undo the restore" not in told
 
 
+@pytest.mark.slow
 def test_another_copy_that_is_brought_back_instead_leaves_nothing_of_the_first(out: Path) -> None:
     ran(out, "--save-config", settings={})
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
