@@ -90,10 +90,10 @@ RUN find . -name __pycache__ -prune -exec rm -rf {} + \
  && python3 -m compileall -q --invalidation-mode unchecked-hash -s /app.d -p / \
         /app.d/opt/avatar-setup/lib /app.d/opt/avatar-setup/setup \
  && PYTHONPATH=opt/avatar-setup:opt/avatar-setup/lib python3 -c "\
-import pathlib; from setup.deploy import planner, render; \
+import pathlib; from setup.deploy import planner, templates; \
 top = 'opt/avatar-setup'; \
 basis = planner.program_basis(top + '/templates', top + '/setup'); \
-render.Renderer(top + '/templates').bake(); \
+templates.Renderer(top + '/templates').bake(); \
 [pathlib.Path(top, name, *planner.BAKED).write_text(basis[part]) \
  for name, part in (('setup', 'program'), ('templates', 'templates'))]" \
  && chmod -R u=rwX,go=rX . && chmod 0755 usr/local/bin/avatar-setup \

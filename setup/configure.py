@@ -10,9 +10,9 @@ from setup import console
 from setup.config import sources
 from setup.deploy import summary, transaction
 from setup.deploy.planner import program_basis
-from setup.deploy.render import Renderer
 from setup.deploy.session import Options, Session
 from setup.deploy.steps import FOLDERS, STEPS, generate_env_file
+from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, VolumeError
 from setup.state_file import STEP_NAMES
 from setup.state_manager import STATE, DeploymentState
@@ -243,7 +243,7 @@ class DeploymentConfigurator:
     def _conclude(self, session: Session, status: str) -> None:
         self.result |= summary.result(session, status)
         console.warn(f"note: {note}" for note in self.result["notes"])
-        self._say(*summary.last_words(session, status, self.environ))
+        self._say(*summary.last_message(session, status, self.environ))
 
     def _say(self, *lines: str) -> None:
         if not self.quiet:

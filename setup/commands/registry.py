@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from setup.config import sources
 from setup.console import Answer
-from setup.deploy import report
+from setup.deploy import summary
 from setup.deploy.session import Options
 from setup.errors import Busy, ExitCode
 from setup.secrets import guards, rotation
@@ -40,9 +40,9 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         way_out = backups.way_out(volume, half) if half else ""
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.ages(state.secrets, times)
-    data = report.status_data(state, resolution, pending, lost, on_disk)
+    data = summary.status_data(state, resolution, pending, lost, on_disk)
     data |= {"secrets": ages, "restoring": half, "busy": busy}
-    lines = report.status_lines(state, pending, lost)
+    lines = summary.status_lines(state, pending, lost)
     if busy:
         lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
     elif half:

@@ -6,11 +6,10 @@ __all__ = [
     "planner",
     "reconcile",
     "redact",
-    "render",
-    "report",
     "session",
     "steps",
     "summary",
     "targets",
+    "templates",
     "transaction",
 ]

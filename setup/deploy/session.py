@@ -13,9 +13,9 @@ from setup.config.secrets import SECRETS
 from setup.config.sources import Inputs
 from setup.deploy import baseline, planner, reconcile
 from setup.deploy.reconcile import Conflict, Fate
-from setup.deploy.render import Renderer
 from setup.deploy.steps import Context
 from setup.deploy.targets import COMPOSE, OUR_LABEL, Targets
+from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan

@@ -1,35 +1,214 @@
-"""What a run leaves behind for people and for programs, and the exit that edits by hand may ask for."""
+"""Tell an operator and a program what a run did and how far the deployment is: status, review page, last message."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import console
-from setup.deploy import report, transaction
+from setup.config.derived import base_url, bundled_database, certificate_is_made
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
+from setup.config.types import show
+from setup.deploy import transaction
 from setup.deploy.reconcile import BESIDE
-from setup.environment import command_again, host_path
+from setup.deploy.targets import AUTHORITY
+from setup.environment import command_again, host_path, shell_word
 from setup.errors import DecisionNeeded
 from setup.secrets import plan as secrets_plan
+from setup.secrets.plan import Origin
 from setup.secrets.store import read_filled
+from setup.state_file import COMPLETED, IN_PROGRESS
+from setup.state_manager import DeploymentState, digest_of_ours
 from setup.volume import backups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from setup.config.model import Secret
+    from setup.config.resolver import Resolution
     from setup.config.values import Values
     from setup.console import Answer
     from setup.deploy.session import Session
+    from setup.deploy.steps import Context
     from setup.volume.volume import Volume
+
+_MARKS = {COMPLETED: "✓", IN_PROGRESS: "◐"}
+_NOT_STARTED_MARK = "○"
+# Where a secret's value comes from; never the value.
+ORIGINS = {
+    Origin.KEPT: "on the volume",
+    Origin.GIVEN: "given beforehand",
+    Origin.GENERATED: "to be generated",
+    Origin.CUSTOMARY: "the customary one",
+    Origin.PENDING: "not given yet",
+}
+TITLE = "Deployment Configuration Status"
+NOTHING_TO_DO = "Nothing to do: the configuration is complete and unchanged."
+
+
+# --- the status ---------------------------------------------------------------------------------
+
+
+def step_title(name: str) -> str:
+    """Return a step's name as the status shows it."""
+    return name.replace("_", " ").title()
+
+
+def heading(title: str, underline: int = 0) -> list[str]:
+    """Return a title with a line below it."""
+    return [title, "=" * (underline or len(title))]
+
+
+def progress(state: DeploymentState) -> list[str]:
+    """Return how far the deployment is, one line for each step."""
+    lines = [f"{_count_completed(state)}/{len(state.steps)} steps completed", ""]
+    for name, status in state.steps.items():
+        lines.append(f"  {_MARKS.get(status, _NOT_STARTED_MARK)} {step_title(name)}: {status}")
+    if state.next_step:
+        lines += ["", f"→ Next step: {step_title(state.next_step)}"]
+    return lines
+
+
+def status_lines(state: DeploymentState, pending: list[Secret], lost: list[Secret]) -> list[str]:
+    """Return the answer to `--status`."""
+    lines = [*heading(TITLE, 32), *progress(state)]
+    if lost:
+        lines += ["", "✗ Secrets that were made and are gone, to be put back from a backup:", *_indented_paths(lost)]
+    if state.exists and pending:
+        lines += ["", "⊘ Pending secrets, to be filled by hand:", *_indented_paths(pending)]
+    return lines
+
+
+def existing_lines(state: DeploymentState) -> list[str]:
+    """Return what an interactive run shows when it finds a state."""
+    return [*heading("Existing Configuration Found", 29), TITLE, "", *progress(state)]
+
+
+def status_data(
+    state: DeploymentState,
+    resolution: Resolution,
+    pending: list[Secret],
+    lost: list[Secret],
+    on_disk: Mapping[str, bytes | None],
+) -> dict[str, Any]:
+    """Return the answer to `--status --json`; a setting that nobody gave yet is left out."""
+    settings, files = {}, {}
+    for key in SETTINGS:
+        if resolved := resolution.values.computed(key):
+            settings[key] = {"value": show(resolved.value), "source": resolved.source.label}
+    for path, known in state.files.items():
+        files[path] = {"sha256": known, "state": _file_state(path, known, on_disk.get(path))}
+    return {
+        "steps": dict(state.steps),
+        "completed": _count_completed(state),
+        "total": len(state.steps),
+        "next_step": state.next_step,
+        "complete": state.is_complete,
+        "ready": state.is_complete and not pending and not lost,
+        "pending_secrets": [secret.name for secret in pending],
+        "lost_secrets": [secret.name for secret in lost],
+        "settings": settings,
+        "files": files,
+    }
+
+
+def _count_completed(state: DeploymentState) -> int:
+    return list(state.steps.values()).count(COMPLETED)
+
+
+def _indented_paths(secrets: Iterable[Secret]) -> list[str]:
+    return [f"  {secrets_plan.path_of(secret.name)}" for secret in secrets]
+
+
+def _file_state(path: str, known: str, data: bytes | None) -> str:
+    if data is None:
+        return "missing"
+    return "unmodified" if digest_of_ours(path, data) == known else "edited"
+
+
+# --- the review page ----------------------------------------------------------------------------
+
+
+def shown(resolution: Resolution, key: str) -> str:
+    """Return the present text of a setting, "" if it has none."""
+    resolved = resolution.values.computed(key)
+    return show(resolved.value) if resolved else ""
+
+
+def reviewed(
+    resolution: Resolution, planned: Mapping[str, secrets_plan.Planned], accepted: Iterable[str], complete: bool
+) -> tuple[str, ...]:
+    """List what the review page shows: every setting that applies, and the secrets that are given or were skipped."""
+    names, accepted = list(resolution.applying()), set(accepted)
+    for name, secret in planned.items():
+        skipped = (complete or name in accepted) and secrets_plan.is_asked(SECRETS[name], resolution.values)
+        if skipped or secret.origin in (Origin.GIVEN, Origin.KEPT):
+            names.append(name)
+    return tuple(names)
+
+
+def review_lines(
+    resolution: Resolution, planned: Mapping[str, secrets_plan.Planned], listed: Iterable[str], reasons: Iterable[str]
+) -> list[str]:
+    """Return the review page: each entry with its number, value and source, secrets masked; then what would change."""
+    lines, section = heading("Review"), ""
+    for number, key in enumerate(listed, start=1):
+        group = SETTINGS[key].group if key in SETTINGS else "Secrets"
+        if group != section:
+            lines += ["", f"--- {group} ---"]
+        section = group
+        if key in SETTINGS:
+            resolved = resolution.values.resolved(key)
+            lines.append(f"{number:3} {key} = {show(resolved.value) or '(empty)'}  ({resolved.source.label})")
+        else:
+            masked = "******" if planned[key].text else "(empty)"
+            lines.append(f"{number:3} {key} = {masked}  ({ORIGINS[planned[key].origin]})")
+    changed = [f"Changed: {reason}" for reason in reasons]
+    return lines + (["", *changed] if changed else [])
+
+
+# --- the last message ---------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Where the deployment is: its path here and on the host ("" if unknown), the command to run again, the owner."""
+
+    directory: str
+    host: str
+    command: str
+    owner: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.host or self.directory
+
+    @property
+    def words(self) -> str:
+        return self.host or f"the directory that is mounted at {self.directory}"
+
+    @property
+    def sudo(self) -> str:
+        """What a command on the host needs in front: files of root are read by root."""
+        return "sudo " if self.owner[0] == 0 else ""
+
+    def path(self, name: str) -> str:
+        """Return the path of a file of the deployment, for somebody on the host."""
+        return f"{self.host}/{name}" if self.host else name
+
+
+def place_of(volume: Volume, environ: Mapping[str, str]) -> Place:
+    """Return where the deployment is, for people on the host."""
+    host = host_path(volume.path, environ)
+    return Place(volume.path, host, command_again(volume.path, host, environ), (os.geteuid(), os.getegid()))
 
 
 def result(session: Session, status: str) -> dict[str, Any]:
-    """What happened, as `DeploymentConfigurator.result` and `--json` tell it."""
+    """Return what happened, as `DeploymentConfigurator.result` and `--json` have it."""
     return {
         "status": status,
         "written": session.written,
-        "pending_secrets": [secret.name for secret in _pending(session)],
+        "pending_secrets": [secret.name for secret in _pending(session.context_now())],
         "kept_files": session.kept,
         "copy": session.copy,
         "notes": [*_notes(session), *session.notes, *session.volume.warnings],
@@ -37,77 +216,119 @@ def result(session: Session, status: str) -> dict[str, Any]:
 
 
 def _notes(session: Session) -> list[str]:
-    """What became of the files that were edited by hand, but for those that ask for a decision."""
-    told = [f"{path} was edited by hand: it now has your changes and the new ones" for path in session.merged]
+    """Say what happened to the files that were edited by hand, except those that need a decision."""
+    notes = [f"{path} was edited by hand: it now has your changes and the new ones" for path in session.merged]
     for path in session.edited:
         if path not in (*session.merged, *session.kept, *session.written):
             left = session.volume.read(path + BESIDE) is not None
-            beside = f"; its new text stands in {path}{BESIDE}" if left else ""
-            told.append(f"{path} was edited by hand and is left as it is{beside}")
-    return told
+            beside = f"; its new text is in {path}{BESIDE}" if left else ""
+            notes.append(f"{path} was edited by hand and is left unchanged{beside}")
+    return notes
 
 
-def place_of(volume: Volume, environ: Mapping[str, str]) -> report.Place:
-    """Where the deployment lies, for people on the host."""
-    host = host_path(volume.path, environ)
-    return report.Place(volume.path, host, command_again(volume.path, host, environ))
-
-
-def last_words(session: Session, status: str, environ: Mapping[str, str]) -> list[str]:
-    """The last message of a run."""
-    place, owner = place_of(session.volume, environ), (os.geteuid(), os.getegid())
+def last_message(session: Session, status: str, environ: Mapping[str, str]) -> list[str]:
+    """Say what was written, what is still to be filled in, and what to type next on the host."""
+    place, context = place_of(session.volume, environ), session.context_now()
+    pending, values = _pending(context), context.resolution.values
     if status == "unchanged":
-        return [report.NOTHING_TO_DO, *report.pending_lines(place, owner, _pending(session))]
-    context = session.context_now()
-    values, missing = context.resolution.values, context.targets.material.missing
-    told = report.last_message(place, owner, session.written, _pending(session), values, missing, session.copy)
-    return [*told, *_finished(session, values)]
+        return [NOTHING_TO_DO, *_pending_lines(place, pending)]
+    lines = ["", *heading("Configuration complete"), *_written_lines(place, session.written)]
+    if session.copy:
+        lines += ["", "A backup of the previous state was saved. To undo this change:"]
+        lines.append(f"  {place.command} --restore {session.copy}")
+    lines += _pending_lines(place, pending)
+    if certificate_is_made(values):
+        lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]
+        lines.append(f"  {place.path(AUTHORITY)}")
+    lines += ["", "Its status, at any time:", f"  {place.command} --status", ""]
+    first_database = secrets_plan.path_of("db_password") in session.written
+    lines += _next_commands(place, values, first_database, context.targets.material.missing)
+    return lines + _finished_rotation(session, values)
 
 
-def _finished(session: Session, values: Values) -> list[str]:
-    """What else must know the new values, when this run has finished a rotation that was interrupted."""
+def _pending_lines(place: Place, pending: list[Secret]) -> list[str]:
+    """Say which secrets are still to be filled in, where, and how."""
+    if not pending:
+        return []
+    where = "" if place.host else f" in {place.words}"
+    file = shell_word(place.path(secrets_plan.path_of(pending[0].name)))
+    into = f"sudo tee {file} >/dev/null" if place.sudo else f"cat > {file}"  # the value stays out of the history
+    return [
+        "",
+        f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}: after a command such as",
+        f"  {into}",
+        "type the value, and Ctrl-D twice instead of Enter. The files:",
+        *(f"  {place.path(secrets_plan.path_of(secret.name))}  ({secret.question})" for secret in pending),
+        "then run this again, so that the files that depend on them follow:",
+        f"  {place.command}",
+    ]
+
+
+def _written_lines(place: Place, written: list[str]) -> list[str]:
+    if not written:
+        return [f"{place.name} is up to date; no file was changed."]
+    secrets = {path for path in written if path.startswith(".secrets/")}
+    lines = [f"Written to {place.name} (owner {place.owner[0]}:{place.owner[1]}):"]
+    lines += [f"  {path}" for path in sorted(set(written) - secrets)]
+    return lines + ([f"  .secrets/ ({len(secrets)} files)"] if secrets else [])
+
+
+def _next_commands(place: Place, values: Values, first_database: bool, missing: tuple[str, ...]) -> list[str]:
+    registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
+    lines = [f"Next, on the host, in {place.words}:", *(f"  # {sentence}" for sentence in missing)]
+    if first_database and bundled_database(values):
+        lines += [
+            f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",
+            "  # an answer means that this host has an older database: its passwords would not match these secrets",
+        ]
+    return [*lines, f"  {place.sudo}docker login {registry}", f"  {place.sudo}docker compose up -d"]
+
+
+def _finished_rotation(session: Session, values: Values) -> list[str]:
+    """Say what else must know the new values, if this run has finished a rotation that was interrupted."""
     interrupted = session.existed and not session.was_complete
     began = transaction.last_whole(session.volume) if interrupted else None
     if not began or not (names := backups.rotated(session.volume, began)):
         return []
-    told = [f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:", ""]
-    return ["", *told, *(f"  {line}" for line in after_rotation(session, values, names, began.id))]
+    title = f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:"
+    return ["", title, "", *(f"  {line}" for line in after_rotation(session, values, names, began.id))]
 
 
-def after_rotation(session: Session, values: Values, names: list[str], copy: str) -> list[str]:
-    """The commands to type on the host once secrets have new values; the old ones are in the copy."""
+def after_rotation(session: Session, values: Values, names: list[str], backup: str) -> list[str]:
+    """Return the commands to type on the host once secrets have new values; the old ones are in the backup."""
     from setup.secrets import rotation
 
     sudo = "sudo " if os.geteuid() == 0 else ""
-    texts = read_filled(session.volume)
     return [
-        *rotation.before_up(names, values, texts, sudo),
+        *rotation.before_up(names, values, read_filled(session.volume), sudo),
         f"{sudo}docker compose up -d",
-        *rotation.after_up(names, f"{backups.HISTORY}/{copy}", sudo),
+        *rotation.after_up(names, f"{backups.HISTORY}/{backup}", sudo),
     ]
 
 
+# --- what is left to decide ---------------------------------------------------------------------
+
+
 def kept(session: Session) -> DecisionNeeded | None:
-    """What is left to decide when all else is done: edited files whose new text only stands beside them."""
-    if not session.kept:
-        return None
-    return DecisionNeeded(*(
-        f"{path} holds changes of yours and was left as it is; its new text stands in {path}{BESIDE}: carry over "
-        f"what you need, and remove {path}{BESIDE}. All else is done"
-        for path in session.kept
-    ))  # fmt: skip
+    """Return what is left to decide after the run: edited files whose new text is only beside them."""
+    problems = []
+    for path in session.kept:
+        new = f"{path}{BESIDE}"
+        problems.append(
+            f"{path} holds changes of yours and was left unchanged; its new text is in {new}: carry over what you "
+            f"need, then remove it (rm {new}). Everything else is done"
+        )
+    return DecisionNeeded(*problems) if problems else None
 
 
 def with_decision(answer: Answer, left: DecisionNeeded | None) -> Answer:
-    """The answer of a verb that has done all but what somebody must decide; that is said beside it."""
+    """Return the answer of a command that has done everything except what somebody must decide, and warn of that."""
     if left is None:
         return answer
     console.warn(f"avatar-setup: {problem}" for problem in left.problems)
     return answer._replace(data={**answer.data, "problems": list(left.problems)}, exit_code=left.exit_code)
 
 
-def _pending(session: Session) -> list[Secret]:
-    context = session.context_now()
-    return secrets_plan.list_pending(
-        context.resolution.values, {name: one.text for name, one in context.planned.items()}
-    )
+def _pending(context: Context) -> list[Secret]:
+    texts = {name: secret.text for name, secret in context.planned.items()}
+    return secrets_plan.list_pending(context.resolution.values, texts)

@@ -11,7 +11,7 @@ from setup.config.secrets import DIRECTORY, SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
-from setup.deploy.render import CannotCarry, Renderer
+from setup.deploy.templates import CannotCarry, Renderer
 from setup.formats.digests import digest, digest_all
 from setup.formats.dotenv import MARKER
 from setup.formats.quoting import Unfit, quote_env

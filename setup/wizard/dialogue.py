@@ -11,7 +11,7 @@ from setup.config.model import Given, Secret, Setting, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
-from setup.deploy import report, transaction
+from setup.deploy import summary, transaction
 from setup.deploy.reconcile import BESIDE, KEEP, REPLACE, Conflict
 from setup.deploy.steps import BACK, Outcome, answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
@@ -73,7 +73,7 @@ class Dialogue:
         if not state.exists or reset:
             console.show(map(console.wrapped, (*WELCOME, keys)))
             return reset
-        console.show(["", *report.existing_lines(state), ""])
+        console.show(["", *summary.existing_lines(state), ""])
         choice = self._questions.choose("Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: ", ("c", "r", "q"))
         if choice == "q":
             raise NotComplete("Nothing was changed. Run the same command to go on")
@@ -87,8 +87,8 @@ class Dialogue:
             context = session.context()
             step, reasons = session.concerned(context)
             given = context.resolution, context.planned
-            entries = report.reviewed(*given, session.state.accepted, session.was_complete)
-            console.show(["", *report.review_lines(*given, entries, reasons), ""])
+            entries = summary.reviewed(*given, session.state.accepted, session.was_complete)
+            console.show(["", *summary.review_lines(*given, entries, reasons), ""])
             name = self._choose_entry(entries, "write" if step else "leave")
             if not name:
                 return False
@@ -123,7 +123,7 @@ class Dialogue:
 
     def _change_setting(self, session: Session, key: str) -> bool:
         row, values = SETTINGS[key], session.context().resolution.values
-        answer = self._questions.ask(row, report.shown(session.context().resolution, key))
+        answer = self._questions.ask(row, summary.shown(session.context().resolution, key))
         if answer is None or answer == BACK:
             return False
         # The review has shown the other defaults, which counts as accepting them: only settings that did not apply
@@ -202,7 +202,7 @@ class Dialogue:
             sentences.append(f"Keeps its first value: it is bound to {row.bound}.")
         if self._session:
             origin = self._session.context_now().planned[row.name].origin
-            sentences.append(f"At present: {report.ORIGINS[origin]}.")
+            sentences.append(f"At present: {summary.ORIGINS[origin]}.")
         return sentences
 
     def _progress(self, row: Setting | Secret) -> str:

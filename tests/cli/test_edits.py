@@ -45,7 +45,7 @@ def nothing_to_do(out: Path, *flags: str) -> str:
 def test_an_edited_file_whose_rendering_did_not_change_is_left_alone(out: Path, path: str) -> None:
     data = b"MINE=1\n" + (out / path).read_bytes()
     (out / path).write_bytes(data)
-    assert f"note: {path} was edited by hand and is left as it is" in nothing_to_do(out)
+    assert f"note: {path} was edited by hand and is left unchanged" in nothing_to_do(out)
     ran(out, "--set", "AVATAR_SEAWEEDFS_LOG_VERBOSITY=1" if path != ".env" else "TLS_EXTRA_NAMES=a.example.com")
     assert (out / path).read_bytes() == data
 
@@ -126,16 +126,16 @@ def test_kept_files_have_their_new_text_beside_them(out: Path, tmp_path: Path, f
         deployed(tmp_path / "wanted", settings={"PUBLIC_URL": "other.example.com", "ENV_NAME": "example-prod"})
     )
     for path, data in mine.items():
-        assert f"{path} holds changes of yours and was left as it is; its new text stands in {path}.new" in done.stderr
+        assert f"{path} holds changes of yours and was left unchanged; its new text is in {path}.new" in done.stderr
         assert (out / path).read_bytes() == data + (b"MINE=1\n" if path == ".env" else b"")
         assert (out / f"{path}.new").stat().st_mode == (out / path).stat().st_mode
     assert (out / f"{NGINX}.new").read_bytes() == wanted[NGINX][1]
     beside = (out / ".env.new").read_text()
     assert "AVATAR_DOMAIN=other.example.com\n" in beside and beside.endswith(MARKER.decode() + "MINE=1\n")
-    assert "All else is done" in done.stderr
+    assert "Everything else is done" in done.stderr
     notes = nothing_to_do(out)
     for path in mine:
-        assert f"{path} was edited by hand and is left as it is; its new text stands in {path}.new" in notes
+        assert f"{path} was edited by hand and is left unchanged; its new text is in {path}.new" in notes
     (out / ".env.new").rename(out / ".env")
     (out / f"{NGINX}.new").rename(out / NGINX)
     (out / "docker-compose.yml.new").rename(out / "docker-compose.yml")

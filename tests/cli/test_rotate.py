@@ -335,7 +335,7 @@ def test_beside_an_edited_file_it_still_says_what_to_type(edited: Path) -> None:
     assert changed(before, edited) == {"db_password"}
     assert "ALTER ROLE" in done.stdout
     assert copies_of(edited)[-1].name in done.stdout
-    assert "docker-compose.yml holds changes of yours and was left as it is" in done.stderr
+    assert "docker-compose.yml holds changes of yours and was left unchanged" in done.stderr
     told = json.loads(ran(edited, "--rotate", "sessions", "--yes", "--json", settings={}, code=4).stdout)
     assert told["rotated"] == ["authentik_secret_key", "authjwt_secret_key"]
     assert any("docker-compose.yml" in problem for problem in told["problems"])

@@ -288,7 +288,7 @@ def test_one_put_there_later_stays_with_a_note_until_it_would_be_replaced(out: P
     before = tree(out)
     done = ran(out, settings=MORE)
     assert "Nothing to do" in done.stdout
-    assert f"note: {LEAF} was edited by hand and is left as it is" in done.stderr
+    assert f"note: {LEAF} was edited by hand and is left unchanged" in done.stderr
     ran(out, "--renew-certificate", settings=MORE, code=4)
     assert tree(out) == before
 

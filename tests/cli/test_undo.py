@@ -209,7 +209,7 @@ def test_edits_by_hand_come_back_as_edits(out: Path) -> None:
     ran(out, "--set", "SMTP_PORT=26", "--on-conflict", "replace", settings={})
     ran(out, "--set", "SMTP_PORT=27", settings={})
     ran(out, "--restore", copies(out)[0], settings={})
-    assert ".env was edited by hand and is left as it is" in ran(out, settings={}).stderr
+    assert ".env was edited by hand and is left unchanged" in ran(out, settings={}).stderr
     ran(out, "--set", "SMTP_PORT=28", settings={})
     assert (env_file(out)["LOG_LEVEL"], env_file(out)["SMTP_PORT"]) == ("DEBUG", "28")
 

@@ -24,8 +24,8 @@ import yaml
 from setup.config.model import Given, Material, Source
 from setup.config.resolver import Resolution, resolve
 from setup.config.secrets import SECRETS
-from setup.deploy.render import Renderer
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Targets
+from setup.deploy.templates import Renderer
 from setup.volume.layout import File
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -285,7 +285,7 @@ MUTANTS = (
     ),
     broken(
         "quote nothing in .env",
-        by_test("unit/deploy/test_render", "env_quot"),
+        by_test("unit/deploy/test_templates", "env_quot"),
         (
             "formats/quoting",
             "    if not text or re.fullmatch(_ENV_BARE, text):\n        return text\n",
@@ -294,7 +294,7 @@ MUTANTS = (
     ),
     broken(
         "quote nothing in YAML",
-        by_test("unit/deploy/test_render", "yaml"),
+        by_test("unit/deploy/test_templates", "yaml"),
         ("formats/quoting", '"".join(_yaml_char(char) for char in as_text(value))', "as_text(value)"),
     ),
     broken(
@@ -314,7 +314,7 @@ MUTANTS = (
     broken(
         "quote a value in a template's error",
         by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
-        ("deploy/render", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
+        ("deploy/templates", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
     ),
     broken(
         "print the text of an internal error",

@@ -17,8 +17,8 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
 from setup.config.sources import CONTROLS, gather
 from setup.config.types import show
-from setup.deploy.render import Renderer
 from setup.deploy.targets import Targets
+from setup.deploy.templates import Renderer
 from setup.secrets.plan import GENERATORS, Origin, is_operators, list_pending, plan_secrets
 from tests.support.deployments import MAIL, REQUIRED, resolution, values
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setup.deploy.render import Renderer
 from setup.deploy.targets import ENV, Targets
+from setup.deploy.templates import Renderer
 from setup.formats import dotenv
 from setup.formats.dotenv import MARKER as END
 from setup.formats.dotenv_merge import merge

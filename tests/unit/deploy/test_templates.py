@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jinja2 import meta, nodes
 
-from setup.deploy.render import CannotCarry, Renderer
+from setup.deploy.templates import CannotCarry, Renderer
 from setup.errors import InputError
 from setup.formats.quoting import quote_env, quote_nginx, quote_yaml
 from tests.support.hostile import CHOSEN, carried, generated

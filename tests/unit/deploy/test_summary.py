@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from setup.config.settings import SETTINGS
-from setup.deploy import report
+from setup.deploy import summary
 from setup.state_manager import DeploymentState
 from setup.volume.volume import Volume
 from tests.support.runs import (
@@ -107,7 +107,7 @@ def test_the_status_of_an_interrupted_configuration_is_the_specifications(out: P
 
 
 def test_an_interactive_run_shows_it_under_its_own_heading() -> None:
-    assert "\n".join(report.existing_lines(after(4))) + "\n" == FOUND
+    assert "\n".join(summary.existing_lines(after(4))) + "\n" == FOUND
 
 
 @pytest.mark.parametrize("number", range(8))
