@@ -27,7 +27,7 @@ LEFT_OUT = (".*", "__pycache__", "avatar")
 
 def run(sample: bool) -> Result:
     """All mutants, and what notices them on an unbroken copy; in a sample every fifth, but the texts of all."""
-    missing = [f"{mutant}: {problem}" for mutant in MUTANTS for problem in _not_there(mutant, ROOT)]
+    missing = [f"{mutant}: {problem}" for mutant in MUTANTS for problem in misfits(mutant, ROOT)]
     chosen = MUTANTS[::5] if sample else MUTANTS
     unbroken = [
         Mutant(f"unbroken, {' '.join(words)}", words, ()) for words in dict.fromkeys(one.noticed_by for one in chosen)
@@ -36,7 +36,8 @@ def run(sample: bool) -> Result:
     return Result(len(chosen), missing + found, f"{len(unbroken)} commands find nothing in an unbroken copy")
 
 
-def _not_there(mutant: Mutant, root: Path) -> list[str]:
+def misfits(mutant: Mutant, root: Path) -> list[str]:
+    """Tell which texts of a mutant a copy of the program does not have exactly once."""
     return [
         f"its text is not, or no longer once, in {edit.path}: {edit.old!r}"
         for edit in mutant.edits

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.runs import ROOT, require_root, require_strace
+from tests.support.runs import require_root, require_strace
 from tests.torture.__main__ import LAYERS, tried
-from tests.torture.broken import MUTANTS
 
 # Layer -> how many cases its sample has at least.
 LEAST = {
@@ -37,9 +36,3 @@ def test_a_sample_of_every_layer_finds_nothing(layer: str) -> None:
 
 def test_every_layer_has_a_sample() -> None:
     assert LEAST.keys() == LAYERS.keys()
-
-
-def test_the_published_mutants_are_those_that_are_tried() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text()
-    published = page.partition("| mutant | noticed by |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
-    assert published == [mutant.row for mutant in MUTANTS]
