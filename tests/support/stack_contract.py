@@ -19,10 +19,9 @@ from tests.support.runs import env_file, secrets
 from tests.support.stack import HOST, Stack, reached
 from tests.unit.deploy.test_targets import (
     API_SERVICES,
-    BESIDES,
     NETWORKS,
-    NOT_FOR_THE_API,
     ONE_SHOTS,
+    of_api,
     of_authentik,
     of_web,
     secrets_of,
@@ -225,7 +224,7 @@ INHERITED = {"PATH", "HOME", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "LC_CTYPE", "
 
 def test_every_service_has_its_documented_environment_and_no_more(stack: Stack) -> None:
     env = env_file(stack.out)
-    of_the_api = {key for key in env if not NOT_FOR_THE_API.fullmatch(key)} | set(BESIDES)
+    of_the_api = {*of_api(env)}
     of_authentiks = {*of_authentik(env, "", stack.private_ca)}
     expected = REAL_PROGRAMS | {
         **{service: of_the_api | ({"SSL_CERT_FILE"} if stack.private_ca else set()) for service in API_SERVICES},

@@ -17,8 +17,6 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
 from setup.config.sources import CONTROLS, gather
 from setup.config.types import show
-from setup.deploy.targets import Targets
-from setup.deploy.templates import Renderer
 from setup.secrets.plan import GENERATORS, Origin, is_operators, list_pending, plan_secrets
 from tests.support.deployments import MAIL, REQUIRED, resolution, values
 
@@ -171,103 +169,6 @@ def test_the_versions_and_images():
     assert {key for key, row in SETTINGS.items() if row.group == catalogue.IMAGES} == {*expected}
 
 
-# --- the table ".env" ---------------------------------------------------------------------------
-
-BASE = "https://avatar.example.com"
-# Every key of `.env` in the smallest deployment: e-mail sign-in, Octopize's mail account, no telemetry.
-ENV = {
-    "ENV_NAME": "example-prod",
-    "DB_HOST": "db",
-    "DB_VOLUME": "avatar_postgres_data",
-    "SEAWEEDFS_VOLUME": "avatar_seaweedfs_data",
-    "AVATAR_API_VERSION": "3.20.1",
-    "AVATAR_WEB_VERSION": "0.68.0",
-    "AVATAR_SEAWEEDFS_VERSION": "4.44",
-    "AVATAR_AUTHENTIK_VERSION": "2026.8.4",
-    "AVATAR_SEAWEEDFS_REGISTRY": "chrislusf",
-    "AVATAR_AUTHENTIK_REPOSITORY": "ghcr.io/goauthentik",
-    "AVATAR_SEAWEEDFS_LOG_VERBOSITY": "0",
-    "AVATAR_DOMAIN": "avatar.example.com",
-    "AVATAR_WEB_CLIENT_URL": f"{BASE}/web/",
-    "AVATAR_API_URL": f"{BASE}/api",
-    "AVATAR_STORAGE_ENDPOINT_PUBLIC_URL": f"{BASE}/storage",
-    "AVATAR_STORAGE_ENDPOINT_INTERNAL_URL": "http://s3:8333",
-    "SSO_PROVIDER_URL": f"{BASE}/sso",
-    "SSO_PROVIDER_APP_NAME": "avatar-api",
-    "SSO_CLIENT_ID": "<sso_client_id>",
-    "SSO_CLIENT_SECRET": "<sso_client_secret>",
-    "AVATAR_AUTHENTIK_BLUEPRINT_DOMAIN": "avatar.example.com",
-    "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_ID": "<sso_client_id>",
-    "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_SECRET": "<sso_client_secret>",
-    "AVATAR_AUTHENTIK_BLUEPRINT_API_REDIRECT_URI": f"{BASE}/api/login/sso/auth",
-    "AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE": "free_trial",
-    "AVATAR_AUTHENTIK_BLUEPRINT_API_WEBHOOK_URL": "http://api:8000/internal/authentik/user-events",
-    "AVATAR_AUTHENTIK_BLUEPRINT_WEBHOOK_SECRET": "<authentik_webhook_secret>",
-    "AUTHENTIK_WEBHOOK_SECRET": "<authentik_webhook_secret>",
-    "AUTHENTIK_BOOTSTRAP_EMAIL": "admin@avatar.example.com",
-    "AUTHENTIK_BOOTSTRAP_PASSWORD": "<authentik_bootstrap_password>",
-    "AUTHENTIK_BOOTSTRAP_TOKEN": "<authentik_bootstrap_token>",
-    "AUTHENTIK_API_TOKEN": "<authentik_api_token>",
-    "AVATAR_AUTHENTIK_BLUEPRINT_API_TOKEN": "<authentik_api_token>",
-    "SHARED_STORAGE_PATH": "s3://{user_id}/{expire_days}d",
-    "DATASET_EXPIRATION_DAYS": "30d",
-    "USE_EMAIL_AUTHENTICATION": "true",
-    "USE_CONSOLE_LOGGING": "false",
-    "IS_SENTRY_ENABLED": "true",
-    "LOG_LEVEL": "INFO",
-    "COMPATIBILITY_MAPPING_URL": "https://license.octopize.io/compatibility/compatibility_mapping.json",
-    "MAIL_PROVIDER": "aws",
-    "SMTP_HOST": "email-smtp.eu-west-3.amazonaws.com",
-    "SMTP_PORT": "587",
-    "SMTP_USE_TLS": "false",
-    "SMTP_START_TLS": "true",
-    "SMTP_VERIFY": "true",
-    "SMTP_SENDER_EMAIL": "noreply@octopize.io",
-    "SMTP_USERNAME": "",
-    "SMTP_PASSWORD": "<smtp_password>",
-    "AVATAR_REGISTRY": "quay.io/octopize",
-    "POSTGRES_IMAGE": "postgres:14-alpine",
-    "NGINX_IMAGE": "nginx:1.31.0",
-}
-# What else a deployment says, and what of `.env` differs then.
-ENV_DIFFERENCES = [
-    ({}, {}),
-    (TELEMETRY, {"TELEMETRY_S3_ENDPOINT_URL": "https://s3.fr-par.scw.cloud", "TELEMETRY_S3_REGION": "fr-par",
-    "TELEMETRY_S3_BUCKET_NAME": "bucket"}),
-    (USERNAME, {"USE_EMAIL_AUTHENTICATION": "false"}),
-    (MAIL, {"MAIL_PROVIDER": "smtp", "SMTP_HOST": "mail.example.com"}),
-    (MAIL | {"SMTP_PORT": "465", "SMTP_USERNAME": "avatar"},
-     {"MAIL_PROVIDER": "smtp", "SMTP_HOST": "mail.example.com", "SMTP_PORT": "465", "SMTP_USE_TLS": "true",
-     "SMTP_START_TLS": "false", "SMTP_USERNAME": "avatar"}),
-    (EXTERNAL, {"DB_HOST": "pg.example.com"}),
-    (API_2, {"AVATAR_API_VERSION": "2.30"}),
-    (AIRGAPPED, {"IS_SENTRY_ENABLED": "false", "COMPATIBILITY_MAPPING_URL": "disabled"}),
-    ({"PRESET": "dev-mode"}, {"IS_SENTRY_ENABLED": "false", "USE_CONSOLE_LOGGING": "true"}),
-    (BEHIND, {}),
-    ({"NGINX_HTTP_REDIRECT_PORT": "80", "TLS_EXTRA_NAMES": "b.example", "TLS_CA_PATH": "./ca.crt",
-    "NGINX_IPV6": "on"}, {}),
-]  # fmt: skip
-
-
-def env_of(said: dict[str, str]) -> dict[str, str]:
-    """`.env` as rendered from the real template, every secret's text being its name."""
-    texts = {name: f"<{name}>" for name in SECRETS}
-    targets = Targets(Renderer(ROOT / "templates"), values(**said), texts, {})
-    lines = [line for line in targets.env.data.decode().splitlines() if line and not line.startswith("#")]
-    return {key: text.strip("'\"") for key, _, text in (line.partition("=") for line in lines)}
-
-
-@pytest.mark.parametrize(("said", "differs"), ENV_DIFFERENCES, ids=lambda said: _id(said)[:40])
-def test_env_holds_every_key_of_the_table_and_no_other(said, differs):
-    assert env_of(said) == ENV | differs
-
-
-def test_env_follows_the_public_address():
-    found = env_of({"PUBLIC_URL": "http://localhost:8088"})
-    assert {key for key, text in found.items() if "avatar.example.com" in text} == set()
-    assert (found["AVATAR_DOMAIN"], found["AVATAR_API_URL"]) == ("localhost:8088", "http://localhost:8088/api")
-
-
 # --- the table "Secrets" ------------------------------------------------------------------------
 
 HEX, URLSAFE, FERNET = r"[0-9a-f]{64}", r"[A-Za-z0-9_][A-Za-z0-9_-]{42}", r"[A-Za-z0-9_-]{43}="
@@ -318,22 +219,34 @@ SHOWN = {
     "authentik_webhook_secret": {"AUTHENTIK_WEBHOOK_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_WEBHOOK_SECRET"},
     "smtp_password": {"SMTP_PASSWORD"},
 }
+TABLE = {*GENERATED, *CUSTOMARY, *OPERATORS}
 # Not a secret in itself, so that a question may show what is typed.
 PLAIN = {*CUSTOMARY, "organization_name", "admin_emails", "avatar_first_user_name"}
 
 
 def test_the_table_is_whole():
-    assert {*GENERATED, *CUSTOMARY} | OPERATORS == {*SECRETS}
-    assert {name for name, row in SECRETS.items() if row.shown} == {*SHOWN}
-    assert {name: {*SECRETS[name].shown} for name in SHOWN} == SHOWN
-    assert {name for name, row in SECRETS.items() if not row.bound} == UNBOUND
-    assert {name for name, row in SECRETS.items() if not row.masked} == PLAIN
+    """A new secret belongs into the tables above: this test alone names it, the others pass it over."""
+    assert {*SECRETS} == TABLE, "GENERATED, CUSTOMARY and OPERATORS above name every secret"
+    assert {name: {*row.shown} for name, row in SECRETS.items() if row.shown} == SHOWN, "SHOWN above"
+    assert {name for name, row in SECRETS.items() if not row.bound} == UNBOUND, "UNBOUND above"
+    assert {name for name, row in SECRETS.items() if not row.masked} == PLAIN, "PLAIN above"
 
 
-@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
-def test_which_secrets_a_deployment_has(said):
-    expected = {name for name in SECRETS if CONDITIONAL.get(name, lambda said: True)(said)}
-    assert {*plan_secrets(values(**said), {}, {})} == expected
+def test_every_secret_reaches_a_service():
+    """By its file or by `.env`; nothing of the stack reads file_encryption_key, which is kept for its data."""
+    unread = [name for name, row in SECRETS.items() if not (row.services or row.shown)]
+    assert unread == ["file_encryption_key"], "name its services in the row, or the keys of .env that show it"
+
+
+def test_a_secret_that_shows_in_env_is_mounted_only_where_the_environment_would_change_it():
+    """Authentik parses its environment as JSON, so that a password of digits would be a number."""
+    assert [name for name, secret in SECRETS.items() if secret.shown and secret.services] == ["smtp_password"]
+
+
+def test_which_secrets_a_deployment_has():
+    for said in EVERYWHERE:
+        expected = {name for name in TABLE if CONDITIONAL.get(name, lambda said: True)(said)}
+        assert TABLE & {*plan_secrets(values(**said), {}, {})} == expected, f"{_id(said)}: CONDITIONAL says otherwise"
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -354,17 +267,18 @@ def test_no_generated_url_safe_secret_begins_with_a_dash():
     assert not [text for text in (GENERATORS["urlsafe"]() for _ in range(1000)) if text.startswith("-")]
 
 
-@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
-def test_customary_and_the_operators_own(said):
-    planned = plan_secrets(values(**said), {}, {})
-    theirs = {"db_admin_user", "db_admin_password"} if "DB_HOST" in said else set()
-    for name, one in planned.items():
-        if name in OPERATORS | theirs:
-            assert (one.origin, one.text) == (Origin.PENDING, "")
-        elif name in CUSTOMARY:
-            assert (one.origin, one.text) == (Origin.CUSTOMARY, CUSTOMARY[name])
-        else:
-            assert one.origin is Origin.GENERATED
+def test_customary_and_the_operators_own():
+    for said in EVERYWHERE:
+        planned = plan_secrets(values(**said), {}, {})
+        theirs = OPERATORS | ({"db_admin_user", "db_admin_password"} if "DB_HOST" in said else set())
+        for name in TABLE & {*planned}:
+            if name in theirs:
+                expected = (Origin.PENDING, "")
+            elif name in CUSTOMARY:
+                expected = (Origin.CUSTOMARY, CUSTOMARY[name])
+            else:
+                expected = (Origin.GENERATED, planned[name].text)
+            assert (planned[name].origin, planned[name].text) == expected, f"{_id(said)}: {name}"
 
 
 @pytest.mark.parametrize(
@@ -385,59 +299,13 @@ def test_customary_and_the_operators_own(said):
 def test_what_stays_pending(said, expected):
     v = values(**said)
     texts = {name: one.text for name, one in plan_secrets(v, {}, {}).items()}
-    assert {secret.name for secret in list_pending(v, texts)} == expected
+    assert TABLE & {secret.name for secret in list_pending(v, texts)} == expected
 
 
-@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
-def test_whose_each_secret_is(said):
-    v = values(**said)
-    theirs = OPERATORS | {*CUSTOMARY} | ({"db_admin_password"} if "DB_HOST" in said else set())
-    assert {name for name, secret in SECRETS.items() if is_operators(secret, v)} == theirs
-
-
-# --- "Who gets what" ----------------------------------------------------------------------------
-
-API = {"db_name", "db_user", "db_password", "organization_name", "authjwt_secret_key",
-"storage_admin_access_key_id", "storage_admin_secret_access_key"}  # fmt: skip
-AUTHENTIK = {"authentik_database_name", "authentik_database_user", "authentik_database_password"}
-ADMIN = {"db_admin_user", "db_admin_password"}
-
-
-def expected_services(said: dict[str, str]) -> dict[str, set[str]]:
-    first_user = {"avatar_first_user_name", "avatar_first_user_password"} if "AUTH_TYPE" in said else {"admin_emails"}
-    mail = set() if "SMTP_HOST" in said else {"aws_mail_account_access_key_id", "aws_mail_account_secret_access_key"}
-    sends_mail = {"smtp_password"} if "SMTP_HOST" in said else set()
-    old = {"pepper", "file_jwt_secret_key"} if "AVATAR_API_VERSION" in said else set()
-    telemetry = {"telemetry_s3_access_key_id", "telemetry_s3_secret_access_key"}
-    return {
-        "api": API | telemetry | {"clevercloud_sso_salt"} | first_user | mail | old,
-        "init-db": API | ADMIN | first_user | mail | old,
-        "dask-scheduler": API,
-        "dask-worker": API,
-        "db": ADMIN,
-        "authentik_init_db": ADMIN | AUTHENTIK,
-        "authentik_server": AUTHENTIK | {"authentik_secret_key"} | sends_mail,
-        "authentik_worker": AUTHENTIK | {"authentik_secret_key"} | sends_mail,
-        "filer": {"storage_encryption_key"},
-        "s3": {"storage_encryption_key"},
-        "init-storage": {"storage_admin_access_key_id", "storage_admin_secret_access_key"},
-        "admin": {"seaweedfs_admin_password"},
-    }
-
-
-@pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
-def test_which_service_mounts_which_secrets(said):
-    v = values(**said)
-    mounted: dict[str, set[str]] = {}
-    for name, secret in SECRETS.items():
-        for service in secret.services if secret.when(v) else ():
-            mounted.setdefault(service, set()).add(name)
-    assert mounted == expected_services(said)
-
-
-def test_a_secret_that_shows_in_env_is_mounted_only_where_the_environment_would_change_it():
-    """Authentik parses its environment as JSON, so that a password of digits would be a number."""
-    assert [name for name, secret in SECRETS.items() if secret.shown and secret.services] == ["smtp_password"]
+def test_whose_each_secret_is():
+    for said in EVERYWHERE:
+        theirs = OPERATORS | {*CUSTOMARY} | ({"db_admin_password"} if "DB_HOST" in said else set())
+        assert {name for name in TABLE if is_operators(SECRETS[name], values(**said))} == theirs, _id(said)
 
 
 def test_conditions_are_decided_by_settings_alone():

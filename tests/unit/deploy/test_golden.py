@@ -7,13 +7,14 @@ import pytest
 from tests.support import trees
 
 
-@pytest.mark.parametrize("name", trees.CONFIGURATIONS)
-def test_golden_tree(name):
-    difference = trees.difference(name)
-    if difference:
+def test_golden_trees():
+    differences = {name: trees.difference(name) for name in trees.CONFIGURATIONS}
+    changed = [name for name, difference in differences.items() if difference]
+    if changed:
+        about = trees.CONFIGURATIONS[changed[0]].about
         pytest.fail(
-            f"the tree {name!r} ({trees.CONFIGURATIONS[name].about}) is not the stored one; if that is meant, "
-            f"`python -m tests.support.trees --update` stores it\n{difference}",
+            f"the trees {', '.join(changed)} are not the stored ones; if that is meant, `python -m tests.support.trees "
+            f"--update` stores them. {changed[0]} ({about}):\n{differences[changed[0]]}",
             pytrace=False,
         )
 
