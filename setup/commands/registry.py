@@ -39,7 +39,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         times = {name: at.st_mtime for name in texts if (at := volume.status(secrets_plan.path_of(name)))}
         way_out = backups.way_out(volume, half) if half else ""
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
-    ages = rotation.ages(state.secrets, times)
+    ages = rotation.collect_ages(state.secrets, times)
     data = summary.status_data(state, resolution, pending, lost, on_disk)
     data |= {"secrets": ages, "restoring": half, "busy": busy}
     lines = summary.status_lines(state, pending, lost)
@@ -49,7 +49,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         lines += ["", f"✗ Bringing back {half} was interrupted. {way_out}"]
     if half or not state.is_complete:
         return Answer(lines, data, ExitCode.NOT_COMPLETE)
-    return Answer([*lines, *rotation.age_lines(ages)], data)
+    return Answer([*lines, *rotation.format_ages(ages)], data)
 
 
 def _busy(volume: Volume) -> str:

@@ -310,5 +310,5 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     commands = []
     if session.state.exists:
         texts = read_filled(session.volume)
-        commands = rotation.before_up(plan.secrets, session.resolve(texts).values, texts, sudo)
+        commands = rotation.list_commands_before(plan.secrets, session.resolve(texts).values, texts, sudo)
     return [f"  {line}" for line in (*commands, f"{sudo}docker compose up -d")]

@@ -107,8 +107,8 @@ def _look(session: Session) -> _Rotation:
 def _chosen(look: _Rotation, options: argparse.Namespace) -> list[Secret]:
     """The secrets that the command names; raises InputError with the reasons against any of them."""
     words = [word for said in options.rotate for word in said.split(",") if word]
-    chosen = [one for one in rotation.select(words, look.values) if one.name in look.texts or one.name in words]
-    problems = rotation.refusals(chosen, options.i_have_reencrypted, look.given)
+    chosen = [one for one in rotation.select_secrets(words, look.values) if one.name in look.texts or one.name in words]
+    problems = rotation.list_refusals(chosen, options.i_have_reencrypted, look.given)
     problems += [f"--rotate {one.name}: it has no value yet" for one in chosen if one.name not in look.texts]
     if look.copy and set(backups.to_rotate(look.copy)) != {one.name for one in chosen}:
         problems = [f"an earlier rotation was interrupted: finish it first ({look.copy.cause})"]
@@ -163,7 +163,7 @@ def _require_new_values(look: _Rotation, left: list[Secret], asks: bool) -> None
 
 def _told(look: _Rotation, left: list[Secret], done: Mapping[str, str]) -> list[str]:
     """What new values break, before anything is asked."""
-    told = ["What a new value breaks:", *rotation.breaks(left), *done.values()]
+    told = ["What a new value breaks:", *rotation.list_breaks(left), *done.values()]
     ages = {one.name: _minutes_since(look, one.name) for one in left}
     return told + [f"  {name} was rotated {age} minutes ago" for name, age in ages.items() if age is not None]
 

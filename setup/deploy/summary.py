@@ -300,9 +300,9 @@ def after_rotation(session: Session, values: Values, names: list[str], backup: s
 
     sudo = "sudo " if os.geteuid() == 0 else ""
     return [
-        *rotation.before_up(names, values, read_filled(session.volume), sudo),
+        *rotation.list_commands_before(names, values, read_filled(session.volume), sudo),
         f"{sudo}docker compose up -d",
-        *rotation.after_up(names, f"{backups.HISTORY}/{backup}", sudo),
+        *rotation.list_commands_after(names, f"{backups.HISTORY}/{backup}", sudo),
     ]
 
 

@@ -20,7 +20,7 @@ def values(**settings: str) -> Values:
 
 
 def names(*words: str, **settings: str) -> list[str]:
-    return [secret.name for secret in rotation.select(words, values(**settings))]
+    return [secret.name for secret in rotation.select_secrets(words, values(**settings))]
 
 
 def test_every_password_and_key_can_be_rotated_and_no_name_can() -> None:
@@ -61,28 +61,30 @@ def test_what_is_not_there_or_no_secret_is_refused(word: str, said: str) -> None
 @pytest.mark.parametrize("name", sorted(ENCRYPTING))
 def test_what_data_is_encrypted_with_wants_the_flag_and_the_new_value(name: str) -> None:
     secret = SECRETS[name]
-    (refusal,) = rotation.refusals([secret], False, {name: Given("x", Source.ENVIRONMENT)})
+    (refusal,) = rotation.list_refusals([secret], False, {name: Given("x", Source.ENVIRONMENT)})
     assert f"{name.upper()}_FILE" in refusal
     assert "--i-have-reencrypted" in refusal
-    assert rotation.refusals([secret], True, {})
-    assert rotation.refusals([secret], True, {name: Given("x", Source.ENVIRONMENT)}) == []
+    assert rotation.list_refusals([secret], True, {})
+    assert rotation.list_refusals([secret], True, {name: Given("x", Source.ENVIRONMENT)}) == []
 
 
 def test_what_to_type_for_roles_of_the_database() -> None:
     """That it works is test_rotate_engine's to prove."""
-    (line,) = rotation.before_up(["db_password", "smtp_password"], values(), TEXTS, "sudo ")
+    (line,) = rotation.list_commands_before(["db_password", "smtp_password"], values(), TEXTS, "sudo ")
     assert line.startswith("sudo cat .secrets/db_password | sudo docker compose exec -T db sh -c '")
     assert line.endswith("' - avataruser")
     assert "ALTER ROLE" in line
-    assert rotation.before_up(["smtp_password"], values(), TEXTS, "") == []
-    (outside,) = rotation.before_up(["db_password"], values(DB_HOST="db.example"), TEXTS, "")
+    assert rotation.list_commands_before(["smtp_password"], values(), TEXTS, "") == []
+    (outside,) = rotation.list_commands_before(["db_password"], values(DB_HOST="db.example"), TEXTS, "")
     assert "docker" not in outside
     assert "-h db.example" in outside
 
 
 def test_what_remains_to_be_done_afterwards() -> None:
-    told = list(rotation.after_up(["storage_admin_access_key_id", "authentik_bootstrap_password"], "history/1", ""))
+    told = list(
+        rotation.list_commands_after(["storage_admin_access_key_id", "authentik_bootstrap_password"], "history/1", "")
+    )
     assert "-delete" in told[1]
     assert "$(cat history/1/.secrets/storage_admin_access_key_id)" in told[1]
     assert "akadmin" in told[2]
-    assert list(rotation.after_up(["db_password"], "history/1", "")) == []
+    assert list(rotation.list_commands_after(["db_password"], "history/1", "")) == []
