@@ -501,3 +501,12 @@ def test_every_finding_has_an_entry_in_the_documentation_and_every_entry_a_findi
                 made |= {first.value} if isinstance(first, ast.Constant) else set()
     made |= {CERTIFICATE_FILE, KEY_FILE}
     assert made == HEADINGS
+
+
+def test_the_readme_shows_lines_of_a_real_check(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings={key: text for key, text in SETTINGS.items() if key != "ADMIN_EMAILS"})
+    lines = ran(out, "--check", settings={}, code=3).stdout.splitlines()
+    shown = (ROOT / "README.md").read_text().partition("avatar-setup --check\n    ok ")[2].partition("\n\n")[0]
+    for line in f"ok {shown}".splitlines():
+        beginning = line.strip().removesuffix("...")
+        assert any(real.startswith(beginning) for real in lines), line
