@@ -93,7 +93,7 @@ ONLY_NAMES = {
     "os.symlink": set(),
     "os.urandom": {"secrets.plan"},
     "os.system": set(),
-    "time.time": {"commands.rotate"},
+    "time.time": set(),
 }
 FORBIDDEN_CALLS = {"print", "input", "breakpoint", "eval", "exec", "compile", "__import__"}
 OPENING = {"os.open", "os.fdopen", "os.walk", "os.listdir", "os.scandir"}
