@@ -127,7 +127,7 @@ def test_a_change_is_looked_at_made_listed_and_taken_back(out: Path) -> None:
     assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in told
     assert "+LOG_LEVEL=DEBUG" in told.splitlines()
     assert stamps(out) == stood
-    assert "no copy yet" in look(out, "--history")
+    assert "No backup yet" in look(out, "--history")
     told = run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED).stdout.decode()
     (copy,) = (out / ".deployment-history").iterdir()
     assert f"--restore {copy.name}\n" in told
