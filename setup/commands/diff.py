@@ -41,15 +41,15 @@ def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> A
 def shown(session: Session, context: Context, reasons: list[str], report: list[str] | None = None) -> Answer:
     """What becomes of settings, secrets and files when this session goes on, after the report of a verb."""
     session.refuse_jump(context)
-    fates = session.fates(session.files(context))
+    changes = session.reconcile(session.files(context))
     there, planned = read_secrets(session.volume), context.planned
     minted = [name for name, one in planned.items() if one.origin == Origin.GENERATED]
     redactor = Redactor(there, {name: one.text for name, one in planned.items()}, minted)
-    ours = {fate.file.path: lines_of_ours(session.volume, session.state, fate.file) for fate in fates}
+    ours = {change.file.path: lines_of_ours(session.volume, session.state, change.file) for change in changes}
     secrets = diff.secrets(there, {name: one.text for name, one in planned.items() if one.file}, redactor)
     after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}
     changed = diff.settings(session.deployed() or session.answers_before, after)
-    answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(fates, redactor, ours))
+    answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(changes, redactor, ours))
     if not report:
         return answer
     return answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})

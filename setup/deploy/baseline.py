@@ -1,7 +1,6 @@
-"""What was written last: the text of every file, so that edits by hand can be told from ours, and its settings.
+"""Remember what was written last: the text of every file, to tell edits by hand from our own changes, and the settings.
 
-Both stand in `.deployment-written`, private like the secrets that `.env` shows, and are looked at only by a run that
-has something to do.
+Both are in `.deployment-written`, private because `.env` shows secrets. Only a run that has something to do reads them.
 """
 
 from __future__ import annotations
@@ -29,57 +28,58 @@ _UNKNOWN = Given("", Source.DEFAULT)
 
 
 def place(path: str) -> str:
-    """Where the text of a file is kept."""
+    """Return the path where the text of a file is kept."""
     return f"{FOLDER}/{path}"
 
 
 def texts(volume: Volume, files: Iterable[File]) -> list[File]:
-    """What is to be kept of these files, as far as it does not stand there already: no pictures, keys, certificates."""
-    kept = [File(place(file.path), file.data, 0o600) for file in files if _is_text(file)]
-    return [file for file in kept if volume.read(file.path) != file.data]
+    """Return the texts to keep of these files, if they are not kept already: no pictures, keys or certificates."""
+    kept = []
+    for file in files:
+        if b"\0" not in file.data and not file.path.startswith("tls/") and volume.read(place(file.path)) != file.data:
+            kept.append(File(place(file.path), file.data, 0o600))
+    return kept
 
 
 def everything(volume: Volume, files: Collection[str]) -> set[str]:
-    """The paths of a whole deployment: these files of it, their texts, the state, and every secret that is there."""
+    """Return the paths of a whole deployment: these files, their texts, the state, and every secret on the volume."""
     secrets = [f"{DIRECTORY}/{name}" for name in volume.names(DIRECTORY) if name in SECRETS]
     return {STATE, SETTINGS_FILE, *files, *map(place, files), *secrets}
 
 
-def _is_text(file: File) -> bool:
-    return b"\0" not in file.data and not file.path.startswith("tls/")
-
-
-def base(volume: Volume, state: DeploymentState, path: str) -> bytes | None:
-    """The text that was last written to a path, None where it is not known any more."""
+def read_text(volume: Volume, state: DeploymentState, path: str) -> bytes | None:
+    """Read the text that was last written to a path; None if it is no longer known."""
     data = volume.read(place(path))
     return data if data is not None and state.knows(path, data) else None
 
 
 def settings(volume: Volume, resolution: Resolution) -> list[File]:
-    """The settings that are in force, unless they are recorded already."""
+    """Return the record of the settings in force, if it changes."""
     import json
 
-    found = {key: [show(one.value), one.source.label] for key, one in resolution.applying().items()}
-    file = File(SETTINGS_FILE, f"{json.dumps(found, indent=1, ensure_ascii=False)}\n".encode(), 0o600)
+    record = {key: [show(setting.value), setting.source.label] for key, setting in resolution.applying().items()}
+    file = File(SETTINGS_FILE, f"{json.dumps(record, indent=1, ensure_ascii=False)}\n".encode(), 0o600)
     return [file] if volume.read(SETTINGS_FILE) != file.data else []
 
 
 def deployed(volume: Volume) -> dict[str, Given]:
-    """The settings in force, as far as they are known; what `.env` says of an image counts, as Compose goes by it."""
+    """Return the settings in force, as far as they are known; for an image, `.env` counts, because Compose reads it."""
     from setup.formats import dotenv
     from setup.formats.yaml_file import Malformed
 
-    found = recorded(volume.read(SETTINGS_FILE) or b"{}")
+    settings = recorded(volume.read(SETTINGS_FILE) or b"{}")
     try:
         values = dotenv.parse(split_additions(ENV, volume.read(ENV) or b"")[0]).values
     except Malformed:
-        return found
-    images = {key for key in values if key in SETTINGS and SETTINGS[key].group == IMAGES}
-    return found | {key: found.get(key, _UNKNOWN)._replace(text=values[key]) for key in images}
+        return settings
+    for key, text in values.items():
+        if key in SETTINGS and SETTINGS[key].group == IMAGES:
+            settings[key] = settings.get(key, _UNKNOWN)._replace(text=text)
+    return settings
 
 
 def recorded(data: bytes) -> dict[str, Given]:
-    """The record as it was written; nothing where it is damaged, as it serves comparisons only."""
+    """Parse the record of the settings; a damaged one is empty, because it only serves comparisons."""
     import json
 
     try:

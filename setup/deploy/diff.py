@@ -1,4 +1,4 @@
-"""What a run would change, as lines for people and as data; pure, and without a secret."""
+"""Describe what a run would change, as lines for people and as data; pure, and without a secret."""
 
 from __future__ import annotations
 
@@ -7,45 +7,51 @@ from typing import TYPE_CHECKING, Any
 from setup.config.model import Given, Source
 from setup.config.settings import SETTINGS
 from setup.console import Answer
+from setup.deploy.reconcile import Action
 from setup.deploy.redact import Lines
 from setup.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from setup.deploy.reconcile import Fate
+    from setup.deploy.reconcile import Change
     from setup.deploy.redact import Redactor
 
 NOTHING = "Nothing to do: a run would change nothing."
-_HOW = {
-    "new": "new",
-    "changed": "changes",
-    "merged": "edited by hand, and merged",
-    "replaced": "edited by hand, and replaced",
-    "kept": "edited by hand, and kept; the new text goes beside it",
-    "removed": "removed",
+REMOVED = "removed"  # by a restore only
+_WORDS = {
+    Action.NEW: "new",
+    Action.CHANGED: "changes",
+    Action.MERGED: "edited by hand, and merged",
+    Action.REPLACED: "edited by hand, and replaced",
+    Action.KEPT: "edited by hand, and kept; the new text goes beside it",
+    REMOVED: "removed",
 }
 
 Changed = tuple[str, Given | None, Given | None]
 
 
 def settings(before: Mapping[str, Given], after: Mapping[str, Given]) -> list[Changed]:
-    """The settings whose value changes, or whether somebody gave it."""
-    rows = [(key, before.get(key), after.get(key)) for key in SETTINGS if key in before or key in after]
-    return [row for row in rows if _said(row[1]) != _said(row[2])]
+    """List the settings whose value changes, or whether somebody gave it."""
+    changed = []
+    for key in SETTINGS:
+        old, new = before.get(key), after.get(key)
+        if _compared(old) != _compared(new):
+            changed.append((key, old, new))
+    return changed
 
 
-def _said(given: Given | None) -> tuple[str, bool] | None:
+def _compared(given: Given | None) -> tuple[str, bool] | None:
     return (given.text, given.source in (Source.DEFAULT, Source.PRESET)) if given else None
 
 
 def as_data(changed: Iterable[Changed]) -> list[dict[str, Any]]:
-    """The same as data."""
+    """Return changed settings as data."""
     return [{"key": key, "old": _data(old), "new": _data(new)} for key, old, new in changed]
 
 
 def setting_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each, with its old and new source."""
+    """Return a line for each changed setting, with its old and new source."""
     return [f"{row['key']}: {_shown(row['old'])} -> {_shown(row['new'])}" for row in rows]
 
 
@@ -72,40 +78,41 @@ def _range(start: int, stop: int) -> str:
     return str(stop) if stop - start == 1 else f"{start + (stop > start)},{stop - start}"
 
 
-def files(fates: Iterable[Fate], redactor: Redactor, ours: Mapping[str, Collection[str]]) -> list[dict[str, Any]]:
+def files(changes: Iterable[Change], redactor: Redactor, ours: Mapping[str, Collection[str]]) -> list[dict[str, Any]]:
     """Return every file that would be written, why, and its difference; `ours` are the lines of ours by path."""
     rows = []
-    for fate in fates:
-        known = ours[fate.file.path]
-        for file in fate.publish:
-            old = None if fate.there is None else redactor.lines(fate.file.path, fate.there, known)
-            lines = unified(fate.file.path, old, redactor.lines(fate.file.path, file.data, known))
-            rows.append({"path": file.path, "change": fate.how, "diff": lines})
+    for change in changes:
+        path = change.file.path
+        for file in change.publish:
+            old = None if change.on_disk is None else redactor.lines(path, change.on_disk, ours[path])
+            lines = unified(path, old, redactor.lines(path, file.data, ours[path]))
+            rows.append({"path": file.path, "change": change.action.value, "diff": lines})
     return rows
 
 
 def secrets(
     before: Mapping[str, str | None], after: Mapping[str, str | None], redactor: Redactor
 ) -> list[dict[str, str]]:
-    """Every secret that would be written, by fingerprint."""
-    return [
-        {"name": name, "old": redactor.secret(name, before.get(name)), "new": redactor.secret(name, text)}
-        for name, text in after.items()
-    ]
+    """Return every secret that would be written, as fingerprints."""
+    rows = []
+    for name, text in after.items():
+        rows.append({"name": name, "old": redactor.secret(name, before.get(name)), "new": redactor.secret(name, text)})
+    return rows
 
 
 def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict[str, Any]]) -> Answer:
-    """The whole preview, with its rows of secrets and files; the exit code says that there is something to do."""
+    """Return the whole preview, with its rows of secrets and files; the exit code says that a run would change them."""
     data: dict[str, Any] = {"pending": True, "reasons": list(reasons), "settings": as_data(changed), **rows}
     lines = [f"Because {reason}" for reason in data["reasons"] if reason.partition(":")[0] not in SETTINGS]
-    told = setting_lines(data["settings"])
-    lines += ["", "Settings that would change:", *(f"  {line}" for line in told)] if told else []
+    if data["settings"]:
+        lines += ["", "Settings that would change:"]
+        lines += [f"  {line}" for line in setting_lines(data["settings"])]
     if rows["secrets"]:
         lines += ["", "Secrets that would change, as fingerprints:"]
         lines += [f"  {row['name']}: {row['old']} -> {row['new']}" for row in rows["secrets"]]
     if rows["files"]:
         lines += ["", "Files that would change:"]
-        lines += [f"  {row['path']} ({_HOW[row['change']]})" for row in rows["files"]]
+        lines += [f"  {row['path']} ({_WORDS[row['change']]})" for row in rows["files"]]
     for row in rows["files"]:
         lines += ["", *row["diff"]]
     lines += ["", "Nothing was written."]
@@ -113,7 +120,7 @@ def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict
 
 
 def nothing() -> Answer:
-    """The answer where a run would change nothing."""
+    """Return the answer if a run would change nothing."""
     return Answer([NOTHING], {"pending": False, "reasons": [], "settings": [], "secrets": [], "files": []})
 
 

@@ -1,4 +1,4 @@
-"""What has something to do, and why: told from the state and the volume, without rendering anything."""
+"""Find the first step that has something to do, and why, from the state and the volume; render nothing."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image
 
 
-class Look(NamedTuple):
-    """The first step that is concerned, None when all is as it should be, and why; which files were edited by hand."""
+class Work(NamedTuple):
+    """The first step that has something to do, None if there is none, and why; the files that were edited by hand."""
 
     first: str | None
     reasons: list[str]
@@ -37,80 +37,94 @@ class Look(NamedTuple):
     notes: tuple[str, ...]
 
 
-def look(
+_Reason = tuple[str, str]  # the step that is concerned, and why
+
+
+def find_work(
     volume: Volume,
     state: DeploymentState,
     before: Mapping[str, Given],
     basis: Mapping[str, str],
     context: Context,
-) -> Look:
-    """Compares what should be with what was recorded; `before` are the answers as this run found them."""
-    found = [(state.next_step, "")] if state.next_step else []
-    answers = canonical(context.resolution.values, context.resolution.answers)
-    lines = changes(before, answers) if state.exists else []
-    found += [(step_of_setting(line.partition(":")[0]), line) for line in lines]
-    parts = [part for part in basis if state.basis and basis[part] != state.basis.get(part)]
-    found += [(STEP_NAMES[2], f"the {part} of this release changed") for part in parts]
-    files, edited = _files(volume, state, context)
-    found += files
-    for name, one in context.planned.items():
-        if one.file or (one.text and name not in {**state.secrets, **state.announced_secrets}):
-            reason = f"the secret {name} " + ("gets a value" if one.file else "was filled in")
-            step = step_of_secret(name, context.resolution) if one.text else prompt_user_secrets.__name__
-            found.append((step, reason))
-    if state.is_complete and not found:
-        found += [(step_of_file(ENV), f"{key} follows from a secret") for key in _stale(volume, state, context)]
-    first = min((step for step, _ in found), key=STEP_NAMES.index, default=None)
-    return Look(first, [reason for _, reason in found if reason], edited, context.targets.material.notes)
+) -> Work:
+    """Compare what should be with what was recorded; `before` are the answers that this run started with."""
+    reasons: list[_Reason] = [(state.next_step, "")] if state.next_step else []
+    if state.exists:
+        answers = canonical(context.resolution.values, context.resolution.answers)
+        for line in changes(before, answers):
+            reasons.append((step_of_setting(line.partition(":")[0]), line))
+    for part in basis:
+        if state.basis and basis[part] != state.basis.get(part):
+            reasons.append((STEP_NAMES[2], f"the {part} of this release changed"))
+    files, edited = _compare_files(volume, state, context)
+    reasons += [*files, *_compare_secrets(state, context)]
+    if state.is_complete and not reasons:
+        for key in _stale_keys(volume, state, context):
+            reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
+    first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
+    return Work(first, [reason for _, reason in reasons if reason], edited, context.targets.material.notes)
 
 
-def _stale(volume: Volume, state: DeploymentState, context: Context) -> list[str]:
-    """The keys of our `.env` whose values are no longer those of the secrets they come from."""
+def _compare_secrets(state: DeploymentState, context: Context) -> Iterator[_Reason]:
+    """Yield the secrets that get a value, or that somebody filled in."""
+    for name, secret in context.planned.items():
+        known = name in state.secrets or name in state.announced_secrets
+        if secret.file or (secret.text and not known):
+            step = step_of_secret(name, context.resolution) if secret.text else prompt_user_secrets.__name__
+            yield step, f"the secret {name} " + ("gets a value" if secret.file else "was filled in")
+
+
+def _stale_keys(volume: Volume, state: DeploymentState, context: Context) -> list[str]:
+    """List the keys of our `.env` whose values are no longer those of the secrets that they come from."""
     data = volume.read(ENV)
     if data is None or not state.knows(ENV, data):
         return []
-    standing = dict(line.partition("=")[::2] for line in split_additions(ENV, data)[0].decode().splitlines())
-    should = {key: quote_env(text) for key, text in context.targets.env_values().items()}
-    return [key for key in should.keys() & standing.keys() if should[key] != standing[key]]
+    present = dict(line.partition("=")[::2] for line in split_additions(ENV, data)[0].decode().splitlines())
+    stale = []
+    for key, text in context.targets.env_values().items():
+        if key in present and present[key] != quote_env(text):
+            stale.append(key)
+    return stale
 
 
-def _files(volume: Volume, state: DeploymentState, context: Context) -> tuple[list[tuple[str, str]], list[str]]:
-    """The files of a complete deployment that are missing or out of date, and those edited by hand."""
-    found, edited = [], []
-    expected = [path for path in state.files if state.is_complete]
-    expected += [file.path for file in context.saved if file.path not in expected]
-    whole = any(holds_secrets(file.data) for file in context.saved)
+def _compare_files(volume: Volume, state: DeploymentState, context: Context) -> tuple[list[_Reason], list[str]]:
+    """Find the files of a complete deployment that are missing or out of date, and those edited by hand."""
+    reasons, edited = [], []
+    expected = list(state.files) if state.is_complete else []
+    whole = False  # the configuration file should hold the secrets
+    for file in context.saved:
+        whole = whole or holds_secrets(file.data)
+        if file.path not in expected:
+            expected.append(file.path)
     for path in expected:
         data = volume.read(path)
-        if data is None or (path == CONFIG and whole and not holds_secrets(data)):
-            found.append((step_of_file(path), f"{path} is missing" if data is None else f"{path} gets the secrets"))
+        if data is None:
+            reasons.append((step_of_file(path), f"{path} is missing"))
+        elif path == CONFIG and whole and not holds_secrets(data):
+            reasons.append((step_of_file(path), f"{path} gets the secrets"))
         elif not state.knows(path, data):
             edited.append(path)
     material = context.targets.material
     bundle = digest(material.ca_bundle) if material.ca_bundle else ""
     if state.is_complete and bundle != state.files.get(CA_BUNDLE, ""):
-        found.append((STEP_NAMES[3], "the trusted authorities changed"))
+        reasons.append((STEP_NAMES[3], "the trusted authorities changed"))
     if material.reason:
-        found.append((STEP_NAMES[3], material.reason))
-    return found, edited
+        reasons.append((STEP_NAMES[3], material.reason))
+    return reasons, edited
 
 
-def moved(before: Mapping[str, Given], resolution: Resolution) -> Iterator[str]:
-    """A line for every default of ours that has another value than the one in force, such as a version."""
-    for key, one in resolution.applying().items():
-        old, fixed = before.get(key), not callable(SETTINGS[key].default)
-        if (
-            old
-            and fixed
-            and one.source <= Source.PRESET
-            and old.source <= Source.PRESET
-            and old.text != show(one.value)
-        ):
-            yield f"{key}: {old.text} -> {show(one.value)} ({one.source.label})"
+def moved_defaults(before: Mapping[str, Given], resolution: Resolution) -> Iterator[str]:
+    """Yield a line for every default that changes with this release, such as a version."""
+    for key, setting in resolution.applying().items():
+        old, text = before.get(key), show(setting.value)
+        if old is None or callable(SETTINGS[key].default) or old.text == text:
+            continue
+        if setting.source <= Source.PRESET and old.source <= Source.PRESET:
+            yield f"{key}: {old.text} -> {text} ({setting.source.label})"
 
 
 def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:
-    """Digests of the program and of the templates, by which a new release is noticed."""
+    """Return the digests of the program and of the templates: they change with a release."""
     return {
         "program": _baked(package_dir) or tree_digest(package_dir, (".py", ".yaml")),
         "templates": _baked(templates_dir) or tree_digest(templates_dir, ("",)),
@@ -118,7 +132,7 @@ def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:
 
 
 def _baked(top: str) -> str:
-    """The digest that the image's build has left, "" elsewhere: nothing changes inside an image."""
+    """Read the digest that the image's build stored; "" outside an image. Nothing changes inside one."""
     try:
         with open(os.path.join(top, *BAKED), encoding="ascii") as file:
             return file.read()
@@ -127,7 +141,7 @@ def _baked(top: str) -> str:
 
 
 def tree_digest(top: str, endings: tuple[str, ...]) -> str:
-    """One digest of all files of these endings below a folder, caches left out."""
+    """Return one digest of all files with these endings below a folder, without caches."""
     parts = []
     for folder, folders, names in os.walk(top):
         folders[:] = sorted(name for name in folders if name not in ("__pycache__", "templates"))

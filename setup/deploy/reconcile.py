@@ -1,7 +1,8 @@
-"""What becomes of each file that should stand on the volume, edits by hand included: decided, not yet written."""
+"""Decide what happens to each file of the deployment, files edited by hand included; write nothing."""
 
 from __future__ import annotations
 
+from enum import StrEnum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.deploy import baseline
@@ -11,86 +12,106 @@ from setup.state_manager import DeploymentState, split_additions
 from setup.volume.layout import File
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from setup.volume.volume import Volume
 
-ASK, KEEP, REPLACE, FAIL = "ask", "keep", "replace", "fail"
-BESIDE = ".new"  # what the new text of a kept file is called
+BESIDE = ".new"  # added to the name of a kept file for its new text
 
-SAME, NEW, CHANGED, MERGED = "same", "new", "changed", "merged"
-REPLACED, KEPT, REFUSED = "replaced", "kept", "refused"
-_CHOSEN = {KEEP: KEPT, REPLACE: REPLACED, FAIL: REFUSED}
+
+class OnConflict(StrEnum):
+    """What to do with a file that was edited by hand and that a run would change: the words of `--on-conflict`."""
+
+    ASK = auto()
+    KEEP = auto()
+    REPLACE = auto()
+    FAIL = auto()
+
+
+class Action(StrEnum):
+    """What happens to one file: the words of `--diff --json`."""
+
+    UNCHANGED = auto()
+    NEW = auto()
+    CHANGED = auto()
+    MERGED = auto()
+    REPLACED = auto()
+    KEPT = auto()
+    REFUSED = auto()
+
+
+_CHOSEN = {
+    OnConflict.KEEP: Action.KEPT,
+    OnConflict.REPLACE: Action.REPLACED,
+    OnConflict.FAIL: Action.REFUSED,
+}
 
 
 class Conflict(NamedTuple):
-    """A file that was edited by hand, or is not from here at all, and that this run would change."""
+    """A file that this run would change, and that was edited by hand or never written by avatar-setup (`foreign`)."""
 
     path: str
     why: str
     foreign: bool
-    there: bytes
-    wanted: bytes
 
 
-class Fate(NamedTuple):
-    """What becomes of a file: how, and what is to be published for it."""
+class Change(NamedTuple):
+    """What happens to a file, what is to be published for it, and its present bytes."""
 
     file: File
-    how: str
+    action: Action
     publish: tuple[File, ...] = ()
-    there: bytes | None = None
+    on_disk: bytes | None = None
 
 
-def fates(
-    volume: Volume, state: DeploymentState, files: Iterable[File], choose: Callable[[Conflict], str], use_state: bool
-) -> list[Fate]:
-    """The fate of each file; `choose` gives KEEP, REPLACE or FAIL where it is not plain."""
-    return [_fate(volume, state, file, choose, use_state) for file in files]
+def reconcile_file(
+    volume: Volume, state: DeploymentState | None, file: File, choose: Callable[[Conflict], OnConflict]
+) -> Change:
+    """Decide what happens to a file; without a state, every file on the volume counts as ours.
+
+    `choose` returns KEEP, REPLACE or FAIL for a conflict.
+    """
+    on_disk = volume.read(file.path)
+    if on_disk is None:
+        return Change(file, Action.NEW, (file,))
+    new = file._replace(data=file.data + split_additions(file.path, on_disk)[1])
+    if on_disk == new.data:
+        return Change(file, Action.UNCHANGED, on_disk=on_disk)
+    if state is None or state.knows(file.path, on_disk):
+        return Change(file, Action.CHANGED, (new,), on_disk)
+    if state.files.get(file.path) == digest(file.data):  # edited by hand, and our text is still the same
+        return Change(file, Action.UNCHANGED, on_disk=on_disk)
+    return _reconcile_edited(volume, state, new, on_disk, choose)._replace(file=file)
 
 
-def _fate(
-    volume: Volume, state: DeploymentState, file: File, choose: Callable[[Conflict], str], use_state: bool
-) -> Fate:
-    there = volume.read(file.path)
-    if there is None:
-        return Fate(file, NEW, (file,))
-    whole = file._replace(data=file.data + split_additions(file.path, there)[1])
-    if there == whole.data:
-        return Fate(file, SAME, there=there)
-    if not use_state or state.knows(file.path, there):
-        return Fate(file, CHANGED, (whole,), there)
-    if state.files.get(file.path) == digest(file.data):  # edited by hand, and we have nothing new to say
-        return Fate(file, SAME, there=there)
-    return _edited(volume, state, whole, there, choose)._replace(file=file)
-
-
-def _edited(
-    volume: Volume, state: DeploymentState, whole: File, there: bytes, choose: Callable[[Conflict], str]
-) -> Fate:
-    """The fate of a file that was changed on both sides."""
-    merged, why = _merge(volume, state, whole, there)
+def _reconcile_edited(
+    volume: Volume, state: DeploymentState, new: File, on_disk: bytes, choose: Callable[[Conflict], OnConflict]
+) -> Change:
+    """Decide what happens to a file that was changed on both sides."""
+    merged, why = _merge(volume, state, new, on_disk)
     if merged is not None:
-        return Fate(whole, MERGED, (whole._replace(data=merged),) if merged != there else (), there)
-    foreign = whole.path not in {**state.files, **state.announced}
-    how = _CHOSEN[choose(Conflict(whole.path, why, foreign, there, whole.data))]
-    beside = whole._replace(path=whole.path + BESIDE)
-    if how == KEPT:
-        return Fate(whole, how, (beside,) if volume.read(beside.path) != beside.data else (), there)
-    return Fate(whole, how, (whole,) if how == REPLACED else (), there)
+        publish = (new._replace(data=merged),) if merged != on_disk else ()
+        return Change(new, Action.MERGED, publish, on_disk)
+    foreign = new.path not in state.files and new.path not in state.announced
+    action = _CHOSEN[choose(Conflict(new.path, why, foreign))]
+    if action is Action.REPLACED:
+        return Change(new, action, (new,), on_disk)
+    beside = new._replace(path=new.path + BESIDE)
+    needed = action is Action.KEPT and volume.read(beside.path) != beside.data
+    return Change(new, action, (beside,) if needed else (), on_disk)
 
 
-def _merge(volume: Volume, state: DeploymentState, whole: File, there: bytes) -> tuple[bytes | None, str]:
-    """`.env` with the changes of both sides, or None and why there is none."""
-    base = baseline.base(volume, state, whole.path) if whole.path == ENV else None
+def _merge(volume: Volume, state: DeploymentState, new: File, on_disk: bytes) -> tuple[bytes | None, str]:
+    """Merge the changes of both sides of `.env`; without a merge, return None and why."""
+    base = baseline.read_text(volume, state, new.path) if new.path == ENV else None
     if base is None:
         return None, ""
     from setup.formats.dotenv_merge import merge
     from setup.formats.yaml_file import Malformed  # with it comes a parser that other runs do not need
 
-    (theirs, additions), ours = split_additions(ENV, there), split_additions(ENV, whole.data)[0]
+    theirs, additions = split_additions(ENV, on_disk)
     try:
-        merged = merge(base, theirs, ours)
+        merged = merge(base, theirs, split_additions(ENV, new.data)[0])
     except Malformed as error:
         return None, f"it cannot be merged: {error}"
     if merged.conflicts:

@@ -11,10 +11,10 @@ from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.secrets import SECRETS
 from setup.config.sources import Inputs
-from setup.deploy import baseline, planner, reconcile
-from setup.deploy.reconcile import Conflict, Fate
+from setup.deploy import baseline, planner
+from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, reconcile_file
 from setup.deploy.steps import Context
-from setup.deploy.targets import COMPOSE, OUR_LABEL, Targets
+from setup.deploy.targets import COMPOSE, OUR_LABEL, Parts, Targets
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.secrets import guards
@@ -48,7 +48,7 @@ class Options(NamedTuple):
     renew: bool = False
     on_conflict: str | None = None
     keep: int = backups.LAST
-    settle: Callable[[Conflict], str] | None = None
+    settle: Callable[[Conflict], OnConflict] | None = None
     with_secrets: bool = False  # in the configuration file
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
@@ -86,7 +86,7 @@ class Session:
         self.notes: tuple[str, ...] = ()
         self.kept: list[str] = []  # edited files whose new text stands beside them
         self.copy = ""  # the dated copy that this run has made
-        self._settled: dict[str, str] = earlier._settled if earlier else {}
+        self._settled: dict[str, OnConflict] = earlier._settled if earlier else {}
         self._deployed: dict[str, Given] | None = None
         self.last: Context | None = None  # the last look, as long as nothing was written or answered since
         # A session before the lock was taken looked at the same things: what it rendered and minted holds.
@@ -109,7 +109,7 @@ class Session:
         exact = {name: said.text for name, said in self.inputs.exact.items()}
         self._raise_problems(resolution, problems + secrets_plan.check_filled(filled | exact))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
-            nothing = Targets(self.renderer, resolution.values, {}, {})
+            nothing = Targets(self.renderer, Parts(resolution.values, {}, {}))
             return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
         moved = self.state.exists and guards.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
         if not self.state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
@@ -162,9 +162,9 @@ class Session:
         texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
         mark = self.state.basis.get(tls_plan.MARK, "")
         tls = tls_plan.plan_tls(self.volume, resolution.values, mark, self.options.renew, self._issued)
-        if not (self._made and self._made.same(resolution.values, texts, generations, tls)):
-            owner = os.geteuid(), os.getegid()
-            self._made = Targets(self.renderer, resolution.values, texts, generations, tls, owner)
+        parts = Parts(resolution.values, texts, generations, tls, (os.geteuid(), os.getegid()))
+        if not (self._made and self._made.parts.equals(parts)):
+            self._made = Targets(self.renderer, parts)
         return self._made
 
     def _saved(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> tuple[File, ...]:
@@ -176,11 +176,11 @@ class Session:
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:
         """The first step that has something to do, and why; (None, []) when all is as it should be."""
-        look = planner.look(self.volume, self.state, self.answers_before, self.basis, context)
-        self.edited, self.notes = look.edited, look.notes
-        if not self.was_complete:
-            return look.first, []
-        return look.first, [*look.reasons, *(planner.moved(self.deployed(), context.resolution) if look.first else ())]
+        work = planner.find_work(self.volume, self.state, self.answers_before, self.basis, context)
+        self.edited, self.notes = work.edited, work.notes
+        if not self.was_complete or not work.first:
+            return work.first, work.reasons if self.was_complete else []
+        return work.first, [*work.reasons, *planner.moved_defaults(self.deployed(), context.resolution)]
 
     def deployed(self) -> dict[str, Given]:
         """The settings in force before this run, as far as they are known."""
@@ -201,24 +201,25 @@ class Session:
             return ()
         return (*context.saved, *context.targets.all)
 
-    def fates(self, files: tuple[File, ...]) -> list[Fate]:
-        """What becomes of each file; raises DecisionNeeded, naming all of them, for edits that nobody gave up."""
-        found = reconcile.fates(self.volume, self.state, files, self._choose, self.use_state)
-        refused = [fate.file.path for fate in found if fate.how == reconcile.REFUSED]
+    def reconcile(self, files: tuple[File, ...]) -> list[Change]:
+        """Decide what happens to each file; raises DecisionNeeded for all edits that nobody agreed to lose."""
+        state = self.state if self.use_state else None
+        changes = [reconcile_file(self.volume, state, file, self._choose) for file in files]
+        refused = [change.file.path for change in changes if change.action is Action.REFUSED]
         if refused:
             raise DecisionNeeded(*(f"{self.volume.path}/{path} {_REFUSED}" for path in refused))
-        return found
+        return changes
 
-    def _choose(self, conflict: Conflict) -> str:
-        """What is to become of an edited file: as was said, or answered; else it stays, or the run ends for it."""
+    def _choose(self, conflict: Conflict) -> OnConflict:
+        """Decide about an edited file: by option or answer; otherwise it is kept, or a foreign one ends the run."""
         said = self.options.on_conflict
-        if said and said != reconcile.ASK:
-            return said
+        if said and said != OnConflict.ASK:
+            return OnConflict(said)
         if self.options.settle:
             if conflict.path not in self._settled:
                 self._settled[conflict.path] = self.options.settle(conflict)
             return self._settled[conflict.path]
-        return reconcile.FAIL if conflict.foreign and not said else reconcile.KEEP
+        return OnConflict.FAIL if conflict.foreign and not said else OnConflict.KEEP
 
     def save_state(self) -> None:
         """Writes the state, where this run has one."""

@@ -1,4 +1,4 @@
-"""The seven steps, each a function from a context to what it wants to become true, and their table."""
+"""The seven steps: each is a function from a context to what should become true."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ class Context(NamedTuple):
     again: frozenset[str] = frozenset()
     ask: Ask | None = None
     ask_secrets: bool = True
-    saved: tuple[File, ...] = ()  # the configuration file, where it is wanted
+    saved: tuple[File, ...] = ()  # the configuration file, if it is wanted
 
 
 def collect_required_config(context: Context) -> Outcome:
-    """PUBLIC_URL and ENV_NAME."""
+    """Collect PUBLIC_URL and ENV_NAME."""
     return _collect(context, [row for key, row in SETTINGS.items() if key in REQUIRED_KEYS])
 
 
 def collect_optional_config(context: Context) -> Outcome:
-    """Every other setting that somebody spoke about; the rest keeps its default."""
+    """Collect every other setting that somebody gave; the rest keeps its default."""
     return _collect(context, [row for key, row in SETTINGS.items() if key not in REQUIRED_KEYS])
 
 
 def _collect(context: Context, rows: list[Setting]) -> Outcome:
-    """One question at a time, so that each answer is saved before the next one is asked."""
+    """Ask one question at a time, so that each answer is saved before the next question."""
     values = context.resolution.values
     if context.ask:
         for row in rows:
@@ -74,12 +74,12 @@ def _collect(context: Context, rows: list[Setting]) -> Outcome:
             if (open_question or row.key in context.again) and row.when(values):
                 default = "" if row.key in context.resolution.missing else show(values[row.key])
                 return answered(row, context.ask(row, default))
-    said = {row.key: context.resolution.answers[row.key] for row in rows if row.key in context.resolution.answers}
-    return Outcome(answers=canonical(values, said))
+    answers = context.resolution.answers
+    return Outcome(answers=canonical(values, {row.key: answers[row.key] for row in rows if row.key in answers}))
 
 
 def answered(row: Setting | Secret, answer: str | None, replace: bool = False) -> Outcome:
-    """What an answer to one question makes true; the step is called again for the next one."""
+    """Return what an answer to one question makes true; the step is called again for the next question."""
     name = row.key if isinstance(row, Setting) else row.name
     if answer == BACK:
         return Outcome(done=False, back=True)
@@ -91,42 +91,45 @@ def answered(row: Setting | Secret, answer: str | None, replace: bool = False) -
 
 
 def generate_env_file(context: Context) -> Outcome:
-    """`.env`, with the secrets that must stand in it: their files are the source."""
+    """Write `.env`, and the secrets that it shows: their files are the source."""
     return Outcome((context.targets.env,), _to_publish(context, lambda row: bool(row.shown), pending=False))
 
 
 def generate_nginx_config(context: Context) -> Outcome:
-    """`nginx/nginx.conf`, and `tls/`: a certificate that is made here, and the authorities if a private one counts."""
+    """Write `nginx/nginx.conf` and `tls/`: our own certificate, and the trusted CAs if one of them is private."""
     return Outcome(context.targets.nginx)
 
 
 def generate_secrets(context: Context) -> Outcome:
-    """The secrets that nobody needs to know."""
+    """Write the secrets that nobody needs to know."""
     values = context.resolution.values
     return Outcome(secrets=_to_publish(context, lambda row: not secrets_plan.is_operators(row, values)))
 
 
 def prompt_user_secrets(context: Context) -> Outcome:
-    """The secrets that only the operator knows; what stays open becomes an empty file to fill."""
+    """Ask for the secrets that only the operator knows; a skipped one becomes an empty file to fill."""
     values = context.resolution.values
     if context.ask and context.ask_secrets:
         for name, planned in context.planned.items():
             open_question = planned.origin in (Origin.PENDING, Origin.CUSTOMARY) or name in context.again
             if open_question and name not in context.accepted and secrets_plan.is_asked(SECRETS[name], values):
                 return answered(SECRETS[name], context.ask(SECRETS[name], planned.text), name in context.again)
-    # Those that show in `.env` are there already, unless this step is called alone.
+    # `.env` and the secrets that it shows exist already, unless this step is called alone.
     secrets = _to_publish(context, lambda row: secrets_plan.is_operators(row, values) or bool(row.shown))
     return Outcome((context.targets.env,), secrets)
 
 
 def finalize(context: Context) -> Outcome:
-    """Authentik's blueprint, the saved configuration if wanted, and last of all the compose file."""
+    """Write Authentik's blueprint, the saved configuration if wanted, and last of all the compose file."""
     return Outcome((*context.targets.authentik, *context.saved, context.targets.compose))
 
 
 def _to_publish(context: Context, mine: Callable[[Secret], bool], *, pending: bool = True) -> tuple[SecretFile, ...]:
-    wanted = (planned for name, planned in context.planned.items() if mine(SECRETS[name]))
-    return tuple(one.file for one in wanted if one.file and (pending or one.text))
+    files = []
+    for name, planned in context.planned.items():
+        if planned.file and mine(SECRETS[name]) and (pending or planned.text):
+            files.append(planned.file)
+    return tuple(files)
 
 
 STEPS: dict[str, Callable[[Context], Outcome]] = {
@@ -144,7 +147,7 @@ STEPS: dict[str, Callable[[Context], Outcome]] = {
 
 
 def step_of_file(path: str) -> str:
-    """The step that writes a file."""
+    """Return the step that writes a file."""
     if path == ENV:
         return generate_env_file.__name__
     if path == NGINX or path.startswith("tls/"):
@@ -153,7 +156,7 @@ def step_of_file(path: str) -> str:
 
 
 def step_of_secret(name: str, resolution: Resolution) -> str:
-    """The step that first publishes a secret."""
+    """Return the step that first publishes a secret."""
     if SECRETS[name].shown:
         return generate_env_file.__name__
     ours = not secrets_plan.is_operators(SECRETS[name], resolution.values)
@@ -161,7 +164,7 @@ def step_of_secret(name: str, resolution: Resolution) -> str:
 
 
 def step_of_setting(key: str) -> str:
-    """The step that collects a setting."""
+    """Return the step that collects a setting."""
     return (collect_required_config if key in REQUIRED_KEYS else collect_optional_config).__name__
 
 

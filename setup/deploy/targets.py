@@ -1,9 +1,9 @@
-"""The files of a deployment as pure functions of its values: which there are, and their bytes."""
+"""Render the files of a deployment from its values: which files there are, and their bytes."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
 from setup.config.model import Material
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 ENV = ".env"
 NGINX = "nginx/nginx.conf"
 CA_BUNDLE = "tls/ca-bundle.crt"
-# Made with TLS_MODE=self-signed; a certificate that is given stands at the same place, unless settings name another.
+# Issued with TLS_MODE=self-signed; a provided certificate has the same path, unless settings name another.
 CERTIFICATE, CERTIFICATE_KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
 AUTHORITY, AUTHORITY_KEY = "tls/avatar-ca.crt", "tls/private/avatar-ca.key"
 COMPOSE = "docker-compose.yml"
-OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that is from here
+OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
 AUTHENTIK = "authentik"
 BLUEPRINT = "octopize-avatar-blueprint.yaml"
 
-# Where the stack's containers expect what lies below `authentik/`; both of Authentik's mount it, and the
-# worker, which applies it, the blueprint.
+# Where Authentik's containers expect the files of `authentik/`. Both mount them; the worker, which applies it, also
+# mounts the blueprint.
 _IN_AUTHENTIK = (
     ("email/", "/templates/email/"),
     ("translations.json", "/templates/translations.json"),
@@ -45,44 +45,41 @@ _API_SERVICES = SECRETS["db_name"].services
 _BLUEPRINT_PREFIX = "AVATAR_AUTHENTIK_BLUEPRINT_"
 
 
-class Targets:
-    """Renders the files of one deployment, whose owner is this user and group.
+class Parts(NamedTuple):
+    """What the files are made of.
 
-    `secrets` holds every secret's text, "" while pending.
+    `secrets` are the texts that `.env` shows, "" while pending. `generations` count how often each secret changed.
+    `owner` is the user and group of the files.
     """
 
-    def __init__(
-        self,
-        renderer: Renderer,
-        values: Values,
-        secrets: Mapping[str, str],
-        generations: Mapping[str, int],
-        material: Material = Material(),  # noqa: B008 - a named tuple, which nobody can change
-        owner: tuple[int, int] = (0, 0),
-    ) -> None:
-        self._renderer = renderer
-        self._values = values
-        self._secrets = secrets
-        self._generations = generations
-        self.material = material
-        self._owner = owner
+    values: Values
+    secrets: Mapping[str, str]
+    generations: Mapping[str, int]
+    material: Material = Material()
+    owner: tuple[int, int] = (0, 0)
 
-    def same(
-        self, values: Values, secrets: Mapping[str, str], generations: Mapping[str, int], material: Material
-    ) -> bool:
-        """Whether these would render to the same bytes, as far as the inputs tell."""
-        mine = (self._values.texts(), self._secrets, self._generations, self.material)
-        return mine == (values.texts(), secrets, generations, material)
+    def equals(self, other: Parts) -> bool:
+        """Tell whether both render to the same bytes, as far as the inputs tell."""
+        return self[1:] == other[1:] and self.values.texts() == other.values.texts()
+
+
+class Targets:
+    """Renders the files of one deployment, each once."""
+
+    def __init__(self, renderer: Renderer, parts: Parts) -> None:
+        self._renderer = renderer
+        self.parts = parts
+        self._values, self._secrets, self._generations, self.material, self._owner = parts
 
     @cached_property
     def env(self) -> File:
-        """`.env`, readable by its owner only: some secrets show in it."""
+        """Render `.env`, which only its owner may read because it shows some secrets."""
         text = self._renderer.text("env.j2", {"groups": self._env_groups()})
         return File(ENV, text + b"\n" + MARKER, 0o600)
 
     @cached_property
     def nginx(self) -> tuple[File, ...]:
-        """nginx's configuration, a certificate of ours, and the bundle that the API services trust."""
+        """Render nginx's configuration, and add our own certificate and the CA bundle of the API services."""
         files = [File(NGINX, self._renderer.text("nginx.conf.j2", self._context()), 0o644), *self.material.files]
         if self.material.ca_bundle:
             files.append(File(CA_BUNDLE, self.material.ca_bundle, 0o644))
@@ -90,7 +87,7 @@ class Targets:
 
     @cached_property
     def authentik(self) -> tuple[File, ...]:
-        """The blueprint and the branding, copied as they are but for a last line of the blueprint."""
+        """Copy the blueprint and the branding; the blueprint gets a last line."""
         names = self._renderer.static_names(AUTHENTIK)
         blueprint = f"{AUTHENTIK}/{BLUEPRINT}"
         files = {name: self._renderer.static(name) for name in dict.fromkeys((*names, blueprint))}
@@ -98,7 +95,7 @@ class Targets:
         return tuple(File(name, data, 0o644) for name, data in files.items())
 
     def _blueprint_digest(self) -> bytes:
-        """A comment that changes with what the blueprint reads from its environment.
+        """Return a comment that changes with what the blueprint reads from its environment.
 
         Authentik applies a blueprint again when the file's hash changes, not when a variable does.
         """
@@ -113,7 +110,7 @@ class Targets:
 
     @cached_property
     def compose(self) -> File:
-        """`docker-compose.yml`, whose labels name what each service mounts."""
+        """Render `docker-compose.yml`, whose labels name what each service mounts."""
         context = self._context() | {
             "secret_names": sorted({name for names in self._mounted().values() for name in names}),
             "secret_directory": f"./{DIRECTORY}",
@@ -127,38 +124,38 @@ class Targets:
 
     @property
     def all(self) -> tuple[File, ...]:
-        """Every file in the order in which the steps publish them; the compose file last."""
+        """Return every file in the order in which the steps publish them; the compose file last."""
         return (self.env, *self.nginx, *self.authentik, self.compose)
 
     def _context(self) -> dict[str, Any]:
-        keys = [key for key in SETTINGS if self._values.applies(key)]
-        return {key: self._values[key] for key in keys} | derived.facts(self._values)
+        return {key: self._values[key] for key in SETTINGS if self._values.applies(key)} | derived.facts(self._values)
 
     def _file_mounts(self) -> dict[str, list[tuple[str, str]]]:
-        """Service -> path below the deployment and path in the container of each file of ours it mounts."""
+        """Return for each service the files that it mounts: path in the deployment, and path in the container."""
         mounts = {"nginx": [(NGINX, "/etc/nginx/nginx.conf")]}
         if self.material.files:
             mounts["nginx"] += [(path, f"/etc/nginx/{path}") for path in (CERTIFICATE, CERTIFICATE_KEY)]
         trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.material.ca_bundle else []
         mounts |= {service: trusted for service in _API_SERVICES if trusted}
-        dressing = trusted + [
-            (file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}"))
-            for file in self.authentik
-            for source, target in _IN_AUTHENTIK
-            if file.path.startswith(f"{AUTHENTIK}/{source}") and not (target.startswith(_MEDIA) and self._owns_media())
-        ]
+        branding = list(trusted)
+        for file in self.authentik:
+            for source, target in _IN_AUTHENTIK:
+                inside = file.path.startswith(f"{AUTHENTIK}/{source}")
+                if inside and not (target.startswith(_MEDIA) and self._owns_media()):
+                    branding.append((file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}")))
         blueprint = (f"{AUTHENTIK}/{BLUEPRINT}", f"/blueprints/{BLUEPRINT}")
-        return mounts | {"authentik_server": dressing, "authentik_worker": [blueprint, *dressing]}
+        return mounts | {"authentik_server": branding, "authentik_worker": [blueprint, *branding]}
 
     def _owns_media(self) -> bool:
-        """Whether this Authentik changes the owner of its media, and its worker stops at a read-only mount there."""
+        """Tell whether this Authentik changes the owner of its media: its worker fails at a read-only mount there."""
         return str(self._values["AVATAR_AUTHENTIK_VERSION"]).startswith("2025.10")
 
     def env_values(self) -> dict[str, str]:
-        """Every key of `.env` with its text, in the catalogue's order."""
-        shown = {
-            key: show(self._values[key]) for key, row in SETTINGS.items() if row.in_env and self._values.applies(key)
-        }
+        """Return every key of `.env` with its text, in the catalogue's order."""
+        shown = {}
+        for key, row in SETTINGS.items():
+            if row.in_env and self._values.applies(key):
+                shown[key] = show(self._values[key])
         for name, secret in SECRETS.items():
             for key in secret.shown:
                 shown[key] = self._secrets.get(name, "").removesuffix("\n")
@@ -171,12 +168,15 @@ class Targets:
 
     def _env_groups(self) -> list[tuple[str, list[tuple[str, str]]]]:
         values = self.env_values()
-        groups = [(group, [(key, values.pop(key)) for key in _keys_of(group) if key in values]) for group in GROUPS]
+        groups = []
+        for group in GROUPS:
+            lines = [(key, values.pop(key)) for key, row in SETTINGS.items() if row.group == group and key in values]
+            groups.append((group, lines))
         groups.append(("Secrets that must also stand here", list(values.items())))
         return [(title, lines) for title, lines in groups if lines]
 
     def _mounted(self) -> dict[str, tuple[str, ...]]:
-        """Service -> the secrets it mounts, of those that this deployment has."""
+        """Return for each service the secrets that it mounts, of those that this deployment has."""
         mounted: dict[str, list[str]] = {}
         for name, secret in SECRETS.items():
             for service in secret.services if secret.when(self._values) else ():
@@ -184,18 +184,14 @@ class Targets:
         return {service: tuple(names) for service, names in mounted.items()}
 
     def _generation(self, names: tuple[str, ...]) -> str:
-        """A number that grows whenever one of these secrets changes, so that compose sees it."""
+        """Return a number that grows when one of these secrets changes, so that Compose sees it."""
         return str(sum(self._generations.get(name, 0) for name in names))
 
     def _digests(self) -> dict[str, str]:
-        """Service -> one digest of all the files it mounts: a file that changes makes compose recreate it."""
+        """Return for each service one digest of the files that it mounts: if one changes, Compose recreates it."""
         data = {file.path: file.data for file in (*self.nginx, *self.authentik) if file.path != CERTIFICATE_KEY}
-        return {
-            service: digest_all(data[path] for path, _ in mounts if path in data)[:16]
-            for service, mounts in self._file_mounts().items()
-            if mounts
-        }
-
-
-def _keys_of(group: str) -> list[str]:
-    return [key for key, row in SETTINGS.items() if row.group == group]
+        digests = {}
+        for service, mounts in self._file_mounts().items():
+            if mounts:
+                digests[service] = digest_all(data[path] for path, _ in mounts if path in data)[:16]
+        return digests

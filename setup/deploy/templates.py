@@ -1,6 +1,6 @@
-"""Templates to bytes; one quoting filter for each program that reads a generated file.
+"""Render templates to bytes, with one quoting filter for each program that reads a generated file.
 
-Jinja2 is imported at the first rendering, so that a run with nothing to do never pays for it.
+Jinja2 is imported at the first rendering: a run with nothing to do must not pay for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CannotCarry(SetupError):
-    """A value that the generated file's reader could not get back unchanged."""
+    """A value that the reader of a generated file could not get back unchanged."""
 
     exit_code = ExitCode.ATTENTION
     kind = "input"
@@ -29,12 +29,12 @@ _COMPILED = "__pycache__"  # below the templates; never part of a digest
 
 
 def _comment(value: object) -> str:
-    """Text for a comment line: it cannot leave the line."""
+    """Return text for a comment: it cannot leave its line."""
     return " ".join(as_text(value).split())
 
 
-def _told(error: TemplateError, path: str) -> str:
-    """What is wrong with a template, and in which line; of what Jinja2 says only what cannot hold a value."""
+def _describe(error: TemplateError, path: str) -> str:
+    """Say what is wrong with a template, and in which line; quote of Jinja2's text only what cannot hold a value."""
     import traceback
 
     from jinja2 import TemplateNotFound, TemplateSyntaxError
@@ -43,20 +43,20 @@ def _told(error: TemplateError, path: str) -> str:
         return f"line {error.lineno}: {error.message}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     if isinstance(error, TemplateNotFound) and not lines:
-        return "it is not there"
-    unknown = re.fullmatch(r"'\w+' is undefined", str(error))  # such a name stands in the template itself
+        return "it does not exist"
+    unknown = re.fullmatch(r"'\w+' is undefined", str(error))  # the name is in the template itself
     return f"line {lines[-1] if lines else '?'}: {unknown[0] if unknown else type(error).__name__}"
 
 
 class Renderer:
-    """Renders the templates below one directory; strict, so that a name nobody defined is an error."""
+    """Renders the templates of one directory; an undefined name is an error."""
 
     def __init__(self, templates_dir: str | os.PathLike[str]) -> None:
         self._directory = os.fspath(templates_dir)
         self._environment: Environment | None = None
 
     def text(self, name: str, context: Mapping[str, Any]) -> bytes:
-        """The bytes of template `name`; raises CannotCarry where a value does not fit its reader."""
+        """Render template `name`; raises CannotCarry for a value that its reader cannot get back."""
         if self._environment is None:
             self._environment = self._make_environment()
         from jinja2 import TemplateError
@@ -67,10 +67,10 @@ class Renderer:
             raise CannotCarry(f"{name.removesuffix('.j2')}: {error}") from None
         except TemplateError as error:
             path = os.path.join(self._directory, name)
-            raise InputError(f"the template {path} cannot be used: {_told(error, path)}") from None
+            raise InputError(f"the template {path} cannot be used: {_describe(error, path)}") from None
 
     def static(self, name: str) -> bytes:
-        """The bytes of a file that is copied as it is."""
+        """Read a file that is copied unchanged."""
         try:
             with open(os.path.join(self._directory, name), "rb") as file:
                 return file.read()
@@ -79,7 +79,7 @@ class Renderer:
             raise InputError(f"the template {self._directory}/{name} cannot be read ({reason})") from None
 
     def static_names(self, below: str) -> tuple[str, ...]:
-        """Every file below a folder of the templates, sorted, with / between the parts."""
+        """List every file below a folder of the templates, sorted, with / between the parts."""
         top = os.path.join(self._directory, below)
         found = []
         for folder, _, names in os.walk(top):
@@ -88,19 +88,19 @@ class Renderer:
         return tuple(sorted(found))
 
     def bake(self) -> None:
-        """Compiles every template into the cache below the templates; the image's build does so."""
+        """Compile every template into the cache below the templates; the build of the image does so."""
         os.makedirs(os.path.join(self._directory, _COMPILED), exist_ok=True)
         environment = self._make_environment(keep=True)
         for name in environment.list_templates(extensions=["j2"]):
             environment.get_template(name)
 
     def _make_environment(self, *, keep: bool = False) -> Environment:
-        """Jinja2 for our templates; what was baked is used as long as the source is the same."""
+        """Set up Jinja2; a compiled template is used while its source is the same."""
         from jinja2 import BytecodeCache, Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
         from jinja2.bccache import Bucket
 
         class Cache(FileSystemBytecodeCache):
-            """Written by `bake` alone, and found wherever the templates lie."""
+            """A cache that only `bake` writes, and that does not depend on the path of the templates."""
 
             def get_cache_key(self, name: str, filename: str | None = None) -> str:  # noqa: ARG002
                 return name

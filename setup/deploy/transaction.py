@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from setup.config.model import Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
-from setup.deploy.reconcile import KEPT, MERGED, REPLACED
+from setup.deploy.reconcile import Action
 from setup.deploy.steps import Context, Outcome, step_of_setting
 from setup.deploy.targets import COMPOSE
 from setup.errors import SetupError
@@ -52,16 +52,16 @@ def check(session: Session, context: Context) -> None:
     """
     session.refuse_jump(context)
     files = session.files(context)
-    session.fates(files)
+    session.reconcile(files)
     baseline.texts(session.volume, files if session.use_state else ())
 
 
 def commit(session: Session, step: str, outcome: Outcome) -> None:
     """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
-    fates = session.fates(outcome.files)
-    if session.was_complete or any(fate.how == REPLACED for fate in fates):
+    changes = session.reconcile(outcome.files)
+    if session.was_complete or any(change.action is Action.REPLACED for change in changes):
         keep_copy(session, session.options.cause)
-    files = [file for fate in fates for file in fate.publish]
+    files = [file for change in changes for file in change.publish]
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
     planned = session.last.planned if session.last else {}
@@ -81,8 +81,8 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     if session.options.ask or not outcome.done or session.state.is_complete:
         session.save_state()  # else the next step's announcement carries it: a crash between repeats a step
     session.written += [file.path for file in files] + [secrets_plan.path_of(secret.name) for secret in outcome.secrets]
-    session.kept += [fate.file.path for fate in fates if fate.how == KEPT]
-    session.merged += [fate.file.path for fate in fates if fate.how == MERGED]
+    session.kept += [change.file.path for change in changes if change.action is Action.KEPT]
+    session.merged += [change.file.path for change in changes if change.action is Action.MERGED]
     if outcome.secrets or not outcome.done:
         session.last = None
 

@@ -12,7 +12,7 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy import summary, transaction
-from setup.deploy.reconcile import BESIDE, KEEP, REPLACE, Conflict
+from setup.deploy.reconcile import BESIDE, Conflict, OnConflict
 from setup.deploy.steps import BACK, Outcome, answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
 from setup.secrets import plan as secrets_plan
@@ -153,7 +153,7 @@ class Dialogue:
             session.state.reopen(step_of_secret(name, resolution))
             session.history.clear()
 
-    def settle(self, conflict: Conflict) -> str:
+    def settle(self, conflict: Conflict) -> OnConflict:
         """Ask what to do with a file that was edited by hand and that this run would change."""
         why = f" ({conflict.why})" if conflict.why else ""
         problem = f"{conflict.path} was edited by hand, and this run would change it too{why}."
@@ -162,7 +162,7 @@ class Dialogue:
         choice = self._questions.choose(question, ("k", "r", "q"))
         if choice == "q":
             raise NotComplete("Nothing was written; answers are saved. Run the same command to go on")
-        return KEEP if choice == "k" else REPLACE
+        return OnConflict.KEEP if choice == "k" else OnConflict.REPLACE
 
     def summarise_secrets(self, session: Session) -> None:
         """Show which of the secrets that only the operator knows were provided."""

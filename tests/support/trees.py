@@ -24,7 +24,7 @@ import yaml
 from setup.config.model import Given, Material, Source
 from setup.config.resolver import Resolution, resolve
 from setup.config.secrets import SECRETS
-from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Targets
+from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Parts, Targets
 from setup.deploy.templates import Renderer
 from setup.volume.layout import File
 
@@ -197,7 +197,7 @@ def targets(
     own = values["TLS_MODE"] == "self-signed"
     material = Material(MADE if own else (), CA_BUNDLE if own or values["TLS_CA_PATH"] else b"")
     made = generations or dict.fromkeys(SECRETS, 1)
-    return Targets(Renderer(TEMPLATES), values, secret_texts(settings, secrets), made, material, owner)
+    return Targets(Renderer(TEMPLATES), Parts(values, secret_texts(settings, secrets), made, material, owner))
 
 
 @cache

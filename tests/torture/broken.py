@@ -281,7 +281,7 @@ MUTANTS = (
     broken(
         "overwrite what was edited by hand",
         by_test("cli/test_edits", "fail_writes_nothing_and_names_every_file"),
-        ("deploy/reconcile", "FAIL: REFUSED", "FAIL: REPLACED"),
+        ("deploy/reconcile", "FAIL: Action.REFUSED", "FAIL: Action.REPLACED"),
     ),
     broken(
         "quote nothing in .env",
@@ -314,7 +314,7 @@ MUTANTS = (
     broken(
         "quote a value in a template's error",
         by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
-        ("deploy/templates", "cannot be used: {_told(error, path)}", "cannot be used: {error}"),
+        ("deploy/templates", "cannot be used: {_describe(error, path)}", "cannot be used: {error}"),
     ),
     broken(
         "print the text of an internal error",

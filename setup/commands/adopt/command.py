@@ -15,7 +15,8 @@ from setup.commands.adopt.source import STATE, Tree, is_at, read_more, read_tree
 from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.console import Answer
-from setup.deploy import reconcile, summary, transaction
+from setup.deploy import summary, transaction
+from setup.deploy.reconcile import OnConflict
 from setup.deploy.session import Session
 from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.errors import DecisionNeeded, SetupError
@@ -147,7 +148,7 @@ def _continue(configurator: DeploymentConfigurator, volume: Volume, options: arg
     """Run as usual on a deployment that has been adopted in place, or whose adoption was interrupted."""
     newest = next(iter(backups.history(volume)), None)
     if newest and newest.cause.startswith(_CAUSE) and not DeploymentState.load(volume).is_complete:
-        configurator.on_conflict = reconcile.REPLACE  # the files that are replaced are in that backup
+        configurator.on_conflict = OnConflict.REPLACE  # the files that are replaced are in that backup
         configurator.cause = newest.cause  # also of a second backup: this run may be interrupted too
     if options.dry_run:
         return looking.look(configurator, options)
@@ -163,7 +164,7 @@ def _prepare(
 ) -> Session:
     """Resolve the deployment that the adoption would write; raise InputError with all that prevents it."""
     inputs = configurator.gather(options.config)
-    on_conflict = reconcile.REPLACE if source.in_place else configurator.on_conflict
+    on_conflict = OnConflict.REPLACE if source.in_place else configurator.on_conflict
     wanted = configurator.options(None, options.save_config)._replace(on_conflict=on_conflict, adopts=source.in_place)
     session = configurator.session(volume, inputs, wanted)
     volume.coming = {file.path: file.data for file in source.files}

@@ -167,7 +167,7 @@ def test_a_syntax_error_says_what_it_is(tmp_path):
 
 
 def test_a_missing_template_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"x\.j2 cannot be used: it is not there"):
+    with pytest.raises(InputError, match=r"x\.j2 cannot be used: it does not exist"):
         Renderer(tmp_path).text("x.j2", {})
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setup.deploy.targets import ENV, Targets
+from setup.deploy.targets import ENV, Parts, Targets
 from setup.deploy.templates import Renderer
 from setup.formats import dotenv
 from setup.formats.dotenv import MARKER as END
@@ -158,7 +158,7 @@ def test_what_stands_below_the_mark_is_theirs_byte_by_byte(below: bytes) -> None
 
 
 def test_the_mark_stands_at_the_end_whatever_the_template() -> None:
-    targets = Targets(Renderer(ROOT / "templates"), values(), {}, {})
+    targets = Targets(Renderer(ROOT / "templates"), Parts(values(), {}, {}))
     assert targets.env.data.endswith(b"\n\n" + END)
     assert split_additions(ENV, targets.env.data) == (targets.env.data, b"")
 
