@@ -27,7 +27,7 @@ def locked(path: Path) -> dict[str, str]:
 
 
 def by_list(packages: dict[str, str], known: dict[str, dict[str, str]]) -> list[str]:
-    """What our own list says about these versions."""
+    """Return the findings of our own list about these versions."""
     problems = []
     for name, version in packages.items():
         if name not in known:
@@ -39,7 +39,7 @@ def by_list(packages: dict[str, str], known: dict[str, dict[str, str]]) -> list[
 
 
 def by_service(lock: Path, packages: dict[str, str], service: str) -> list[str] | None:
-    """What an advisory service says about these versions; None unless it spoke about every one of them."""
+    """Return the findings of an advisory service, None unless it answered for every one of these versions."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(lock), "--disable-pip", "--require-hashes"]
     command += ["--vulnerability-service", service, "--format", "json", "--progress-spinner", "off", "--timeout", "20"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

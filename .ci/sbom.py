@@ -63,7 +63,7 @@ def debian_components(told: dict[str, str]) -> Iterator[Component]:
 
 
 def debian_component(release: str, record: Message) -> Component:
-    """A package as scanners look Debian's advisories up: by its source package."""
+    """Return a package by its source package, as scanners search Debian's advisories."""
     name, version = record["Package"], record["Version"]
     source = (record["Source"] or name).split()[0]
     qualifiers = {"arch": record["Architecture"], "distro": f"debian-{release}", "upstream": source}
@@ -72,7 +72,7 @@ def debian_component(release: str, record: Message) -> Component:
 
 
 def python_components(told: dict[str, str]) -> Iterator[Component]:
-    """What cyclonedx-py makes of the lock file; the line of the lock file, all hashes again, is no description."""
+    """Return the components of the lock file, without its lines as descriptions: they only repeat the hashes."""
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", "--output-reproducible", "requirements.txt"]
     made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     for component in Bom.from_json(json.loads(made)).components:
@@ -83,7 +83,7 @@ def python_components(told: dict[str, str]) -> Iterator[Component]:
 
 
 def embedded(component: Component, told: dict[str, str]) -> list[Component]:
-    """What was built into a package's libraries, such as OpenSSL, as the package's own bills tell (PEP 770)."""
+    """Return what was built into a package's libraries, such as OpenSSL, from the package's own bills (PEP 770)."""
     parts = []
     for path, text in told.items():
         of = re.fullmatch(EMBEDDED, path)
@@ -99,7 +99,7 @@ def embedded(component: Component, told: dict[str, str]) -> list[Component]:
 
 
 def subject(image: str) -> Component:
-    """The image itself; the digests of its layers say which one it is, as builds are reproducible."""
+    """Return the image itself; the digests of its layers identify it, because builds are reproducible."""
     found = json.loads(docker("image", "inspect", image))[0]
     labels = found["Config"]["Labels"]
     title, version = labels["org.opencontainers.image.title"], labels["org.opencontainers.image.version"]

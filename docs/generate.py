@@ -42,7 +42,7 @@ def texts() -> dict[Path, str]:
 
 
 def record() -> str:
-    """A first session on a real terminal, line by line, as an operator of the image would see it."""
+    """Record a first session on a real terminal, line by line, as an operator of the image would see it."""
     typed = {beginning: list(replies) for beginning, replies in TYPED.items()}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "avatar")
@@ -57,7 +57,7 @@ def record() -> str:
 
 
 def _as_in_the_image(text: str, out: Path) -> str:
-    """The same words whoever records it, and wherever: the directory, its owner and the command are this machine's."""
+    """Replace the directory, its owner and the command, which differ on each machine, by those of the image."""
     command = rf"\S+ -m setup --output-dir {re.escape(str(out))}"
     text = re.sub(command, "docker run --rm -v /app/avatar:/out avatar-setup", text)
     text = re.sub(r"\(owner \d+:\d+\)", "(owner 1000:1000)", text.replace(str(out), "/app/avatar"))
@@ -67,7 +67,7 @@ def _as_in_the_image(text: str, out: Path) -> str:
 
 
 def _part(text: str, first: str, last: str) -> list[str]:
-    """The lines from one that begins so to one that begins so."""
+    """Return the lines from the first that begins with one text to the next that begins with another."""
     lines = text.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith(first))
     end = next(number for number, line in enumerate(lines[begin:], begin) if line.startswith(last))
@@ -91,7 +91,7 @@ def picture(lines: list[str]) -> str:
 
 
 def with_excerpt(readme: str, recorded: str) -> str:
-    """The README with the beginning and the secrets of the recorded session."""
+    """Return the README with the beginning and the secrets of the recorded session."""
     before, _, rest = readme.partition(MARK_BEGIN)
     _, _, after = rest.partition(MARK_END)
     opening = _part(recorded, "Avatar Deployment Configuration", "--- E-mail")[:-1]

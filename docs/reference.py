@@ -30,7 +30,7 @@ def documents(defaults: Mapping[str, str], readme: str) -> dict[str, str]:
 
 
 def default_text(row: Setting, defaults: Mapping[str, str]) -> str:
-    """A setting's default as documentation shows it."""
+    """Return a setting's default as documentation shows it."""
     if row.key in defaults:
         return defaults[row.key]
     if callable(row.default):
@@ -39,7 +39,7 @@ def default_text(row: Setting, defaults: Mapping[str, str]) -> str:
 
 
 def settings_page(defaults: Mapping[str, str]) -> str:
-    """The reference of all settings and secrets, in Markdown."""
+    """Return the reference of all settings and secrets, in Markdown."""
     lines = ["# Settings and secrets", "", _NOTICE, ""]
     lines += [
         "Every setting is an environment variable of this name (or `NAME_FILE`, a file that holds the value), a key",
@@ -95,7 +95,7 @@ def _origin(secret: Secret) -> str:
 
 
 def env_example(defaults: Mapping[str, str]) -> str:
-    """A commented `.env` for the project's compose.yaml; `docker run --env-file` knows no quotes."""
+    """Return a commented `.env` for the project's compose.yaml; `docker run --env-file` knows no quotes."""
     lines = [f"# {_NOTICE}", "# Uncomment what you want to set; an empty value says nothing."]
     for group in GROUPS:
         lines += ["", f"# --- {group} ---"]
@@ -110,7 +110,7 @@ def env_example(defaults: Mapping[str, str]) -> str:
 
 
 def config_example(defaults: Mapping[str, str]) -> str:
-    """A commented configuration file for `--config`."""
+    """Return a commented configuration file for `--config`."""
     lines = [f"# {_NOTICE}", "# Uncomment what you want to set. Secrets may stand here too, under their name."]
     for group in GROUPS:
         lines += ["", f"# --- {group} ---"]
@@ -159,7 +159,7 @@ def _type_of(row: Setting) -> dict[str, Any]:
 
 
 def with_table(readme: str, defaults: Mapping[str, str]) -> str:
-    """The README with its table of the settings that are asked for."""
+    """Return the README with its table of the settings that a session asks for."""
     before, _, rest = readme.partition(MARK_BEGIN)
     _, _, after = rest.partition(MARK_END)
     table = ["| setting | what it is | takes | default |", "|---|---|---|---|"]
