@@ -1,4 +1,7 @@
-"""The step transaction: staged, announced, published, completed; a crash at any point repeats the step."""
+"""Make the outcome of a step true: stage its files, announce them, publish them, complete the step.
+
+A crash at any point repeats the step and loses nothing; the whole of crash safety is explained in `setup/volume`.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def nothing_to_do(session: Session, seen: bytes | None) -> bool:
-    """Whether all is as it should be, told without the lock; raises what refuses this run, before anything is touched.
+    """Tell, without the lock, whether everything is as it should be; raises what refuses this run before any change.
 
-    `seen` is the state file of before this look. When another run has written it since, neither counts: what looks
-    like somebody's edits may be that run's files. The next look comes with the lock held, or names that run.
+    `seen` is the state file from before. If another run has written it since, neither result counts: what looks like
+    edits by hand may be the files of that run. The next attempt has the lock, or names that run.
     """
     done = False
     try:
@@ -46,9 +49,9 @@ def nothing_to_do(session: Session, seen: bytes | None) -> bool:
 
 
 def check(session: Session, context: Context) -> None:
-    """Raises DecisionNeeded, before anything is written, for what only the operator may give up.
+    """Raise DecisionNeeded, before anything is written, for what only the operator may give up.
 
-    Whatever will be read on the way is looked at, so that what stands in its place is named now.
+    Everything that the run will read is read now, so that an obstacle in its place is named now.
     """
     session.refuse_jump(context)
     files = session.files(context)
@@ -57,7 +60,7 @@ def check(session: Session, context: Context) -> None:
 
 
 def commit(session: Session, step: str, outcome: Outcome) -> None:
-    """Makes an outcome true: staged, announced, published, completed; a crash at any point repeats it."""
+    """Make an outcome true; a crash at any point repeats it."""
     changes = session.reconcile(outcome.files)
     if session.was_complete or any(change.action is Action.REPLACED for change in changes):
         keep_copy(session, session.options.cause)
@@ -69,17 +72,17 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         planned, outcome.secrets, session.state.secrets, session.state.announced_secrets
     )
     session.state.begin(step, outcome.files, counts)
-    if staged or texts:  # else all of it stands on the volume already
+    if staged or texts:  # otherwise all of it is on the volume already
         session.save_state()
         session.volume.publish(staged)
-        session.volume.publish(texts)  # never before the file: it tells what of that is somebody else's
+        session.volume.publish(texts)  # after the files: a text tells which of their lines are ours
     _remember(session, outcome)
     if outcome.done:
         session.state.complete(step)
     if session.state.is_complete:
         _conclude(session)
     if session.options.ask or not outcome.done or session.state.is_complete:
-        session.save_state()  # else the next step's announcement carries it: a crash between repeats a step
+        session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
     session.written += [file.path for file in files] + [secrets_plan.path_of(secret.name) for secret in outcome.secrets]
     session.kept += [change.file.path for change in changes if change.action is Action.KEPT]
     session.merged += [change.file.path for change in changes if change.action is Action.MERGED]
@@ -88,7 +91,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
 
 
 def keep_copy(session: Session, cause: str) -> None:
-    """Keeps a dated copy of the deployment as it is, once in a run and before its first change."""
+    """Save a backup of the deployment, once in a run and before its first change."""
     if session.copy or not session.use_state:
         return
     state = session.state
@@ -98,21 +101,23 @@ def keep_copy(session: Session, cause: str) -> None:
 
 
 def still_wanted(volume: Volume) -> list[str]:
-    """The copies that no number of others replaces: while a run is half done, the one it began with and later ones."""
-    if _is_whole(volume, STATE):
+    """Return the backups that are never forgotten: while a run is incomplete, the one it began with and later ones."""
+    if _is_complete(volume, STATE):
         return []
     began = last_whole(volume)
-    return [one.id for one in (*backups.since(volume, began), *([began] if began else []))]
+    later = [backup.id for backup in backups.since(volume, began)]
+    return [*later, began.id] if began else later
 
 
 def last_whole(volume: Volume) -> Copy | None:
-    """The newest copy of a deployment that was complete: what an interrupted run began with, its old values in it."""
-    return next(
-        (one for one in backups.history(volume) if _is_whole(volume, f"{backups.HISTORY}/{one.id}/{STATE}")), None
-    )
+    """Return the newest backup of a complete deployment: an interrupted run began there, and it has the old values."""
+    for backup in backups.history(volume):
+        if _is_complete(volume, f"{backups.HISTORY}/{backup.id}/{STATE}"):
+            return backup
+    return None
 
 
-def _is_whole(volume: Volume, path: str) -> bool:
+def _is_complete(volume: Volume, path: str) -> bool:
     try:
         return set(parse(volume.read(path) or b"").steps.values()) == {COMPLETED}
     except Malformed:
@@ -120,7 +125,7 @@ def _is_whole(volume: Volume, path: str) -> bool:
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
-    """Secrets first, as the files are derived from them, and keys; the compose file last."""
+    """Stage secrets first, because the files are derived from them, then keys; the compose file last."""
     as_files = [File(secrets_plan.path_of(s.name), s.text.encode(), 0o644, once=not s.replace) for s in secrets]
     staged = session.volume.stage(sorted(as_files, key=lambda file: not file.once))
     files = sorted(files, key=lambda file: (not file.once, file.path == COMPOSE))
@@ -128,22 +133,24 @@ def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...])
 
 
 def _texts(session: Session, step: str, outcome: Outcome) -> list[File]:
-    """What is kept of the files as we wrote them; and once all steps are done, of the settings."""
+    """Return the texts to keep of the files as we write them and, once all steps are done, of the settings."""
     texts = baseline.texts(session.volume, outcome.files)
-    open_steps = {name for name, status in session.state.steps.items() if status != COMPLETED}
-    if outcome.done and open_steps <= {step}:
+    others = {status for name, status in session.state.steps.items() if name != step}
+    if outcome.done and others == {COMPLETED}:
         texts += baseline.settings(session.volume, session.context_now().resolution)
     return texts
 
 
 def _remember(session: Session, outcome: Outcome) -> None:
     if outcome.answers is not None:
-        session.answered |= {key: said for key, said in outcome.answers.items() if said.source is Source.ANSWER}
         session.state.answers |= outcome.answers
+        for key, given in outcome.answers.items():
+            if given.source is Source.ANSWER:
+                session.answered[key] = given
         if outcome.done and session.last:  # what a preset outranks, or another spelling replaces, is forgotten
-            kept = session.last.resolution.answers
-            session.state.answers = {key: said for key, said in session.state.answers.items() if key in kept}
-    settled = {*session.state.accepted, *session.state.again}  # Enter at one of `again` keeps what was there
+            for key in session.state.answers.keys() - session.last.resolution.answers.keys():
+                del session.state.answers[key]
+    settled = {*session.state.accepted, *session.state.again}  # Enter at one of `again` keeps the earlier answer
     session.state.accepted += [key for key in outcome.accepted if key not in settled]
     if not outcome.done:
         asked = [*(outcome.answers or ()), *outcome.accepted, *(secret.name for secret in outcome.secrets)]
@@ -152,7 +159,7 @@ def _remember(session: Session, outcome: Outcome) -> None:
 
 
 def go_back(session: Session) -> None:
-    """Opens the last question of this run again; its answer stays, as the default, until another is given."""
+    """Open the last question of this run again; its answer stays as the default until another is given."""
     if not session.history:
         return
     key = session.history.pop()
@@ -167,17 +174,17 @@ def go_back(session: Session) -> None:
 
 
 def _conclude(session: Session) -> None:
-    """Records what the finished deployment depends on, and forgets files it no longer has."""
+    """Record what the complete deployment depends on, and forget files that it no longer has."""
     context = session.context_now()
-    paths = {file.path for file in context.targets.all} | {file.path for file in context.saved}
+    paths = {file.path for file in session.files(context)}
     session.state.files = {path: known for path, known in session.state.files.items() if path in paths}
     mark = context.targets.material.mark
     session.state.basis = session.basis | ({MARK: mark} if mark else {})
-    session.state.again = []  # what is left there no longer applies
+    session.state.again = []  # the questions that are left no longer apply
 
 
 def recover(session: Session) -> None:
-    """Takes over what an interrupted run had announced and published."""
+    """Take over what an interrupted run announced and published."""
     for path, announced in session.state.announced.items():
         data = session.volume.read(path)
         if data is not None and digest_of_ours(path, data) == announced:
