@@ -156,6 +156,7 @@ SHAPES = ("LOG_LEVEL: INFO\nDB_PASSWORD: {}\nSMTP_PORT: 25\n", "{{DB_PASSWORD: '
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.slow
 def test_a_slip_in_a_configuration_file_shows_no_secret(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: str
 ) -> None:
@@ -235,6 +236,7 @@ TERMS = ("xterm-256color", "vt100", "linux", "dumb", "unknown", "", None, "--pla
 
 @pytest.mark.parametrize("deployment", ASKED)
 @pytest.mark.parametrize("term", TERMS)
+@pytest.mark.terminal
 def test_what_is_typed_at_a_masked_question_never_comes_back(out: Path, term: str | None, deployment: str) -> None:
     """In every byte that ever reached the terminal, so in its scrollback too; and nothing goes to its clipboard."""
     wanted = canaries()
