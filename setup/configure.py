@@ -131,7 +131,9 @@ class DeploymentConfigurator:
         """Everything this run was given."""
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
         path = os.fspath(config_file) if config_file else None
-        return sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded, self.unset)
+        inputs = sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
+        sources.take_back(inputs, self.unset)
+        return inputs
 
     def options(
         self, dialogue: Dialogue | None, save_config: bool = False, prompt_secrets: bool = True, reset: bool = False

@@ -11,6 +11,5 @@ __all__ = [
     "settings",
     "sources",
     "types",
-    "upgrades",
     "values",
 ]

@@ -1,4 +1,4 @@
-"""`deployment-config.yaml`: a deployment in a form that can be fed back, here or on another host."""
+"""Write `deployment-config.yaml`, from which a run makes the same deployment, here or on another host."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 CONFIG = "deployment-config.yaml"
 _HEAD = "# Written by avatar-setup. Given to --config with an empty volume, it makes this deployment again."
-_WITH = "# It holds every secret: let nobody read it, and delete it once it has done its work."
+_WITH = "# It holds every secret: let nobody read it, and delete it after use."
 _WITHOUT = "# It holds no secret."
-_SECRETS, _UNUSED = "# --- Secrets ---", "# --- Given, and not in use at present ---"
+_SECRETS, _UNUSED = "# --- Secrets ---", "# --- Given, but not in use at present ---"
 
 
 def config_file(resolution: Resolution, secrets: Mapping[str, str] | None = None) -> File:
-    """Every answer as a line, every default as a comment, so that feeding it back pins no default.
+    """Write every answer as a line and every default as a comment, so that using it pins no default.
 
-    `secrets` are the texts of this deployment's secrets, "" for one that is still to be filled in.
+    `secrets` holds the texts of this deployment's secrets, "" for one that is still empty.
     """
     lines = [_HEAD, _WITHOUT if secrets is None else _WITH, *_files_named(resolution), *_settings(resolution)]
     if secrets is not None:
@@ -33,12 +33,12 @@ def config_file(resolution: Resolution, secrets: Mapping[str, str] | None = None
 
 
 def is_ours(data: bytes) -> bool:
-    """Whether these bytes are such a file."""
+    """Tell whether these bytes are such a file."""
     return data.startswith(_HEAD.encode())
 
 
 def holds_secrets(data: bytes) -> bool:
-    """Whether such a file was made with the secrets."""
+    """Tell whether such a file was made with the secrets."""
     return _WITH.encode() in data
 
 
@@ -58,13 +58,13 @@ def _settings(resolution: Resolution) -> Iterator[str]:
 
 
 def _files_named(resolution: Resolution) -> Iterator[str]:
-    """The files beside the deployment that its settings name: they are not in here."""
-    paths = [show(one.value) for key, one in resolution.applying().items() if SETTINGS[key].kind is HOST_PATH]
+    """Name the files beside the deployment that its settings refer to, because they are not in this one."""
+    paths = [show(resolved.value) for key, resolved in resolution.applying().items() if SETTINGS[key].kind is HOST_PATH]
     named = [path for path in paths if path.startswith("./")]
     if named:
-        yield f"# Files that it names and that go along by other ways: {', '.join(named)}"
+        yield f"# Files that it names, to be copied separately: {', '.join(named)}"
 
 
 def spelled(text: str) -> str:
-    """A value of such a file: a double-quoted scalar; `$$` is Compose's spelling, not YAML's."""
+    """Quote a value for such a file; `$$` is the spelling of Compose, not of YAML."""
     return quote_yaml(text).replace("$$", "$")

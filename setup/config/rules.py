@@ -1,9 +1,11 @@
-"""The combinations of values that are refused, each in one place and with what to type instead.
+"""Refuse combinations of values, and upgrades that Authentik cannot make, with what to type instead.
 
 Facts: the stack's table "TLS and ports".
 """
 
 from __future__ import annotations
+
+import re
 
 from setup.config.derived import BLUEPRINT_APPLICATION, https_port, public_alias, tls_is_ours
 from setup.config.hosts import netloc
@@ -21,7 +23,7 @@ def _public_host_is_free(v: Values) -> str:
     if host not in _TAKEN_NAMES:
         return ""
     return (
-        f"PUBLIC_URL: {host!r} is the name of a service inside the stack, which would no longer be found there: "
+        f"PUBLIC_URL: {host!r} is also a service of the stack, which the other services could no longer reach: "
         f"give another name, as in {host}.example.com"
     )
 
@@ -31,7 +33,7 @@ def _scheme_and_mode(v: Values) -> str:
     if scheme == "http" and tls_is_ours(v):
         return (
             f"PUBLIC_URL says http://, but TLS_MODE={mode} serves https: "
-            "set TLS_MODE=off, or drop the scheme from PUBLIC_URL"
+            "set TLS_MODE=off, or remove the scheme from PUBLIC_URL"
         )
     if scheme == "http" and mode == "behind-proxy":
         return (
@@ -62,7 +64,7 @@ def _one_https_port(v: Values) -> str:
     port, host = v["NGINX_HTTPS_PORT"], v["PUBLIC_URL"].host
     return (
         f"NGINX_HTTPS_PORT={port} is not the port of PUBLIC_URL ({https_port(v)}): "
-        f"put the port into PUBLIC_URL, as in {netloc(host, port)}, or leave NGINX_HTTPS_PORT out"
+        f"put the port into PUBLIC_URL, as in {netloc(host, port)}, or remove NGINX_HTTPS_PORT"
     )
 
 
@@ -70,7 +72,7 @@ def _one_http_port(v: Values) -> str:
     port = v["PUBLIC_URL"].port
     if v["TLS_MODE"] != "off" or not port or v["NGINX_HTTP_PORT"] == port:
         return ""
-    return f"NGINX_HTTP_PORT={v['NGINX_HTTP_PORT']} is not the port of PUBLIC_URL ({port}): leave NGINX_HTTP_PORT out"
+    return f"NGINX_HTTP_PORT={v['NGINX_HTTP_PORT']} is not the port of PUBLIC_URL ({port}): remove NGINX_HTTP_PORT"
 
 
 def _redirect_port_is_free(v: Values) -> str:
@@ -100,8 +102,8 @@ def _application_of_the_blueprint(v: Values) -> str:
     if name == BLUEPRINT_APPLICATION or v.given("SSO_PROVIDER_URL"):
         return ""
     return (
-        f"SSO_PROVIDER_APP_NAME={name}: the stack's own Authentik knows the application as {BLUEPRINT_APPLICATION}: "
-        "leave it out, or give the SSO_PROVIDER_URL of your provider too"
+        f"SSO_PROVIDER_APP_NAME={name}: the stack's own Authentik calls the application {BLUEPRINT_APPLICATION}: "
+        "remove this setting, or give the SSO_PROVIDER_URL of your provider too"
     )
 
 
@@ -116,3 +118,41 @@ RULES = (
     _one_auth_type,
     _application_of_the_blueprint,
 )
+
+# Authentik migrates its database one release line at a time, and never back.
+AUTHENTIK = "AVATAR_AUTHENTIK_VERSION"
+# The release lines at which every upgrade must stop.
+STOPS = ((2025, 10), (2025, 12), (2026, 2), (2026, 5), (2026, 8))
+
+
+def refuse_upgrade(deployed: str, wanted: str) -> str:
+    """Say why Authentik cannot go from one version to another, with what to type; "" if it can.
+
+    A tag that names no release line, such as a digest or a custom build, is left to the operator.
+    """
+    before, after = _line(deployed), _line(wanted)
+    if before is None or after is None or before == after:
+        return ""
+    if after < before:
+        return (
+            f"{AUTHENTIK}={wanted} is older than the deployed {deployed}, and Authentik cannot migrate its database "
+            f"back: keep the present one (--set {AUTHENTIK}={deployed}). If that was never started, a backup in "
+            ".deployment-history restores it (docs/day-two.md); if it was, restore an earlier backup of the "
+            "database as well"
+        )
+    skipped = [stop for stop in STOPS if before < stop < after]
+    if not skipped:
+        return ""
+    stop = ".".join(map(str, skipped[0]))
+    return (
+        f"{AUTHENTIK}={wanted} is more than one release line after the deployed {deployed}, and Authentik migrates its "
+        f"database one line at a time. The next stop is {stop}: --set {AUTHENTIK}={stop}, docker compose "
+        f"up -d, and when authentik_server is healthy the one after it; at the end --unset {AUTHENTIK} follows the "
+        "releases again"
+    )
+
+
+def _line(version: str) -> tuple[int, int] | None:
+    """Return the release line of a version such as 2026.8.4, None for anything else."""
+    match = re.match(r"(20\d\d)\.(\d{1,2})(?:\.\d+)?(?:[-+].*)?$", version)
+    return (int(match[1]), int(match[2])) if match else None

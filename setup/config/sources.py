@@ -1,6 +1,6 @@
-"""The only reader of the environment, of *_FILE variables and of input files; it judges shape, never meaning.
+"""Read the environment, *_FILE variables and input files, and judge their shape, never their meaning.
 
-Every problem is collected instead of raised, so that one message can name the problems of all sources.
+No other module reads them. Problems are collected instead of raised, so that one message names those of all sources.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
 _OURS = ("PYTHON", "PROMPT_TOOLKIT_", "AVATAR_SETUP_")  # set by the image
-# Variables of shells and base images: they are nobody's misspelling.
+# Variables of shells and base images, which are not misspelled settings.
 _USUAL = frozenset({
     "PATH", "HOME", "HOSTNAME", "TERM", "PWD", "OLDPWD", "SHLVL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "SHELL",
     "USER", "LOGNAME", "TZ", "EDITOR", "PAGER", "MAIL", "CI", "VIRTUAL_ENV", "COLUMNS", "LINES", "SSL_CERT_FILE",
@@ -27,12 +27,12 @@ _USUAL = frozenset({
 
 
 class Inputs:
-    """What this run was given, by source; `layers` are in rising precedence."""
+    """Collect what this run was given, by source; `layers` are in rising precedence."""
 
     def __init__(self) -> None:
         self.layers: list[dict[str, Given]] = []
         self.secrets: dict[str, Given] = {}
-        self.exact: dict[str, Given] = {}  # secrets of another deployment, to the byte
+        self.exact: dict[str, Given] = {}  # secrets of another deployment, byte for byte
         self.presets: dict[str, dict[str, str]] = {}
         self.unset: frozenset[str] = frozenset()  # saved answers that this run takes back
         self.problems: list[str] = []
@@ -46,27 +46,25 @@ def gather(
     defaults_file: str | None,
     caller: Mapping[str, Any],
     preloaded: Mapping[str, bytes],
-    unset: Iterable[str] = (),
 ) -> Inputs:
-    """Everything this run was given; `preloaded` holds files that were read while rights allowed it."""
+    """Return everything this run was given; `preloaded` holds files that were read before rights were dropped."""
     inputs = Inputs()
     _read_defaults(inputs, _packaged_defaults(), Source.DEFAULT, preloaded)
     _read_defaults(inputs, defaults_file, Source.DEFAULTS_FILE, preloaded)
     _read_config(inputs, config_file, preloaded)
     _read_environment(inputs, environ, preloaded)
     _take(inputs, caller, Source.CALLER, "--set")
-    _take_back(inputs, unset)
     return inputs
 
 
 def files_named(environ: Mapping[str, str], *given: str | None) -> Iterator[str]:
-    """The files that a run with these inputs reads and that may need more rights than the volume does."""
+    """Name the files that these inputs read and that may need more rights than the volume does."""
     yield from (environ[key] for key in _file_variables() if environ.get(key))
     yield from (path for path in given if path)
 
 
 def preload(paths: Iterator[str]) -> dict[str, bytes]:
-    """The contents of those that can be read now; what cannot is judged when it is needed."""
+    """Read those files that can be read now; the others are judged when they are needed."""
     loaded = {}
     for path in paths:
         try:
@@ -81,6 +79,7 @@ def _packaged_defaults() -> str:
 
 
 def _load_mapping(inputs: Inputs, path: str, what: str, preloaded: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the KEY: VALUE lines of a file, none of one that cannot be used."""
     try:
         content = load_yaml(preloaded[path] if path in preloaded else read_input(path))
         if content is None:
@@ -115,19 +114,19 @@ def _read_defaults(inputs: Inputs, path: str | None, source: Source, preloaded: 
         inputs.presets.setdefault(name, {}).update({key: given.text for key, given in scratch.layers[0].items()})
 
 
-def _take_back(inputs: Inputs, keys: Iterable[str]) -> None:
-    """Saved answers that go back to their defaults; giving one in the same breath is a contradiction."""
+def take_back(inputs: Inputs, keys: Iterable[str]) -> None:
+    """Reset saved answers to their defaults (`--unset`); it is a contradiction to give one in the same run."""
     inputs.unset = frozenset(keys)
     for key in sorted(inputs.unset):
         given = [layer[key].source.label for layer in inputs.layers[2:] if key in layer]
         if key not in SETTINGS:
             inputs.problems.append(f"--unset: {key_shown(key)} is not a known key{_nearest(key)}")
         elif given:
-            inputs.problems.append(f"--unset {key}: it is also given ({', '.join(given)}): leave one of the two out")
+            inputs.problems.append(f"--unset {key}: it is also given ({', '.join(given)}): remove one of the two")
 
 
 def _section(inputs: Inputs, content: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    """The mapping under a name, an empty one where there is none."""
+    """Return the mapping under a name, an empty one if there is none."""
     section = content.get(name)
     if section is not None and not isinstance(section, dict):
         inputs.problems.append(f"{where}: {name} must hold KEY: VALUE lines")
@@ -142,7 +141,7 @@ def _read_config(inputs: Inputs, path: str | None, preloaded: Mapping[str, bytes
 def _take(
     inputs: Inputs, entries: Mapping[str, Any], source: Source, where: str, *, secrets_allowed: bool = True
 ) -> None:
-    """One layer of KEY: VALUE entries; unknown keys are problems with the nearest known name."""
+    """Add one layer of KEY: VALUE entries; an unknown key is a problem that names the nearest known one."""
     layer: dict[str, Given] = {}
     for key, raw in entries.items():
         key = str(key)  # noqa: PLW2901 - a library's caller may hand over anything
@@ -165,7 +164,7 @@ def _take(
 
 
 def _key_problem(key: str, entries: Mapping[str, Any], unwanted_secret: bool) -> str:
-    """Why a key will not do, or ""; a secret may be written in capitals or in small letters, not in both."""
+    """Return why a key is refused, or ""; a secret may be written in upper or in lower case, not in both."""
     name = key.lower()
     if unwanted_secret:
         return (
@@ -175,11 +174,12 @@ def _key_problem(key: str, entries: Mapping[str, Any], unwanted_secret: bool) ->
         place = [*map(str, entries)].index(key) + 1
         return f"{key_shown(key, f'key {place}')} is not a known key{_nearest(key)}"
     if name in SECRETS and key == name and name.upper() in entries:
-        return f"{name.upper()} stands twice, in capitals and in small letters: leave one out"
+        return f"{name.upper()} is given twice, in upper and in lower case: remove one"
     return ""
 
 
 def _as_text(raw: object, multiple: bool) -> str | None:
+    """Return a value as an operator would type it, None for one that is not single."""
     if raw is None:
         return ""
     if isinstance(raw, bool):
@@ -192,7 +192,7 @@ def _as_text(raw: object, multiple: bool) -> str | None:
 
 
 def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Mapping[str, bytes]) -> None:
-    """Variables KEY and KEY_FILE; an empty one says nothing."""
+    """Add the layer of the variables KEY and KEY_FILE; an empty one says nothing."""
     layer: dict[str, Given] = {}
     for key in (*SETTINGS, *map(str.upper, SECRETS)):
         text, path = environ.get(key, ""), environ.get(f"{key}_FILE", "")
@@ -215,7 +215,7 @@ def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Map
 
 
 def _file_named(key: str, path: str) -> str:
-    """A KEY_FILE and its path; what does not look like one may be the secret itself, put there by mistake."""
+    """Name a KEY_FILE and its path; what is no path may be the secret itself, put there by mistake."""
     begins, _, rest = path[1:].partition("/")
     if key in SETTINGS or (path.startswith("/") and rest and os.path.isdir(f"/{begins}")):
         return f"{key}_FILE={path}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config import upgrades
+from setup.config import rules
 from setup.config.config_file import CONFIG, config_file, holds_secrets
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
@@ -190,8 +190,8 @@ class Session:
 
     def refuse_jump(self, context: Context) -> None:
         """Raises DecisionNeeded for a version that must not follow the one that is deployed."""
-        before = self.deployed().get(upgrades.AUTHENTIK)
-        refusal = before and upgrades.refusal(before.text, str(context.resolution.values[upgrades.AUTHENTIK]))
+        before = self.deployed().get(rules.AUTHENTIK)
+        refusal = before and rules.refuse_upgrade(before.text, str(context.resolution.values[rules.AUTHENTIK]))
         if refusal:
             raise DecisionNeeded(f"{refusal}. Nothing was written")
 

@@ -227,7 +227,7 @@ def test_an_answer_that_contradicts_another_one_is_refused_at_once(out: Path, fl
     with session(out, *flags, settings={"TLS_MODE": "provided"}) as terminal:
         terminal.asks("avatar.example.com): ")
         terminal.keys("http://avatar.mycompany.com\r")
-        terminal.shows("set TLS_MODE=off, or drop the scheme")
+        terminal.shows("set TLS_MODE=off, or remove the scheme")
         if flags:
             terminal.until(lambda: terminal.last_row.endswith("example.com): "), "the same question")
         terminal.keys(CTRL_U)

@@ -44,7 +44,6 @@ MOST_PARAMETERS = 5
 # Functions with more parameters: the specification's signature, or what a thing is made of, each part from elsewhere.
 MANY_PARAMETERS = {
     "configure.DeploymentConfigurator.run": "the specification's signature",
-    "config.sources.gather": "the sources of a run, each of its own kind",
     "deploy.targets.Targets.__init__": "what the generated files are made of",
 }
 

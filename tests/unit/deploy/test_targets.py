@@ -916,7 +916,7 @@ def test_the_public_host_is_no_service_of_the_stack(service):
     if service == "nginx":
         assert trees.resolution({"PUBLIC_URL": service}).problems == ()
         return
-    with pytest.raises(ValueError, match="is the name of a service inside the stack"):
+    with pytest.raises(ValueError, match="is also a service of the stack"):
         trees.resolution({"PUBLIC_URL": service})
     behind = trees.resolution({"PUBLIC_URL": service, "TLS_MODE": "behind-proxy"})
     assert behind.problems == ()
