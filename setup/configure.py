@@ -11,12 +11,13 @@ from setup.config import sources
 from setup.deploy import summary, transaction
 from setup.deploy.planner import program_basis
 from setup.deploy.session import Options, Session
-from setup.deploy.steps import FOLDERS, STEPS, generate_env_file
+from setup.deploy.steps import STEPS, generate_env_file
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, VolumeError
 from setup.state_file import STEP_NAMES
-from setup.state_manager import STATE, DeploymentState
-from setup.volume.backups import A_RUN, HISTORY, LAST
+from setup.state_manager import DeploymentState
+from setup.volume.backups import A_RUN, LAST
+from setup.volume.layout import HISTORY, STATE, SWEPT
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class DeploymentConfigurator:
     def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> DecisionNeeded | None:
         """Does under the lock what a look has found to do, after `prepare`; returns what is left to decide then."""
         looked.volume.check_writable()
-        with looked.volume.locked((*FOLDERS, *map(os.path.dirname, looked.volume.coming))):
+        with looked.volume.locked((*SWEPT, *map(os.path.dirname, looked.volume.coming))):
             self._live = self.session(looked.volume, looked.inputs, looked.options, looked)
             try:
                 if prepare:
@@ -234,7 +235,7 @@ class DeploymentConfigurator:
             return
         inputs = self.gather(None, auth_type)
         asked = self._conversation(console.is_terminal())
-        with Volume(self.output_dir) as volume, volume.locked(FOLDERS), asked as dialogue:
+        with Volume(self.output_dir) as volume, volume.locked(SWEPT), asked as dialogue:
             session = self.session(volume, inputs, self.options(dialogue, prompt_secrets=not skip_prompts))
             transaction.recover(session)
             if dialogue:

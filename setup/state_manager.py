@@ -11,15 +11,11 @@ from setup.formats import dotenv
 from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, SCHEMA, STEP_NAMES, Sections
-from setup.volume.atomic import KEPT
-from setup.volume.layout import File
+from setup.volume.layout import ENV, LAST_GOOD, STATE, File, file_at
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-STATE = ".deployment-state.yaml"
-LAST_GOOD = f"{STATE}{KEPT}"
 
 
 def digest_of_ours(path: str, data: bytes) -> str:
@@ -29,7 +25,7 @@ def digest_of_ours(path: str, data: bytes) -> str:
 
 def split_additions(path: str, data: bytes) -> tuple[bytes, bytes]:
     """Split a file into our part and the operator's additions at its end; only `.env` has a place for them."""
-    return dotenv.split_additions(data) if path == ".env" else (data, b"")
+    return dotenv.split_additions(data) if path == ENV else (data, b"")
 
 
 class DeploymentState:
@@ -101,7 +97,7 @@ class DeploymentState:
     def file(self) -> File:
         """The state as the file that holds it."""
         sections = Sections(**{name: getattr(self, name) for name in Sections._fields})
-        return File(STATE, state_file.to_bytes(sections), 0o600)
+        return file_at(STATE, state_file.to_bytes(sections))
 
     @property
     def is_complete(self) -> bool:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from setup.checks.volume import check_private, read_regular
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.values import Values
-from setup.deploy.targets import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import InputError
 from setup.findings import Finding, Level
 from setup.tls.pem import PemFile
 from setup.tls.provided import read_provided
 from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
+from setup.volume.layout import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

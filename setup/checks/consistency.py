@@ -10,11 +10,10 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import DERIVED, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
-from setup.deploy.targets import COMPOSE, ENV, NGINX
 from setup.findings import Finding, Level
 from setup.formats import compose_file, dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.secrets.plan import path_of
+from setup.volume.layout import COMPOSE, ENV, NGINX, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -68,7 +67,7 @@ def _check_shown_secrets(env: dotenv.Env, values: Values, texts: Mapping[str, st
     for name, secret in SECRETS.items():
         for key in secret.shown if secret.when(values) else ():
             if key in env.values and env.values[key] != texts.get(name, "").removesuffix("\n"):
-                stale.append(f"{key} (from {path_of(name)})")
+                stale.append(f"{key} (from {secret_path(name)})")
     if stale:
         text = f"{ENV} does not have the values of these secrets: {', '.join(stale)}"
         yield Finding("env-stale", Level.FAIL, text, _RUN_AGAIN)

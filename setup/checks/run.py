@@ -11,11 +11,10 @@ from setup.checks.volume import check_modes, check_secrets, check_volume, read_r
 from setup.config.derived import listen_port, tls_is_ours
 from setup.config.values import Values
 from setup.console import Answer
-from setup.deploy.targets import CA_BUNDLE, COMPOSE, ENV, NGINX
 from setup.errors import ExitCode
 from setup.findings import Finding, Level
 from setup.secrets import guards
-from setup.secrets.plan import path_of
+from setup.volume.layout import CA_BUNDLE, COMPOSE, ENV, NGINX, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,7 +71,7 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str])
     env, compose, nginx = (read_regular(volume, path) for path in (ENV, COMPOSE, NGINX))
     if env is None or compose is None or nginx is None:
         return  # `check_volume` reports what is missing
-    lost = {path_of(secret.name) for secret in guards.find_lost(values, texts, session.state.secrets)}
+    lost = {secret_path(secret.name) for secret in guards.find_lost(values, texts, session.state.secrets)}
 
     def exists(path: str) -> bool:
         return path in lost or volume.status(path) is not None  # a lost secret is reported as such

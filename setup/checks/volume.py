@@ -7,25 +7,23 @@ import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from setup.config.config_file import CONFIG
-from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.secrets import SECRETS
 from setup.config.values import Values
-from setup.deploy.targets import AUTHORITY_KEY, COMPOSE, ENV
 from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.findings import Finding, Level
 from setup.secrets import guards
-from setup.secrets.plan import check_filled, list_applicable, path_of
+from setup.secrets.plan import check_filled, list_applicable
 from setup.secrets.store import read_secret
 from setup.state_file import COMPLETED
-from setup.state_manager import STATE, DeploymentState
+from setup.state_manager import DeploymentState
 from setup.volume import backups
+from setup.volume.layout import AUTHORITY_KEY, COMPOSE, CONFIG, ENV, KEYS_FOLDER, SECRETS_FOLDER, STATE, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_KEYS = "tls/private"
 _LITTLE_SPACE, _NO_SPACE = 100 << 20, 1 << 20  # bytes
 _JITTER = timedelta(minutes=5)
 _RUN_AGAIN = "run avatar-setup, which writes the file again"
@@ -109,12 +107,12 @@ def read_regular(volume: Volume, path: str) -> bytes | None:
 def check_modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) -> Iterator[Finding]:
     """Check that everyone who must read a file can, nobody else can read a private one, and all have one owner."""
     entries: dict[str, os.stat_result] = {}
-    paths = [STATE, *state.files, *map(path_of, secrets), DIRECTORY]
+    paths = [STATE, *state.files, *map(secret_path, secrets), SECRETS_FOLDER]
     if AUTHORITY_KEY in state.files:
-        paths.append(_KEYS)
+        paths.append(KEYS_FOLDER)
     for path in paths:
         status = volume.status(path)
-        if status and (stat.S_ISREG(status.st_mode) or path in (DIRECTORY, _KEYS)):
+        if status and (stat.S_ISREG(status.st_mode) or path in (SECRETS_FOLDER, KEYS_FOLDER)):
             entries[path] = status
     uid, gid = (entries[STATE].st_uid, entries[STATE].st_gid) if STATE in entries else volume.owner()
     findings = [*_check_permissions(entries), *_check_output_directory(volume), *_check_owner(entries, uid, gid)]
@@ -156,9 +154,9 @@ def _chmod(paths: list[str], mode: int) -> str:
 
 
 def _wanted_mode(path: str) -> int:
-    if path in (DIRECTORY, _KEYS):
+    if path in (SECRETS_FOLDER, KEYS_FOLDER):
         return 0o700
-    return 0o600 if path in (ENV, STATE, CONFIG) or path.startswith(f"{_KEYS}/") else 0o644
+    return 0o600 if path in (ENV, STATE, CONFIG) or path.startswith(f"{KEYS_FOLDER}/") else 0o644
 
 
 def _check_output_directory(volume: Volume) -> Iterator[Finding]:
@@ -187,7 +185,7 @@ def read_secrets(volume: Volume) -> tuple[dict[str, str | None], dict[str, str]]
         try:
             texts[name] = read_secret(volume, name)
         except VolumeError as error:
-            if volume.status(path_of(name)) is None:  # the whole folder cannot be read
+            if volume.status(secret_path(name)) is None:  # the whole folder cannot be read
                 raise
             unreadable[name] = str(error)
     return texts, unreadable
@@ -201,7 +199,7 @@ def check_secrets(
     lost, pending = guards.find_unfilled(values, texts, made)
     applicable = list_applicable(values)
     for secret in applicable:
-        path = path_of(secret.name)
+        path = secret_path(secret.name)
         if secret.name in unreadable:
             problems.append(unreadable[secret.name])
         elif secret in lost:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from setup import console
 from setup.config import sources
-from setup.config.config_file import CONFIG, config_file, is_ours
+from setup.config.config_file import config_file, is_ours
 from setup.console import Answer
 from setup.deploy.session import Options
 from setup.environment import require_mount
@@ -16,9 +16,9 @@ from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_secrets
-from setup.volume import atomic, lock
+from setup.volume import lock
 from setup.volume.backups import require_whole
-from setup.volume.layout import File
+from setup.volume.layout import CONFIG, LOCK, File, staged_name
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _alone(volume: Volume, deployment: str) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         if deployment:
             held.enter_context(held.enter_context(Volume(deployment)).locked(()))
-        elif volume.status(lock.LOCK):  # another deployment
+        elif volume.status(LOCK):  # another deployment
             held.enter_context(volume.locked(()))
         else:
             held.enter_context(lock.alone(volume.path))
@@ -95,5 +95,5 @@ def _replace(volume: Volume, file: File) -> None:
         volume.replace(file)
     except BaseException:
         with contextlib.suppress(VolumeError):
-            volume.remove(atomic.name_of(file.path))
+            volume.remove(staged_name(file.path))
         raise

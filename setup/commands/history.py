@@ -6,14 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from setup.config.model import Given
-from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.secrets import SECRETS
 from setup.console import Answer
 from setup.deploy import baseline, diff
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
-from setup.state_manager import STATE
 from setup.volume import backups
-from setup.volume.layout import File
+from setup.volume.layout import SECRETS_FOLDER, SETTINGS_RECORD, STATE, File, is_record, written_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def read_present(volume: Volume, kept: Iterable[Copy]) -> Tree:
 
 def settings_of(tree: Tree) -> Mapping[str, Given]:
     """Return the settings in force, from their record or, before there was one, from the answers."""
-    record, state = tree.get(baseline.SETTINGS_FILE), tree.get(STATE)
+    record, state = tree.get(SETTINGS_RECORD), tree.get(STATE)
     with contextlib.suppress(Malformed):
         return baseline.recorded(record.data) if record else parse(state.data).answers if state else {}
     return {}
@@ -100,15 +99,15 @@ def files_of_state(volume: Volume) -> set[str]:
     """Return the paths that the present state knows and those of their kept texts; none if it cannot be read."""
     with contextlib.suppress(Malformed):
         files = parse(volume.read(STATE) or b"").files
-        return {*files, *map(baseline.place, files)}
+        return {*files, *map(written_path, files)}
     return set()
 
 
 def is_shown(path: str) -> bool:
     """Tell whether an operator knows this file by name: it is neither a secret nor a record of this program."""
-    return not path.startswith((f"{DIRECTORY}/", ".deployment-"))
+    return not (path.startswith(f"{SECRETS_FOLDER}/") or is_record(path))
 
 
 def is_secret(path: str) -> bool:
     """Tell whether a path is that of a secret."""
-    return path.startswith(f"{DIRECTORY}/") and path.rpartition("/")[2] in SECRETS
+    return path.startswith(f"{SECRETS_FOLDER}/") and path.rpartition("/")[2] in SECRETS

@@ -10,10 +10,9 @@ from setup.deploy import summary
 from setup.deploy.session import Options
 from setup.errors import Busy, ExitCode
 from setup.secrets import guards, rotation
-from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_filled
 from setup.volume import backups
-from setup.volume.lock import LOCK
+from setup.volume.layout import LOCK, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def status(configurator: DeploymentConfigurator, _options: argparse.Namespace) -
         if not resolution.missing:
             lost, pending = guards.find_unfilled(resolution.values, texts, state.secrets)
         on_disk = {path: volume.read(path) for path in state.files}
-        times = {name: at.st_mtime for name in texts if (at := volume.status(secrets_plan.path_of(name)))}
+        times = {name: at.st_mtime for name in texts if (at := volume.status(secret_path(name)))}
         way_out = backups.way_out(volume, half) if half else ""
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.collect_ages(state.secrets, times)

@@ -14,23 +14,36 @@ from setup import __version__
 from setup.commands.history import by_path, files_of_state, is_secret, is_shown, read_present, settings_of
 from setup.config import sources
 from setup.config.model import Secret
-from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.secrets import SECRETS
 from setup.console import Answer
 from setup.deploy import baseline, diff, summary, transaction
 from setup.deploy.redact import Lines, Redactor, lines_of
 from setup.deploy.session import Options
-from setup.deploy.steps import FOLDERS
-from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, COMPOSE
 from setup.errors import DecisionNeeded, VolumeError
 from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
-from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation
 from setup.secrets.store import read_filled, read_secrets
 from setup.state_file import parse
-from setup.state_manager import LAST_GOOD, STATE, digest_of_ours, split_additions
+from setup.state_manager import digest_of_ours, split_additions
 from setup.volume import backups
-from setup.volume.layout import File
+from setup.volume.layout import (
+    AUTHORITY,
+    AUTHORITY_KEY,
+    CERTIFICATE,
+    CERTIFICATE_KEY,
+    COMPOSE,
+    HISTORY,
+    LAST_GOOD,
+    RESTORE_MARK,
+    SECRETS_FOLDER,
+    STATE,
+    SWEPT,
+    File,
+    file_at,
+    secret_path,
+    written_path,
+)
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -83,7 +96,7 @@ def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -
             return _preview(volume, backup, plan, on_disk)
         _require_consent(plan, options.yes)
         volume.check_writable()
-        with volume.locked({*FOLDERS, *map(os.path.dirname, backup.paths)}):
+        with volume.locked({*SWEPT, *map(os.path.dirname, backup.paths)}):
             plan = plan_restore(volume, backup, _read_present(volume, backup))  # another run may have changed files
             _require_consent(plan, options.yes)
             if backups.interrupted(volume):  # the run that was interrupted has saved the state from before it
@@ -132,7 +145,7 @@ def _possible_sources(volume: Volume) -> list[Copy]:
 def _known_hashes(volume: Volume) -> set[tuple[str, str]]:
     """Return path and hash of every file that the states on the volume record as written."""
     known: set[tuple[str, str]] = set()
-    states = [f"{backups.HISTORY}/{backup.id}/{STATE}" for backup in _possible_sources(volume)]
+    states = [f"{HISTORY}/{backup.id}/{STATE}" for backup in _possible_sources(volume)]
     for path in (STATE, LAST_GOOD, *states):
         with contextlib.suppress(Malformed):
             state = parse(volume.read(path) or b"")
@@ -142,7 +155,7 @@ def _known_hashes(volume: Volume) -> set[tuple[str, str]]:
 
 def _is_removable(path: str, on_disk: Tree, hashes: set[tuple[str, str]]) -> bool:
     """Tell whether removing a later file loses nothing: no secret, key or authority, and unmodified."""
-    if path.startswith(f"{DIRECTORY}/") or path in _NEVER_REMOVED:
+    if path.startswith(f"{SECRETS_FOLDER}/") or path in _NEVER_REMOVED:
         return False
     if not is_shown(path):
         return True
@@ -163,7 +176,7 @@ def _require_readable(backup: Copy, state: bytes) -> None:
     try:
         parse(state)
     except Malformed as error:
-        path = f"{backups.HISTORY}/{backup.id}/{STATE}"
+        path = f"{HISTORY}/{backup.id}/{STATE}"
         raise VolumeError(f"{path} cannot be restored by this release: {error}") from None
 
 
@@ -171,7 +184,7 @@ def _require_consent(plan: RestorePlan, yes: bool) -> None:
     """Raise DecisionNeeded for secrets whose present value data or a server may depend on."""
     if plan.bound and not yes:
         raise DecisionNeeded(*(
-            f"{secrets_plan.path_of(secret.name)} would get an earlier value, and is bound to {secret.bound}. Nothing "
+            f"{secret_path(secret.name)} would get an earlier value, and is bound to {secret.bound}. Nothing "
             "was written. To restore it all the same, add --yes"
             for secret in plan.bound
         ))  # fmt: skip
@@ -199,7 +212,7 @@ def _apply(volume: Volume, plan: RestorePlan, backup: Copy) -> None:
 
     The state comes last because, until all is done, the present one tells which files are to be removed.
     """
-    volume.replace(File(backups.MARK, f"{backup.id}\n".encode(), 0o600))
+    volume.replace(file_at(RESTORE_MARK, f"{backup.id}\n".encode()))
     files, states = [], []
     for file in plan.write:
         if file.path == STATE:
@@ -211,7 +224,7 @@ def _apply(volume: Volume, plan: RestorePlan, backup: Copy) -> None:
     for path in plan.remove:
         volume.remove(path)
     volume.publish(volume.stage(states))
-    volume.remove(backups.MARK)
+    volume.remove(RESTORE_MARK)
 
 
 # --- the answer ---------------------------------------------------------------------------------
@@ -251,7 +264,7 @@ def _file_row(path: str, before: Tree, after: Tree, redactor: Redactor) -> dict[
 
 def _lines_of_ours(tree: Tree, path: str) -> set[str]:
     """Return the lines that avatar-setup is known to have written to a file of a deployment."""
-    file, written, state = tree.get(path), tree.get(baseline.place(path)), tree.get(STATE)
+    file, written, state = tree.get(path), tree.get(written_path(path)), tree.get(STATE)
     lines = set(lines_of(written.data)) if written else set()
     with contextlib.suppress(Malformed):
         if file and state and parse(state.data).files.get(path) == digest_of_ours(path, file.data):
@@ -267,7 +280,7 @@ def _answer(
     lines += [f"  {path}" for path in plan.written]
     lines += [f"  {path} (removed)" for path in plan.removed]
     if plan.secrets:
-        lines.append(f"  .secrets/ ({len(plan.secrets)} files)")
+        lines.append(f"  {SECRETS_FOLDER}/ ({len(plan.secrets)} files)")
     undo = _plan_undo(volume, saved)
     if saved and (undo.write or undo.remove):
         lines += ["", "A backup of the previous state was saved. To undo the restore:"]

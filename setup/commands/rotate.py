@@ -17,9 +17,9 @@ from setup.errors import InputError
 from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation as rotations
 from setup.secrets.store import read_filled
-from setup.state_manager import STATE
 from setup.volume import backups
 from setup.volume.backups import Copy
+from setup.volume.layout import HISTORY, STATE, secret_path
 from setup.volume.volume import Volume
 from setup.wizard import confirm
 from setup.wizard.questions import reason_against
@@ -154,7 +154,7 @@ def _find_replaced(chosen: list[Secret], texts: Mapping[str, str], old: Mapping[
     """Return the secrets that an interrupted rotation has already given a new value."""
     done = {}
     for secret in chosen:
-        if not secrets_plan.is_same(old.get(secrets_plan.path_of(secret.name), ""), texts[secret.name]):
+        if not secrets_plan.is_same(old.get(secret_path(secret.name), ""), texts[secret.name]):
             done[secret.name] = "has its new value already"
     return done
 
@@ -236,12 +236,12 @@ def _answer(configurator: DeploymentConfigurator, rotation: _Rotation) -> Answer
     place = summary.place_of(volume, configurator.environ)
     began = interrupted.id if interrupted else configurator.result["copy"]
     following = summary.after_rotation(rotation.session, rotation.values, rotation.names, began)
-    folder = f"{backups.HISTORY}/{began}"
+    folder = f"{HISTORY}/{began}"
     lines = [f"Rotated: {', '.join(rotation.names)}. The old values are in {folder}.", ""]
     edited = []
     for backup in backups.since(volume, interrupted) if interrupted else ():
         if backup.cause.startswith(backups.A_FINISH):
-            edited.append(f"{backups.HISTORY}/{backup.id}")
+            edited.append(f"{HISTORY}/{backup.id}")
     if edited:
         lines += [f"Files that were edited since then, and replaced now, are in {', '.join(edited)}.", ""]
     lines += [f"Next, on the host, in {place.words}, in this order:", "", *following]

@@ -8,12 +8,11 @@ from setup.config.resolver import Resolution
 from setup.config.settings import SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.formats.quoting import quote_yaml
-from setup.volume.layout import File
+from setup.volume.layout import CONFIG, File, file_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-CONFIG = "deployment-config.yaml"
 _HEAD = "# Written by avatar-setup. Given to --config with an empty volume, it makes this deployment again."
 _WITH = "# It holds every secret: let nobody read it, and delete it after use."
 _WITHOUT = "# It holds no secret."
@@ -29,7 +28,7 @@ def config_file(resolution: Resolution, secrets: Mapping[str, str] | None = None
     if secrets is not None:
         lines += ["", _SECRETS]
         lines += [f"{'' if text else '# '}{name.upper()}: {spelled(text)}" for name, text in secrets.items()]
-    return File(CONFIG, ("\n".join(lines) + "\n").encode(), 0o600)
+    return file_at(CONFIG, ("\n".join(lines) + "\n").encode())
 
 
 def is_ours(data: bytes) -> bool:

@@ -120,4 +120,3 @@ GROUPS = tuple(dict.fromkeys(row.group for row in _ROWS if row.group))
 # What data is unreadable without, and what cannot be made anew for data that exists.
 ENCRYPTING = frozenset(row.name for row in _ROWS if row.bound in (_DATA, _OBJECTS))
 IRREPLACEABLE = ENCRYPTING | {row.name for row in _ROWS if row.bound == _DATABASE}
-DIRECTORY = ".secrets"

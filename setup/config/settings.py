@@ -9,6 +9,7 @@ from __future__ import annotations
 from setup.config import derived
 from setup.config import types as kinds
 from setup.config.model import Setting as S
+from setup.volume.layout import CERTIFICATE, CERTIFICATE_KEY, TLS_FOLDER
 
 REQUIRED = "Required Settings"
 PRESET = "Preset"
@@ -58,14 +59,14 @@ _ROWS = (
       kinds.BOOLEAN, derived.tls_is_ours, in_env=False),
     S("NGINX_SSL_CERTIFICATE_PATH", ADDRESS, "Certificate chain (path on the host)",
       "The server's certificate followed by its chain, PEM.",
-      kinds.HOST_PATH, "./tls/server.fullchain.crt", when=derived.certificate_is_given, in_env=False, asked=True),
+      kinds.HOST_PATH, f"./{CERTIFICATE}", when=derived.certificate_is_given, in_env=False, asked=True),
     S("NGINX_SSL_CERTIFICATE_KEY_PATH", ADDRESS, "Certificate key (path on the host)",
       "The certificate's key, PEM, not encrypted.",
-      kinds.HOST_PATH, "./tls/private/server.decrypted.key", when=derived.certificate_is_given, in_env=False, asked=True),
+      kinds.HOST_PATH, f"./{CERTIFICATE_KEY}", when=derived.certificate_is_given, in_env=False, asked=True),
     S("TLS_CA_PATH", ADDRESS, "Private CA certificate",
       "A private CA that the API services trust beside the public ones; read when this tool runs, "
       "so it stands in the deployment's directory or is mounted.",
-      kinds.HOST_PATH, "", example="./tls/ca.crt", empty=True, in_env=False),
+      kinds.HOST_PATH, "", example=f"./{TLS_FOLDER}/ca.crt", empty=True, in_env=False),
     S("TLS_EXTRA_NAMES", ADDRESS, "Further host names", "More names under which nginx answers; a certificate that is made here covers them.",
       kinds.HOSTS, "", example="avatar.internal", empty=True, in_env=False),
     S("NGINX_HTTPS_PORT", ADDRESS, "https port", "The published https port: the port of PUBLIC_URL, or 443.",

@@ -8,12 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from setup.config.model import Given, Source
-from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.secrets import SECRETS
 from setup.config.settings import IMAGES, SETTINGS
 from setup.config.types import show
-from setup.deploy.targets import ENV
-from setup.state_manager import STATE, DeploymentState, split_additions
-from setup.volume.layout import File
+from setup.state_manager import DeploymentState, split_additions
+from setup.volume.layout import (
+    ENV,
+    SECRETS_FOLDER,
+    SETTINGS_RECORD,
+    STATE,
+    TLS_FOLDER,
+    File,
+    file_at,
+    secret_path,
+    written_path,
+)
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -21,35 +30,31 @@ if TYPE_CHECKING:
 
     from setup.config.resolver import Resolution
 
-FOLDER = ".deployment-written"
-SETTINGS_FILE = f"{FOLDER}/settings.json"
 _BY_LABEL = {source.label: source for source in Source}
 _UNKNOWN = Given("", Source.DEFAULT)
-
-
-def place(path: str) -> str:
-    """Return the path where the text of a file is kept."""
-    return f"{FOLDER}/{path}"
 
 
 def texts(volume: Volume, files: Iterable[File]) -> list[File]:
     """Return the texts to keep of these files, if they are not kept already: no pictures, keys or certificates."""
     kept = []
     for file in files:
-        if b"\0" not in file.data and not file.path.startswith("tls/") and volume.read(place(file.path)) != file.data:
-            kept.append(File(place(file.path), file.data, 0o600))
+        if b"\0" in file.data or file.path.startswith(f"{TLS_FOLDER}/"):
+            continue
+        text = file_at(written_path(file.path), file.data)
+        if volume.read(text.path) != text.data:
+            kept.append(text)
     return kept
 
 
 def everything(volume: Volume, files: Collection[str]) -> set[str]:
     """Return the paths of a whole deployment: these files, their texts, the state, and every secret on the volume."""
-    secrets = [f"{DIRECTORY}/{name}" for name in volume.names(DIRECTORY) if name in SECRETS]
-    return {STATE, SETTINGS_FILE, *files, *map(place, files), *secrets}
+    secrets = [secret_path(name) for name in volume.names(SECRETS_FOLDER) if name in SECRETS]
+    return {STATE, SETTINGS_RECORD, *files, *map(written_path, files), *secrets}
 
 
 def read_text(volume: Volume, state: DeploymentState, path: str) -> bytes | None:
     """Read the text that was last written to a path; None if it is no longer known."""
-    data = volume.read(place(path))
+    data = volume.read(written_path(path))
     return data if data is not None and state.knows(path, data) else None
 
 
@@ -58,8 +63,8 @@ def settings(volume: Volume, resolution: Resolution) -> list[File]:
     import json
 
     record = {key: [show(setting.value), setting.source.label] for key, setting in resolution.applying().items()}
-    file = File(SETTINGS_FILE, f"{json.dumps(record, indent=1, ensure_ascii=False)}\n".encode(), 0o600)
-    return [file] if volume.read(SETTINGS_FILE) != file.data else []
+    file = file_at(SETTINGS_RECORD, f"{json.dumps(record, indent=1, ensure_ascii=False)}\n".encode())
+    return [file] if volume.read(SETTINGS_RECORD) != file.data else []
 
 
 def deployed(volume: Volume) -> dict[str, Given]:
@@ -67,7 +72,7 @@ def deployed(volume: Volume) -> dict[str, Given]:
     from setup.formats import dotenv
     from setup.formats.yaml_file import Malformed
 
-    settings = recorded(volume.read(SETTINGS_FILE) or b"{}")
+    settings = recorded(volume.read(SETTINGS_RECORD) or b"{}")
     try:
         values = dotenv.parse(split_additions(ENV, volume.read(ENV) or b"")[0]).values
     except Malformed:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from setup.config.config_file import CONFIG, holds_secrets
+from setup.config.config_file import holds_secrets
 from setup.config.model import Source
 from setup.config.resolver import canonical, changes
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
-from setup.deploy.targets import CA_BUNDLE, ENV
 from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
 from setup.state_file import STEP_NAMES
 from setup.state_manager import DeploymentState, split_additions
+from setup.volume.layout import CA_BUNDLE, CONFIG, ENV
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

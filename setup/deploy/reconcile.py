@@ -6,17 +6,14 @@ from enum import StrEnum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.deploy import baseline
-from setup.deploy.targets import ENV
 from setup.formats.digests import digest
 from setup.state_manager import DeploymentState, split_additions
-from setup.volume.layout import File
+from setup.volume.layout import ENV, PROPOSAL_SUFFIX, File
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from setup.volume.volume import Volume
-
-BESIDE = ".new"  # added to the name of a kept file for its new text
 
 
 class OnConflict(StrEnum):
@@ -96,7 +93,7 @@ def _reconcile_edited(
     action = _CHOSEN[choose(Conflict(new.path, why, foreign))]
     if action is Action.REPLACED:
         return Change(new, action, (new,), on_disk)
-    beside = new._replace(path=new.path + BESIDE)
+    beside = new._replace(path=new.path + PROPOSAL_SUFFIX)
     needed = action is Action.KEPT and volume.read(beside.path) != beside.data
     return Change(new, action, (beside,) if needed else (), on_disk)
 

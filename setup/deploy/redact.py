@@ -11,13 +11,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config import config_file
-from setup.config.config_file import CONFIG
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
-from setup.deploy import baseline
-from setup.deploy.targets import ENV
 from setup.formats.quoting import quote_env
 from setup.state_manager import split_additions
+from setup.volume.layout import CONFIG, ENV, KEYS_FOLDER, TLS_FOLDER, written_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -50,7 +48,7 @@ def lines_of(data: bytes) -> list[str]:
 
 def lines_of_ours(volume: Volume, state: DeploymentState, file: File) -> set[str]:
     """Return every line that we write to a file now, or are known to have written."""
-    lines = {*lines_of(file.data), *lines_of(volume.read(baseline.place(file.path)) or b"")}
+    lines = {*lines_of(file.data), *lines_of(volume.read(written_path(file.path)) or b"")}
     on_disk = volume.read(file.path)
     if on_disk is not None and state.knows(file.path, on_disk):
         lines.update(lines_of(split_additions(file.path, on_disk)[0]))
@@ -90,8 +88,8 @@ class Redactor:
 
     def lines(self, path: str, data: bytes, ours: Collection[str]) -> Lines:
         """Return a file's lines; `ours` are the lines that avatar-setup writes there, or wrote."""
-        if path.startswith("tls/private/") or b"\0" in data:
-            what = "a private key" if path.startswith("tls/") else f"{len(data)} bytes"
+        if path.startswith(f"{KEYS_FOLDER}/") or b"\0" in data:
+            what = "a private key" if path.startswith(f"{TLS_FOLDER}/") else f"{len(data)} bytes"
             return Lines((data.hex(),), (f"({what}) {self.secret(path, data.hex())}",))
         raw, shown = lines_of(data), []
         for number, line in enumerate(raw, start=1):

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config import rules
-from setup.config.config_file import CONFIG, config_file, holds_secrets
+from setup.config.config_file import config_file, holds_secrets
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.secrets import SECRETS
@@ -14,7 +14,7 @@ from setup.config.sources import Inputs
 from setup.deploy import baseline, planner
 from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, reconcile_file
 from setup.deploy.steps import Context
-from setup.deploy.targets import COMPOSE, OUR_LABEL, Parts, Targets
+from setup.deploy.targets import OUR_LABEL, Parts, Targets
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.secrets import guards
@@ -23,7 +23,7 @@ from setup.secrets.store import read_secrets
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
-from setup.volume.layout import File
+from setup.volume.layout import COMPOSE, CONFIG, File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

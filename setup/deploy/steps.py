@@ -9,10 +9,10 @@ from setup.config.resolver import Resolution, canonical
 from setup.config.secrets import SECRETS
 from setup.config.settings import REQUIRED_KEYS, SETTINGS
 from setup.config.types import show
-from setup.deploy.targets import AUTHENTIK, ENV, NGINX, Targets
+from setup.deploy.targets import Targets
 from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import Origin, SecretFile
-from setup.volume.layout import File
+from setup.volume.layout import File, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -148,11 +148,7 @@ STEPS: dict[str, Callable[[Context], Outcome]] = {
 
 def step_of_file(path: str) -> str:
     """Return the step that writes a file."""
-    if path == ENV:
-        return generate_env_file.__name__
-    if path == NGINX or path.startswith("tls/"):
-        return generate_nginx_config.__name__
-    return finalize.__name__
+    return place_of(path).writer
 
 
 def step_of_secret(name: str, resolution: Resolution) -> str:
@@ -166,9 +162,3 @@ def step_of_secret(name: str, resolution: Resolution) -> str:
 def step_of_setting(key: str) -> str:
     """Return the step that collects a setting."""
     return (collect_required_config if key in REQUIRED_KEYS else collect_optional_config).__name__
-
-
-# Folders that hold staged files while a run writes.
-_PUBLIC = ("nginx", "tls", "tls/private", AUTHENTIK, f"{AUTHENTIK}/branding")
-_WRITTEN = ("", "/nginx", f"/{AUTHENTIK}")  # of these texts are kept
-FOLDERS = ("", *_PUBLIC, ".secrets", ".deployment-history", *(f".deployment-written{folder}" for folder in _WRITTEN))

@@ -11,8 +11,6 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy import transaction
-from setup.deploy.reconcile import BESIDE
-from setup.deploy.targets import AUTHORITY
 from setup.environment import command_again, host_path, shell_word
 from setup.errors import DecisionNeeded
 from setup.secrets import plan as secrets_plan
@@ -21,6 +19,7 @@ from setup.secrets.store import read_filled
 from setup.state_file import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 from setup.volume import backups
+from setup.volume.layout import AUTHORITY, HISTORY, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -118,7 +117,7 @@ def _count_completed(state: DeploymentState) -> int:
 
 
 def _indented_paths(secrets: Iterable[Secret]) -> list[str]:
-    return [f"  {secrets_plan.path_of(secret.name)}" for secret in secrets]
+    return [f"  {secret_path(secret.name)}" for secret in secrets]
 
 
 def _file_state(path: str, known: str, data: bytes | None) -> str:
@@ -220,8 +219,8 @@ def _notes(session: Session) -> list[str]:
     notes = [f"{path} was edited by hand: it now has your changes and the new ones" for path in session.merged]
     for path in session.edited:
         if path not in (*session.merged, *session.kept, *session.written):
-            left = session.volume.read(path + BESIDE) is not None
-            beside = f"; its new text is in {path}{BESIDE}" if left else ""
+            left = session.volume.read(path + PROPOSAL_SUFFIX) is not None
+            beside = f"; its new text is in {path}{PROPOSAL_SUFFIX}" if left else ""
             notes.append(f"{path} was edited by hand and is left unchanged{beside}")
     return notes
 
@@ -241,7 +240,7 @@ def last_message(session: Session, status: str, environ: Mapping[str, str]) -> l
         lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]
         lines.append(f"  {place.path(AUTHORITY)}")
     lines += ["", "Its status, at any time:", f"  {place.command} --status", ""]
-    first_database = secrets_plan.path_of("db_password") in session.written
+    first_database = secret_path("db_password") in session.written
     lines += _next_commands(place, values, first_database, context.targets.material.missing)
     return lines + _finished_rotation(session, values)
 
@@ -251,14 +250,14 @@ def _pending_lines(place: Place, pending: list[Secret]) -> list[str]:
     if not pending:
         return []
     where = "" if place.host else f" in {place.words}"
-    file = shell_word(place.path(secrets_plan.path_of(pending[0].name)))
+    file = shell_word(place.path(secret_path(pending[0].name)))
     into = f"sudo tee {file} >/dev/null" if place.sudo else f"cat > {file}"  # the value stays out of the history
     return [
         "",
         f"Pending: {len(pending)} value(s) that only you know. Put each into its file{where}: after a command such as",
         f"  {into}",
         "type the value, and Ctrl-D twice instead of Enter. The files:",
-        *(f"  {place.path(secrets_plan.path_of(secret.name))}  ({secret.question})" for secret in pending),
+        *(f"  {place.path(secret_path(secret.name))}  ({secret.question})" for secret in pending),
         "then run this again, so that the files that depend on them follow:",
         f"  {place.command}",
     ]
@@ -267,10 +266,10 @@ def _pending_lines(place: Place, pending: list[Secret]) -> list[str]:
 def _written_lines(place: Place, written: list[str]) -> list[str]:
     if not written:
         return [f"{place.name} is up to date; no file was changed."]
-    secrets = {path for path in written if path.startswith(".secrets/")}
+    secrets = {path for path in written if path.startswith(f"{SECRETS_FOLDER}/")}
     lines = [f"Written to {place.name} (owner {place.owner[0]}:{place.owner[1]}):"]
     lines += [f"  {path}" for path in sorted(set(written) - secrets)]
-    return lines + ([f"  .secrets/ ({len(secrets)} files)"] if secrets else [])
+    return lines + ([f"  {SECRETS_FOLDER}/ ({len(secrets)} files)"] if secrets else [])
 
 
 def _next_commands(place: Place, values: Values, first_database: bool, missing: tuple[str, ...]) -> list[str]:
@@ -302,7 +301,7 @@ def after_rotation(session: Session, values: Values, names: list[str], backup: s
     return [
         *rotation.list_commands_before(names, values, read_filled(session.volume), sudo),
         f"{sudo}docker compose up -d",
-        *rotation.list_commands_after(names, f"{backups.HISTORY}/{backup}", sudo),
+        *rotation.list_commands_after(names, f"{HISTORY}/{backup}", sudo),
     ]
 
 
@@ -313,7 +312,7 @@ def kept(session: Session) -> DecisionNeeded | None:
     """Return what is left to decide after the run: edited files whose new text is only beside them."""
     problems = []
     for path in session.kept:
-        new = f"{path}{BESIDE}"
+        new = f"{path}{PROPOSAL_SUFFIX}"
         problems.append(
             f"{path} holds changes of yours and was left unchanged; its new text is in {new}: carry over what you "
             f"need, then remove it (rm {new}). Everything else is done"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
 from setup.config.model import Material
-from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
@@ -15,21 +15,24 @@ from setup.deploy.templates import CannotCarry, Renderer
 from setup.formats.digests import digest, digest_all
 from setup.formats.dotenv import MARKER
 from setup.formats.quoting import Unfit, quote_env
-from setup.volume.layout import File
+from setup.volume.layout import (
+    AUTHENTIK,
+    BLUEPRINT,
+    CA_BUNDLE,
+    CERTIFICATE,
+    CERTIFICATE_KEY,
+    COMPOSE,
+    ENV,
+    NGINX,
+    SECRETS_FOLDER,
+    File,
+    file_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ENV = ".env"
-NGINX = "nginx/nginx.conf"
-CA_BUNDLE = "tls/ca-bundle.crt"
-# Issued with TLS_MODE=self-signed; a provided certificate has the same path, unless settings name another.
-CERTIFICATE, CERTIFICATE_KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
-AUTHORITY, AUTHORITY_KEY = "tls/avatar-ca.crt", "tls/private/avatar-ca.key"
-COMPOSE = "docker-compose.yml"
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
-AUTHENTIK = "authentik"
-BLUEPRINT = "octopize-avatar-blueprint.yaml"
 
 # Where Authentik's containers expect the files of `authentik/`. Both mount them; the worker, which applies it, also
 # mounts the blueprint.
@@ -75,24 +78,23 @@ class Targets:
     def env(self) -> File:
         """Render `.env`, which only its owner may read because it shows some secrets."""
         text = self._renderer.text("env.j2", {"groups": self._env_groups()})
-        return File(ENV, text + b"\n" + MARKER, 0o600)
+        return file_at(ENV, text + b"\n" + MARKER)
 
     @cached_property
     def nginx(self) -> tuple[File, ...]:
         """Render nginx's configuration, and add our own certificate and the CA bundle of the API services."""
-        files = [File(NGINX, self._renderer.text("nginx.conf.j2", self._context()), 0o644), *self.material.files]
+        files = [file_at(NGINX, self._renderer.text("nginx.conf.j2", self._context())), *self.material.files]
         if self.material.ca_bundle:
-            files.append(File(CA_BUNDLE, self.material.ca_bundle, 0o644))
+            files.append(file_at(CA_BUNDLE, self.material.ca_bundle))
         return tuple(files)
 
     @cached_property
     def authentik(self) -> tuple[File, ...]:
         """Copy the blueprint and the branding; the blueprint gets a last line."""
         names = self._renderer.static_names(AUTHENTIK)
-        blueprint = f"{AUTHENTIK}/{BLUEPRINT}"
-        files = {name: self._renderer.static(name) for name in dict.fromkeys((*names, blueprint))}
-        files[blueprint] += self._blueprint_digest()
-        return tuple(File(name, data, 0o644) for name, data in files.items())
+        files = {name: self._renderer.static(name) for name in dict.fromkeys((*names, BLUEPRINT))}
+        files[BLUEPRINT] += self._blueprint_digest()
+        return tuple(file_at(name, data) for name, data in files.items())
 
     def _blueprint_digest(self) -> bytes:
         """Return a comment that changes with what the blueprint reads from its environment.
@@ -113,14 +115,14 @@ class Targets:
         """Render `docker-compose.yml`, whose labels name what each service mounts."""
         context = self._context() | {
             "secret_names": sorted({name for names in self._mounted().values() for name in names}),
-            "secret_directory": f"./{DIRECTORY}",
+            "secret_directory": f"./{SECRETS_FOLDER}",
             "service_secrets": self._mounted(),
             "generations": {service: self._generation(names) for service, names in self._mounted().items()},
             "file_mounts": self._file_mounts(),
             "digests": self._digests(),
             "owner": ":".join(map(str, self._owner)),
         }
-        return File(COMPOSE, self._renderer.text("docker-compose.yml.j2", context), 0o644)
+        return file_at(COMPOSE, self._renderer.text(f"{COMPOSE}.j2", context))
 
     @property
     def all(self) -> tuple[File, ...]:
@@ -132,7 +134,7 @@ class Targets:
 
     def _file_mounts(self) -> dict[str, list[tuple[str, str]]]:
         """Return for each service the files that it mounts: path in the deployment, and path in the container."""
-        mounts = {"nginx": [(NGINX, "/etc/nginx/nginx.conf")]}
+        mounts = {"nginx": [(NGINX, f"/etc/{NGINX}")]}
         if self.material.files:
             mounts["nginx"] += [(path, f"/etc/nginx/{path}") for path in (CERTIFICATE, CERTIFICATE_KEY)]
         trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.material.ca_bundle else []
@@ -143,7 +145,7 @@ class Targets:
                 inside = file.path.startswith(f"{AUTHENTIK}/{source}")
                 if inside and not (target.startswith(_MEDIA) and self._owns_media()):
                     branding.append((file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}")))
-        blueprint = (f"{AUTHENTIK}/{BLUEPRINT}", f"/blueprints/{BLUEPRINT}")
+        blueprint = (BLUEPRINT, f"/blueprints/{BLUEPRINT.removeprefix(f'{AUTHENTIK}/')}")
         return mounts | {"authentik_server": branding, "authentik_worker": [blueprint, *branding]}
 
     def _owns_media(self) -> bool:

@@ -12,16 +12,15 @@ from setup.config.secrets import SECRETS
 from setup.deploy import baseline
 from setup.deploy.reconcile import Action
 from setup.deploy.steps import Context, Outcome, step_of_setting
-from setup.deploy.targets import COMPOSE
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import SecretFile
 from setup.state_file import COMPLETED, parse
-from setup.state_manager import STATE, digest_of_ours
+from setup.state_manager import digest_of_ours
 from setup.tls.plan import MARK
 from setup.volume import backups
-from setup.volume.layout import File
+from setup.volume.layout import COMPOSE, HISTORY, STATE, File, file_at, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         _conclude(session)
     if session.options.ask or not outcome.done or session.state.is_complete:
         session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
-    session.written += [file.path for file in files] + [secrets_plan.path_of(secret.name) for secret in outcome.secrets]
+    session.written += [file.path for file in files] + [secret_path(secret.name) for secret in outcome.secrets]
     session.kept += [change.file.path for change in changes if change.action is Action.KEPT]
     session.merged += [change.file.path for change in changes if change.action is Action.MERGED]
     if outcome.secrets or not outcome.done:
@@ -112,7 +111,7 @@ def still_wanted(volume: Volume) -> list[str]:
 def last_whole(volume: Volume) -> Copy | None:
     """Return the newest backup of a complete deployment: an interrupted run began there, and it has the old values."""
     for backup in backups.history(volume):
-        if _is_complete(volume, f"{backups.HISTORY}/{backup.id}/{STATE}"):
+        if _is_complete(volume, f"{HISTORY}/{backup.id}/{STATE}"):
             return backup
     return None
 
@@ -126,7 +125,7 @@ def _is_complete(volume: Volume, path: str) -> bool:
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
     """Stage secrets first, because the files are derived from them, then keys; the compose file last."""
-    as_files = [File(secrets_plan.path_of(s.name), s.text.encode(), 0o644, once=not s.replace) for s in secrets]
+    as_files = [file_at(secret_path(s.name), s.text.encode(), once=not s.replace) for s in secrets]
     staged = session.volume.stage(sorted(as_files, key=lambda file: not file.once))
     files = sorted(files, key=lambda file: (not file.once, file.path == COMPOSE))
     return staged + session.volume.stage(files, backup=not session.use_state)

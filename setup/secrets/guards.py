@@ -8,7 +8,8 @@ from setup.config.derived import BUNDLED_DATABASE, external_database
 from setup.config.model import Given, Secret, always
 from setup.config.values import Values
 from setup.errors import DecisionNeeded, VolumeError
-from setup.secrets.plan import is_bound, is_external, is_operators, is_same, list_applicable, list_pending, path_of
+from setup.secrets.plan import is_bound, is_external, is_operators, is_same, list_applicable, list_pending
+from setup.volume.layout import COMPOSE, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ def find_lost(values: Values, on_disk: Mapping[str, str | None], made: Mapping[s
 
 def explain_lost(secret: Secret, values: Values) -> str:
     """Say what to do about a lost secret."""
-    text = f"{path_of(secret.name)} had a value and is now missing or empty: put the file back from a backup"
+    text = f"{secret_path(secret.name)} had a value and is now missing or empty: put the file back from a backup"
     if is_bound(secret, values):
         return f"{text}. It is not regenerated, because it is bound to {secret.bound}"
     return f"{text}, or give it as {secret.name.upper()} or {secret.name.upper()}_FILE"
@@ -66,15 +67,15 @@ def refuse_unsafe(
     for secret in find_contradicted(values, on_disk, given):
         key = secret.name.upper()
         decisions.append(
-            f"{key} differs from the value in {path_of(secret.name)}, which is bound to {secret.bound}. Nothing was "
-            f"written: leave {key} out to keep the current value"
+            f"{key} differs from the value in {secret_path(secret.name)}, which is bound to {secret.bound}. Nothing "
+            f"was written: leave {key} out to keep the current value"
         )
     for secret in list_applicable(values) if moved else ():
         key = secret.name.upper()
         if is_external(secret, values) and on_disk.get(secret.name) and secret.name not in given:
             decisions.append(
-                f"DB_HOST names another server, but {path_of(secret.name)} holds the bundled database's value. Nothing "
-                f"was written: give the {key} of that server, or empty the file to fill it in later"
+                f"DB_HOST names another server, but {secret_path(secret.name)} holds the bundled database's value. "
+                f"Nothing was written: give the {key} of that server, or empty the file to fill it in later"
             )
     if decisions:
         raise DecisionNeeded(*decisions)
@@ -92,7 +93,7 @@ def refuse_without_secrets(values: Values, on_disk: Mapping[str, str | None], gi
             missing.append(secret.name)
     if missing:
         raise VolumeError(
-            "docker-compose.yml: avatar-setup wrote it, but there is no state, and these secrets are missing that its "
+            f"{COMPOSE}: avatar-setup wrote it, but there is no state, and these secrets are missing that its "
             f"data is bound to: {', '.join(missing)}. Was it copied without the files whose names begin with a dot? "
             "Put .secrets back from where it came from (cp -a copies everything). For a new deployment with new "
             "secrets, move docker-compose.yml away and run the same command again"

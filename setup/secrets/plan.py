@@ -8,9 +8,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.model import Given, Secret, Source
-from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.secrets import SECRETS
 from setup.config.types import TEXT, show
 from setup.config.values import Values
+from setup.volume.layout import secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -59,11 +60,6 @@ def is_same(text: str, other: str) -> bool:
     return text.removesuffix("\n") == other.removesuffix("\n")
 
 
-def path_of(name: str) -> str:
-    """Return the path of a secret's file below the volume."""
-    return f"{DIRECTORY}/{name}"
-
-
 def list_applicable(values: Values) -> list[Secret]:
     """List the secrets that this deployment has."""
     return [secret for secret in SECRETS.values() if secret.when(values)]
@@ -98,7 +94,7 @@ def check_filled(texts: Mapping[str, str]) -> list[str]:
         try:
             SECRETS[name].kind.parse(text.removesuffix("\n"))
         except ValueError as error:
-            problems.append(f"{path_of(name)}: {_hiding(SECRETS[name], error)}")
+            problems.append(f"{secret_path(name)}: {_hiding(SECRETS[name], error)}")
     return problems
 
 

@@ -10,7 +10,8 @@ from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
 from setup.environment import shell_word
 from setup.errors import InputError, UsageError
-from setup.secrets.plan import list_applicable, path_of
+from setup.secrets.plan import list_applicable
+from setup.volume.layout import secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -74,13 +75,13 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     if bundled_database(values):
         server, into = '-U "$(cat /run/secrets/db_admin_user)"', f"{sudo}docker compose exec -T db "
     else:
-        server, into = f'-h {values["DB_HOST"]} -U "$({sudo}cat {path_of("db_admin_user")})"', ""
+        server, into = f'-h {values["DB_HOST"]} -U "$({sudo}cat {secret_path("db_admin_user")})"', ""
     script = shell_word(f'{_SQL}psql -qX -v ON_ERROR_STOP=1 -v role="$1" {server} -d postgres')
     commands = []
     for name in names:
         if SECRETS[name].role:
             role = shell_word(texts.get(SECRETS[name].role, "").removesuffix("\n"))
-            commands.append(f"{sudo}cat {path_of(name)} | {into}sh -c {script} - {role}")
+            commands.append(f"{sudo}cat {secret_path(name)} | {into}sh -c {script} - {role}")
     return commands
 
 
@@ -88,7 +89,7 @@ def list_commands_after(names: Collection[str], backup: str, sudo: str) -> Itera
     """List what to do once the services run with the new values; the old ones are in the backup."""
     if _STORAGE_KEY in names:
         yield "# the storage still accepts the old key: remove it"
-        old = f"{sudo}cat {backup}/{path_of(_STORAGE_KEY)}"
+        old = f"{sudo}cat {backup}/{secret_path(_STORAGE_KEY)}"
         shell = f"{sudo}docker compose exec -T master weed shell -master=master:9333 -filer=filer:8888"
         yield f'echo "s3.configure -apply -delete -user power_user -access_key $({old})" | {shell}'
     for name, secret in SECRETS.items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from setup.config.secrets import SECRETS
 from setup.errors import VolumeError
-from setup.secrets.plan import path_of
+from setup.volume.layout import secret_path
 
 if TYPE_CHECKING:
     from setup.volume.volume import Volume
@@ -19,7 +19,7 @@ def read_secrets(volume: Volume) -> dict[str, str | None]:
 
 def read_secret(volume: Volume, name: str) -> str | None:
     """Read one secret's text; raises VolumeError for a file that cannot hold one."""
-    path = path_of(name)
+    path = secret_path(name)
     data = volume.read(path)
     if data is None:
         return None

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.model import Material
 from setup.config.values import Values
-from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import InputError
 from setup.findings import Finding, Level
 from setup.formats.digests import digest_all
 from setup.tls.provided import read_provided
 from setup.tls.trust_store import make_ca_bundle, read_trusted
-from setup.volume.layout import File
+from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

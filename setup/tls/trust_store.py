@@ -6,9 +6,9 @@ import contextlib
 import os
 
 from setup.config.values import Values
-from setup.deploy.targets import CA_BUNDLE
 from setup.errors import InputError, VolumeError
 from setup.formats.yaml_file import Malformed, read_input
+from setup.volume.layout import CA_BUNDLE
 from setup.volume.volume import Volume
 
 PUBLIC_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")

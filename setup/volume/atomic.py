@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING
 
 from setup.errors import VolumeError
 from setup.volume import directories
-from setup.volume.layout import File
+from setup.volume.layout import BACKUP_SUFFIX, File, staged_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ENDING = ".avatar-setup-new"
-KEPT = ".bak"
-
 # What link(2) answers on file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
-
-
-def name_of(name: str) -> str:
-    """The temporary name beside a name."""
-    return f".{name.lstrip('.')}{ENDING}"
 
 
 def write(file: File, folder: int, name: str) -> int:
@@ -52,12 +44,12 @@ def make_durable(descriptors: Iterable[int]) -> None:
 
 def keep(folder: int, name: str) -> None:
     """Keeps a file that is about to be replaced as NAME.bak; at no moment is there neither of the two."""
-    kept = f"{name}{KEPT}"
+    kept = f"{name}{BACKUP_SUFFIX}"
     there = status(kept, folder)
     if there is not None:
         directories.require_regular(kept, there)
     if linked(kept, folder, name, _free(folder, kept)):
-        os.rename(name_of(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(staged_name(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
         return
     source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     with os.fdopen(source, "rb") as file:
@@ -66,7 +58,7 @@ def keep(folder: int, name: str) -> None:
         os.fsync(copy)
     finally:
         directories.close(copy)
-    os.rename(name_of(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(staged_name(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def linked(path: str, folder: int, name: str, new: str) -> bool:
@@ -92,7 +84,7 @@ def status(name: str, folder: int) -> os.stat_result | None:
 
 def _free(folder: int, name: str) -> str:
     """The temporary name beside a name, with nothing under it."""
-    temporary = name_of(name)
+    temporary = staged_name(name)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=folder)
     return temporary

@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
 from setup.errors import DecisionNeeded, VolumeError
-from setup.volume.layout import File
+from setup.volume.layout import HISTORY, RESTORE_MARK, File, backup_path, file_at, manifest_path, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-HISTORY = ".deployment-history"
-MANIFEST = "manifest.json"
 A_RUN = "a run"  # the usual cause of a copy
 A_ROTATION = "--rotate "  # the cause of a rotation's copy, before the names of its secrets
 A_FINISH = "finishing "  # the cause of one that is made while an interrupted rotation is finished, before its cause
 A_RESTORE = "restoring "  # the cause of a restore's copy, before the id of the one brought back
-MARK = f"{HISTORY}/restoring"  # names the copy that is being brought back
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # so many are kept unless somebody says otherwise
 
@@ -63,8 +60,8 @@ def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spa
 def _make(volume: Volume, copy: Copy, files: list[File]) -> None:
     """Writes a copy, its manifest last; what cannot be finished is removed again."""
     try:
-        volume.publish(volume.stage(file._replace(path=_place(copy, file.path)) for file in files))
-        volume.replace(File(_place(copy, MANIFEST), _to_json(copy), 0o600))
+        volume.publish(volume.stage(file._replace(path=backup_path(copy.id, file.path)) for file in files))
+        volume.replace(file_at(manifest_path(copy.id), _to_json(copy)))
     except BaseException:
         with contextlib.suppress(VolumeError):
             volume.remove(f"{HISTORY}/{copy.id}")
@@ -75,7 +72,7 @@ def history(volume: Volume) -> list[Copy]:
     """All copies, the newest first."""
     found = []
     for name in reversed(_names(volume)):
-        data = volume.read(f"{HISTORY}/{name}/{MANIFEST}")
+        data = volume.read(manifest_path(name))
         if data is not None:
             found.append(_from_json(name, data))
     return found
@@ -98,7 +95,7 @@ def find(volume: Volume, name: str) -> Copy:
 
 def interrupted(volume: Volume) -> str:
     """The id of the copy that a run was bringing back when it was killed, or ""."""
-    return (volume.read(MARK) or b"").decode(errors="replace").strip()
+    return (volume.read(RESTORE_MARK) or b"").decode(errors="replace").strip()
 
 
 def require_whole(volume: Volume) -> None:
@@ -118,16 +115,16 @@ def way_out(volume: Volume, half: str) -> str:
         return f"Finish it (--restore {half}), or bring another copy back (--history lists them)"
     if left:
         return "That copy is gone: bring another one back (--history lists them)"
-    return f"No copy is left: put the files right by hand or from a backup, then rm {MARK} and run again"
+    return f"No copy is left: put the files right by hand or from a backup, then rm {RESTORE_MARK} and run again"
 
 
 def contents(volume: Volume, copy: Copy) -> list[File]:
     """The files of a copy, each with its own path and mode; VolumeError when one is gone."""
     files = []
     for path in copy.paths:
-        file = volume.file(_place(copy, path))
+        file = volume.file(backup_path(copy.id, path))
         if file is None:
-            raise VolumeError(f"{volume.path}/{_place(copy, path)} is missing: this copy is no longer whole")
+            raise VolumeError(f"{volume.path}/{backup_path(copy.id, path)} is missing: this copy is no longer whole")
         files.append(file._replace(path=path))
     return files
 
@@ -139,8 +136,8 @@ def to_rotate(copy: Copy) -> list[str]:
 
 def rotated(volume: Volume, copy: Copy) -> list[str]:
     """Those among them that have another value by now."""
-    paths = {name: f".secrets/{name}" for name in to_rotate(copy)}
-    return [name for name, path in paths.items() if volume.read(_place(copy, path)) != volume.read(path)]
+    paths = {name: secret_path(name) for name in to_rotate(copy)}
+    return [name for name, path in paths.items() if volume.read(backup_path(copy.id, path)) != volume.read(path)]
 
 
 def _names(volume: Volume) -> list[str]:
@@ -159,12 +156,8 @@ def _forget(volume: Volume, wanted: set[str]) -> None:
     """Removes every copy but these, and what an interrupted run has left of one; its manifest goes first."""
     for name in _names(volume):
         if name not in wanted:
-            volume.remove(f"{HISTORY}/{name}/{MANIFEST}")
+            volume.remove(manifest_path(name))
             volume.remove(f"{HISTORY}/{name}")
-
-
-def _place(copy: Copy, path: str) -> str:
-    return f"{HISTORY}/{copy.id}/{path}"
 
 
 def _next_id(volume: Volume) -> str:
@@ -196,5 +189,5 @@ def _from_json(name: str, data: bytes) -> Copy:
         return Copy(name, str(document["version"]), str(document["cause"]), paths, absent)
     except (ValueError, TypeError, KeyError):
         raise VolumeError(
-            f"{HISTORY}/{name}/{MANIFEST} cannot be used: move the folder {HISTORY}/{name} away and run again"
+            f"{manifest_path(name)} cannot be used: move the folder {HISTORY}/{name} away and run again"
         ) from None

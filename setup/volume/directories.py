@@ -9,11 +9,10 @@ import stat
 from typing import TYPE_CHECKING
 
 from setup.errors import VolumeError
+from setup.volume.layout import folder_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PRIVATE = (".secrets", ".deployment-history", ".deployment-written", "tls/private")  # with all that is below them
 
 # What fsync(2) answers for a directory where that means nothing.
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)
@@ -42,7 +41,7 @@ def parent(root: int, path: str, *, create: bool = False) -> Iterator[tuple[int,
 
 def _open(above: int, name: str, path: str, create: bool) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    mode = 0o700 if any(f"{path}/".startswith(f"{top}/") for top in PRIVATE) else 0o755
+    mode = folder_mode(path)
     if create:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, mode, dir_fd=above)

@@ -1,4 +1,7 @@
-"""Every path of the volume; and what a file on it is."""
+"""Every path of the volume, with its mode, its writer and who may look in: no path is spelled out anywhere else.
+
+Add a generated file here first: a constant for its path, and a row of PLACES if its folder is new.
+"""
 
 from __future__ import annotations
 
@@ -15,3 +18,130 @@ class File(NamedTuple):
     data: bytes
     mode: int
     once: bool = False
+
+
+# What the operator starts and what the stack mounts.
+COMPOSE = "docker-compose.yml"
+ENV = ".env"
+NGINX = "nginx/nginx.conf"
+AUTHENTIK = "authentik"
+BLUEPRINT = f"{AUTHENTIK}/octopize-avatar-blueprint.yaml"
+SECRETS_FOLDER = ".secrets"
+TLS_FOLDER = "tls"
+KEYS_FOLDER = f"{TLS_FOLDER}/private"
+CA_BUNDLE = f"{TLS_FOLDER}/ca-bundle.crt"
+# TLS_MODE=self-signed creates these; a certificate of the operator's has the same place unless settings name another.
+CERTIFICATE = f"{TLS_FOLDER}/server.fullchain.crt"
+CERTIFICATE_KEY = f"{KEYS_FOLDER}/server.decrypted.key"
+AUTHORITY = f"{TLS_FOLDER}/avatar-ca.crt"
+AUTHORITY_KEY = f"{KEYS_FOLDER}/avatar-ca.key"
+# What --save-config and --export-config write.
+CONFIG = "deployment-config.yaml"
+
+# What is added to the name of a file.
+BACKUP_SUFFIX = ".bak"  # the bytes that it had before
+PROPOSAL_SUFFIX = ".new"  # the bytes that it would have if the operator had not edited it
+STAGED_SUFFIX = ".avatar-setup-new"  # the temporary name of a file before it is published, with a dot in front
+
+# What avatar-setup remembers.
+_RECORDS = ".deployment-"
+STATE = f"{_RECORDS}state.yaml"
+LAST_GOOD = f"{STATE}{BACKUP_SUFFIX}"
+LOCK = f"{_RECORDS}state.lock"
+WRITTEN = f"{_RECORDS}written"  # the text of every generated file, and the settings behind it
+SETTINGS_RECORD = f"{WRITTEN}/settings.json"
+HISTORY = f"{_RECORDS}history"  # a folder for each backup
+RESTORE_MARK = f"{HISTORY}/restoring"  # names the backup that is being restored
+_MANIFEST = "manifest.json"
+
+
+class Place(NamedTuple):
+    """A file, or a folder (its path ends with a slash) whose files share mode and writer.
+
+    `writer` is the step that writes there first, or "every run" for its own records.
+    No other user of the host may enter a `private` folder.
+    """
+
+    path: str
+    mode: int
+    writer: str
+    private: bool = False
+
+
+PLACES = (
+    Place("", 0o644, "finalize"),  # the output directory: what has no row of its own
+    Place(STATE, 0o600, "every run"),
+    Place(LAST_GOOD, 0o600, "every run"),
+    Place(LOCK, 0o600, "every run"),
+    Place(ENV, 0o600, "generate_env_file"),
+    Place("nginx/", 0o644, "generate_nginx_config"),
+    Place(f"{TLS_FOLDER}/", 0o644, "generate_nginx_config"),
+    Place(f"{KEYS_FOLDER}/", 0o600, "generate_nginx_config", private=True),
+    Place(f"{SECRETS_FOLDER}/", 0o644, "generate_env_file", private=True),  # read by any container user
+    Place(f"{AUTHENTIK}/", 0o644, "finalize"),
+    Place(f"{AUTHENTIK}/branding/", 0o644, "finalize"),
+    Place(CONFIG, 0o600, "finalize"),
+    Place(COMPOSE, 0o644, "finalize"),
+    Place(f"{WRITTEN}/", 0o600, "generate_env_file", private=True),
+    Place(f"{WRITTEN}/nginx/", 0o600, "generate_nginx_config", private=True),
+    Place(f"{WRITTEN}/{AUTHENTIK}/", 0o600, "finalize", private=True),
+    Place(f"{HISTORY}/", 0o600, "every run", private=True),
+)
+# Folders that may hold staged files while a run writes, and after it was killed.
+SWEPT = tuple(place.path.rstrip("/") for place in PLACES if not place.path or place.path.endswith("/"))
+_PRIVATE = tuple(place.path for place in PLACES if place.private)
+
+
+def place_of(path: str) -> Place:
+    """Return the row of a path: its own, or that of the nearest folder above it."""
+    nearest = PLACES[0]
+    for place in PLACES:
+        is_inside = path.startswith(place.path) if place.path.endswith("/") else path == place.path
+        if is_inside and len(place.path) > len(nearest.path):
+            nearest = place
+    return nearest
+
+
+def file_at(path: str, data: bytes, *, once: bool = False) -> File:
+    """Return a file with the mode that its path has."""
+    return File(path, data, place_of(path).mode, once)
+
+
+def folder_mode(folder: str) -> int:
+    """Return the mode of a folder: other users enter only what is not private."""
+    return 0o700 if f"{folder}/".startswith(_PRIVATE) else 0o755
+
+
+def is_record(path: str) -> bool:
+    """Tell whether a path belongs to what avatar-setup remembers, rather than to the deployment."""
+    return path.startswith(_RECORDS)
+
+
+def secret_path(name: str) -> str:
+    """Return the path of a secret's file."""
+    return f"{SECRETS_FOLDER}/{name}"
+
+
+def written_path(path: str) -> str:
+    """Return where the text of a generated file is kept as it was last written."""
+    return f"{WRITTEN}/{path}"
+
+
+def backup_path(identifier: str, path: str) -> str:
+    """Return where a backup keeps a file."""
+    return f"{HISTORY}/{identifier}/{path}"
+
+
+def manifest_path(identifier: str) -> str:
+    """Return the path of a backup's manifest."""
+    return backup_path(identifier, _MANIFEST)
+
+
+def staged_name(name: str) -> str:
+    """Return the temporary name beside a name, under which a file is staged."""
+    return f".{name.lstrip('.')}{STAGED_SUFFIX}"
+
+
+def is_staged_name(name: str) -> bool:
+    """Tell whether a name in a folder is that of a staged file."""
+    return name.startswith(".") and name.endswith(STAGED_SUFFIX)

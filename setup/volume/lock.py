@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from setup.errors import Busy, VolumeError
 from setup.volume import directories
+from setup.volume.layout import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-LOCK = ".deployment-state.lock"
 
 
 def take(root: int, top: str) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup.errors import DecisionNeeded, InputError, VolumeError
 from setup.volume import atomic, directories, lock
-from setup.volume.layout import File
+from setup.volume.layout import BACKUP_SUFFIX, File, is_staged_name, staged_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -148,7 +148,7 @@ class Volume:
             try:
                 with directories.parent(self._root, os.path.join(place, "-")) as (folder, _):
                     for name in os.listdir(folder):
-                        if name.startswith(".") and name.endswith(atomic.ENDING):
+                        if is_staged_name(name):
                             os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
                 continue
@@ -224,7 +224,7 @@ class Volume:
             directories.require_regular(one.path, there)
         if one.once and there is not None and there.st_size:
             raise VolumeError(f"{one.path} has been filled in the meantime: run the same command again")
-        staged = atomic.name_of(name)
+        staged = staged_name(name)
         if one.once and there is None:
             if atomic.linked(one.path, folder, staged, name):
                 os.unlink(staged, dir_fd=folder)
@@ -238,7 +238,7 @@ class Volume:
         try:
             atomic.keep(folder, name)
         except OSError as error:
-            raise self._error(f"{path}{atomic.KEPT}", "written", error) from None
+            raise self._error(f"{path}{BACKUP_SUFFIX}", "written", error) from None
 
     def _warn(self, text: str) -> None:
         warning = f"the volume's file system promises less: {text}"

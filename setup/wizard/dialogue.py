@@ -12,10 +12,11 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy import summary, transaction
-from setup.deploy.reconcile import BESIDE, Conflict, OnConflict
+from setup.deploy.reconcile import Conflict, OnConflict
 from setup.deploy.steps import BACK, Outcome, answered, prompt_user_secrets, step_of_secret, step_of_setting
 from setup.errors import NotComplete
 from setup.secrets import plan as secrets_plan
+from setup.volume.layout import ENV, PROPOSAL_SUFFIX, secret_path
 from setup.wizard import plain, terminal
 from setup.wizard.field import BACK_WORD, Field, Reply
 from setup.wizard.questions import EMPTY_WORD, WELCOME, Questions
@@ -158,7 +159,9 @@ class Dialogue:
         why = f" ({conflict.why})" if conflict.why else ""
         problem = f"{conflict.path} was edited by hand, and this run would change it too{why}."
         console.show(["", console.wrapped(problem)])
-        question = f"(k)eep yours, with the new text in {conflict.path}{BESIDE}, (r)eplace it, or (q)uit? [k/r/q]: "
+        question = (
+            f"(k)eep yours, with the new text in {conflict.path}{PROPOSAL_SUFFIX}, (r)eplace it, or (q)uit? [k/r/q]: "
+        )
         choice = self._questions.choose(question, ("k", "r", "q"))
         if choice == "q":
             raise NotComplete("Nothing was written; answers are saved. Run the same command to go on")
@@ -186,7 +189,7 @@ class Dialogue:
         return sentences + (self._describe_secret(row) if isinstance(row, Secret) else self._describe_setting(row))
 
     def _describe_setting(self, row: Setting) -> list[str]:
-        sentences = [f"Written to .env as {row.key}." if row.in_env else f"Setting: {row.key}."]
+        sentences = [f"Written to {ENV} as {row.key}." if row.in_env else f"Setting: {row.key}."]
         present = self._session.context_now().resolution.values.computed(row.key) if self._session else None
         if present:
             text = show(present.value)
@@ -196,7 +199,7 @@ class Dialogue:
         return sentences
 
     def _describe_secret(self, row: Secret) -> list[str]:
-        places = ", ".join((secrets_plan.path_of(row.name), *row.shown))
+        places = ", ".join((secret_path(row.name), *row.shown))
         sentences = [f"Written to {places}{' in .env' if row.shown else ''}."]
         if row.bound:
             sentences.append(f"Keeps its first value: it is bound to {row.bound}.")

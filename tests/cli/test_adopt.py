@@ -14,7 +14,7 @@ import yaml
 
 from setup.config.secrets import IRREPLACEABLE, SECRETS
 from setup.formats.dotenv import parse
-from setup.volume.backups import MARK
+from setup.volume.layout import RESTORE_MARK
 from tests.support import engine, foreign_trees, pki
 from tests.support.foreign_trees import ENV, SHOWN, edited
 from tests.support.runs import (
@@ -471,7 +471,7 @@ def test_a_deployment_of_ours_that_is_half_restored_is_finished_first(tmp_path: 
     source = deployed(tmp_path / "source")
     ran(source, "--set", "LOG_LEVEL=DEBUG")
     (copy,) = os.listdir(source / ".deployment-history")
-    (source / MARK).write_text(f"{copy}\n")
+    (source / RESTORE_MARK).write_text(f"{copy}\n")
     said = refused_elsewhere(source, code=4)
     assert f"--restore {copy}" in said
     assert str(source) in said

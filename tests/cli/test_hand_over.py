@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.config.config_file import CONFIG
 from setup.formats.yaml_file import load_yaml
+from setup.volume.layout import CONFIG
 from tests.support.runs import (
     LAST_GOOD,
     LOCK,

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from setup.cli import main
-from setup.config.secrets import DIRECTORY, SECRETS
+from setup.config.secrets import SECRETS
 from setup.flags import REPEATED, VALUES, VERBS
+from setup.volume.layout import SECRETS_FOLDER
 from tests.support.canaries import BY_MAIL, BY_NAME, DEPLOYMENTS, Canary, canaries, environment, places, seen
 from tests.support.runs import ROOT, command, paths, ran, require_strace, run, secrets
 from tests.support.terminal import CTRL_D, Terminal, environ, walk
@@ -56,9 +57,9 @@ def by_configuration(_out: Path, folder: Path, wanted: Mapping[str, Canary]) -> 
 
 
 def by_hand(out: Path, _folder: Path, wanted: Mapping[str, Canary]) -> Given:
-    (out / DIRECTORY).mkdir(mode=0o700)
+    (out / SECRETS_FOLDER).mkdir(mode=0o700)
     for name, canary in wanted.items():
-        (out / DIRECTORY / name).write_text(canary.text)
+        (out / SECRETS_FOLDER / name).write_text(canary.text)
     return (), {}
 
 
@@ -103,10 +104,10 @@ def life(
     yield says("--set", "SMTP_PORT=26")
     yield says("--set", "LOG_LEVEL=WARNING", "--on-conflict", "replace")
     (out / ".env.new").unlink()
-    (out / DIRECTORY / "db_password").rename(out.parent / "lost")
+    (out / SECRETS_FOLDER / "db_password").rename(out.parent / "lost")
     yield says(code=1)
     yield says("--status")
-    (out.parent / "lost").rename(out / DIRECTORY / "db_password")
+    (out.parent / "lost").rename(out / SECRETS_FOLDER / "db_password")
     yield says("--reset")
     for flag in (f"--{verb}" for verb in VERBS):
         for values in [("-",), ("seaweedfs_admin_password",)] if flag in (*VALUES, *REPEATED) else [()]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from setup.config.config_file import CONFIG
 from setup.config.secrets import SECRETS
 from setup.deploy.redact import Redactor, lines_of
+from setup.volume.layout import CONFIG
 from tests.support import foreign_trees
 from tests.support.canaries import BY_MAIL, Canary, canaries, environment, seen
 from tests.support.runs import (
@@ -222,7 +222,10 @@ def test_a_release_that_skips_a_line_of_authentik_is_refused_step_by_step(tmp_pa
     done = ran(out, "--unset", "AVATAR_AUTHENTIK_VERSION", root=root)
     assert "AVATAR_AUTHENTIK_VERSION: 2026.8 -> (default)" in done.stdout
     assert "AVATAR_AUTHENTIK_VERSION=2026.8.4\n" in (out / ".env").read_text()
-    assert "is older than the deployed 2026.8.4" in ran(out, "--set", "AVATAR_AUTHENTIK_VERSION=2026.5", root=root, code=4).stderr
+    assert (
+        "is older than the deployed 2026.8.4"
+        in ran(out, "--set", "AVATAR_AUTHENTIK_VERSION=2026.5", root=root, code=4).stderr
+    )
 
 
 # --- edits by hand ------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from setup.config.secrets import DIRECTORY, SECRETS
-from setup.volume.backups import HISTORY
+from setup.config.secrets import SECRETS
+from setup.volume.layout import HISTORY, SECRETS_FOLDER
 from tests.support.runs import REQUIRED, WRITTEN, paths
 
 # Two deployments in which, together, every secret has its place.
@@ -90,6 +90,6 @@ def places(out: Path, wanted: Mapping[str, Canary]) -> set[tuple[str, str]]:
         data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         for name in seen(data, wanted) | seen(where, wanted):
             shown = origin in (".env", ".env.new", f"{WRITTEN}/.env") and SECRETS[name].shown
-            if origin != f"{DIRECTORY}/{name}" and not shown:
+            if origin != f"{SECRETS_FOLDER}/{name}" and not shown:
                 found.add((where, name))
     return found

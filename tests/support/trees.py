@@ -24,9 +24,9 @@ import yaml
 from setup.config.model import Given, Material, Source
 from setup.config.resolver import Resolution, resolve
 from setup.config.secrets import SECRETS
-from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, Parts, Targets
+from setup.deploy.targets import Parts, Targets
 from setup.deploy.templates import Renderer
-from setup.volume.layout import File
+from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"

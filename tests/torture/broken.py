@@ -333,7 +333,7 @@ MUTANTS = (
     broken(
         "a secrets folder that others can enter",
         by_test("faults/test_leaks_below", "private_from_its_first_moment"),
-        ("volume/directories", "mode = 0o700 if any(", "mode = 0o755 if any("),
+        ("volume/layout", "return 0o700 if ", "return 0o755 if "),
     ),
     broken(
         "leave a core dump",
@@ -348,7 +348,7 @@ MUTANTS = (
     broken(
         "restore without announcing it",
         by_sweep("kills", "a restore, KILL at renameat"),
-        ("commands/restore", '    volume.replace(File(backups.MARK, f"{backup.id}\\n".encode(), 0o600))\n', ""),
+        ("commands/restore", '    volume.replace(file_at(RESTORE_MARK, f"{backup.id}\\n".encode()))\n', ""),
     ),
     broken(
         "configure despite bad input",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from setup.volume.backups import HISTORY
+from setup.volume.layout import HISTORY
 from tests.support import foreign_trees
 from tests.support.runs import OPERATORS, REQUIRED, deployed, every_secret, run
 from tests.torture.injection import QUIET, Case

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from setup.volume import atomic
+from setup.volume.layout import staged_name
 from tests.support.runs import LAST_GOOD, LOCK, STATE
 from tests.torture import cases
 from tests.torture.injection import (
@@ -95,7 +95,7 @@ def _places(scene: Scene, out: Path) -> Iterator[str]:
     yield str(out)
     for name in {*scene.before, *scene.after, STATE, LAST_GOOD, LOCK}:
         path = out / name
-        yield from (str(path), str(path.with_name(atomic.name_of(path.name))))
+        yield from (str(path), str(path.with_name(staged_name(path.name))))
 
 
 def _told(done: subprocess.CompletedProcess[str]) -> list[str]:

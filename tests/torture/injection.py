@@ -23,11 +23,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from setup import state_file
-from setup.deploy.targets import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.state_manager import DeploymentState
-from setup.volume.backups import MARK
+from setup.volume.layout import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY, RESTORE_MARK
 from setup.volume.volume import Volume
 from tests.support.runs import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
 from tests.torture.progress import counted
@@ -193,7 +192,7 @@ def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
 
     While the mark of a restore is there, it need only be whole: it claims nothing, no run begins, `--status` says so.
     """
-    if (out / MARK).exists():
+    if (out / RESTORE_MARK).exists():
         return unreadable_states(out)
     problems = state_problems(out)
     if not problems and _state(out).is_complete and found not in (scene.before, scene.after):
@@ -261,7 +260,7 @@ def as_undisturbed(scene: Scene, out: Path) -> list[str]:
     """What a completed run left otherwise than the undisturbed one."""
     problems = [f"{path} differs from the undisturbed run's" for path in differences(scene.view(out), scene.after)]
     problems += [f"{path} was left staged" for path in leftovers(out)]
-    problems += ["the mark of a restore was left"] if (out / MARK).exists() else []
+    problems += ["the mark of a restore was left"] if (out / RESTORE_MARK).exists() else []
     return problems + copies_lost(scene, out) + unfit(out)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from setup.volume.backups import MARK
+from setup.volume.layout import RESTORE_MARK
 from tests.support.runs import run as on_this_host
 from tests.support.runs import tree
 from tests.torture import boxes, cases, sessions
@@ -140,7 +140,7 @@ def _status(scene: Scene, out: Path) -> list[str]:
     """`--status` answers, whatever was left, and changes nothing."""
     before = tree(out)
     told = scene.run(out, "--status", "--json", settings={})
-    codes = (3,) if (out / MARK).exists() else (0, 3)
+    codes = (3,) if (out / RESTORE_MARK).exists() else (0, 3)
     if told.returncode not in codes or '"steps"' not in told.stdout:
         return [f"--status ended with {told.returncode}: {told.stderr}"]
     return [f"--status changed {path}" for path in differences(before, tree(out))]

@@ -17,8 +17,8 @@ from setup.config.settings import SETTINGS
 from setup.errors import VolumeError
 from setup.formats.digests import digest
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
-from setup.state_manager import LAST_GOOD, DeploymentState
-from setup.volume.layout import File
+from setup.state_manager import DeploymentState
+from setup.volume.layout import LAST_GOOD, File
 from setup.volume.volume import Volume
 from tests.support.runs import (
     OPERATORS,

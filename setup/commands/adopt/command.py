@@ -10,15 +10,13 @@ from setup import console
 from setup.commands import diff as looking
 from setup.commands.adopt import plan
 from setup.commands.adopt.interpret import Interpretation, interpret
-from setup.commands.adopt.source import SECRETS as SECRETS_FOLDER
-from setup.commands.adopt.source import STATE, Tree, is_at, read_more, read_tree, require_finished
+from setup.commands.adopt.source import Tree, is_at, read_more, read_tree, require_finished
 from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.console import Answer
 from setup.deploy import summary, transaction
 from setup.deploy.reconcile import OnConflict
 from setup.deploy.session import Session
-from setup.deploy.targets import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
@@ -27,7 +25,7 @@ from setup.state_file import parse
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
-from setup.volume.layout import File
+from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE, SECRETS_FOLDER, STATE, File, secret_path
 from setup.volume.volume import Volume
 from setup.wizard import confirm
 
@@ -61,7 +59,7 @@ class Adoptable(NamedTuple):
     @property
     def unknown_secrets(self) -> list[str]:
         """The files among the secrets that mean nothing here; they are copied, because somebody may need them."""
-        known = set(map(secrets_plan.path_of, SECRETS))
+        known = set(map(secret_path, SECRETS))
         return [path for path in self.tree.files if path.startswith(f"{SECRETS_FOLDER}/") and path not in known]
 
 
@@ -243,7 +241,7 @@ def _copy_files(live: Session, preview: Session, source: Adoptable) -> None:
         return
     if source.in_place:
         transaction.keep_copy(live, _CAUSE + source.path)
-    files = [File(secrets_plan.path_of(name), given.text.encode(), 0o644) for name, given in live.inputs.exact.items()]
+    files = [File(secret_path(name), given.text.encode(), 0o644) for name, given in live.inputs.exact.items()]
     files += [File(path, source.tree.files[path], 0o644) for path in source.unknown_secrets]
     wanted = []
     for file in (*files, *source.files):

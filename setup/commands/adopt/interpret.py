@@ -11,7 +11,7 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats import compose_file, dotenv
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.secrets.plan import path_of
+from setup.volume.layout import ENV, NGINX, STATE, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +98,7 @@ def _describe_kind(tree: source.Tree) -> str:
     where = next(iter(tree.states), "")
     if not where:
         return "made by hand"
-    if where != source.STATE:
+    if where != STATE:
         return f"of the public deployment tool (state {where.split('/')[1]})"
     return f"of {state_file.TOOL}" if tree.has_own_state else "of the public deployment tool"
 
@@ -108,12 +108,12 @@ def _describe_kind(tree: source.Tree) -> str:
 
 def _read_state(tree: source.Tree) -> _Reading:
     """Read the entries of the latest state file."""
-    where, data = next(iter(tree.states.items()), (source.STATE, b""))
+    where, data = next(iter(tree.states.items()), (STATE, b""))
     try:
         return _Reading(where, _entries_of_state(data) if tree.states else {})
     except Malformed as error:
-        final = where != source.STATE or str(error).endswith(state_file.RUN_NEWER)
-        advice = "" if final else f". {source.describe_recovery(source.STATE in tree.states, tree.last_good)}"
+        final = where != STATE or str(error).endswith(state_file.RUN_NEWER)
+        advice = "" if final else f". {source.describe_recovery(STATE in tree.states, tree.last_good)}"
         return _Reading(where, {}, problems=(f"{tree.path}/{where}: {error}{advice}",))
 
 
@@ -137,11 +137,11 @@ def _entries_of_state(data: bytes) -> dict[str, str]:
 
 def _read_env(tree: source.Tree) -> _Reading:
     try:
-        env = dotenv.parse(tree.files.get(source.ENV, b""))
+        env = dotenv.parse(tree.files.get(ENV, b""))
     except Malformed as error:
-        return _Reading(source.ENV, {}, problems=(f"{tree.path}/{source.ENV}: {error}",))
-    unsure = {key: f"in {source.ENV} {reason}" for key, reason in env.unsure.items()}
-    return _Reading(source.ENV, env.values, unsure)
+        return _Reading(ENV, {}, problems=(f"{tree.path}/{ENV}: {error}",))
+    unsure = {key: f"in {ENV} {reason}" for key, reason in env.unsure.items()}
+    return _Reading(ENV, env.values, unsure)
 
 
 def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
@@ -155,12 +155,12 @@ def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
     except Malformed as error:
         notes.append(f"{name} was not understood ({error}): compare images and volumes yourself")
     entries = dict(composed.settings)
-    nginx = tree.files.get(source.NGINX, b"")
+    nginx = tree.files.get(NGINX, b"")
     if nginx:
         tls = re.search(rb"^\s*listen\s[^;#]*\bssl\b", nginx, re.MULTILINE)
         entries["NGINX_TLS_ENABLED"] = "true" if tls else "false"
     unsure = {key: f"in {name} {reason}" for key, reason in composed.unsure.items()}
-    return _Reading(name or source.NGINX, entries, unsure, (*composed.notes, *notes))
+    return _Reading(name or NGINX, entries, unsure, (*composed.notes, *notes))
 
 
 # --- the settings -------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def _interpret_settings(entries: _Entries) -> tuple[dict[str, Entry], list[str]]
         if name != "NGINX_TLS_ENABLED":
             settings.setdefault(name, first)
         for other in values[1:]:
-            if other.where == source.ENV and other.text.casefold() != first.text.casefold():
+            if other.where == ENV and other.text.casefold() != first.text.casefold():
                 notes.append(f"{key}: {first.where} has {first.text}, {other.where} has {other.text}; the first counts")
     settings |= _interpret_address({key: values[0] for key, values in entries.items()})
     if "TELEMETRY_S3_BUCKET_NAME" in entries:  # with a bucket, the public tool counts telemetry as on
@@ -232,7 +232,7 @@ def _decode_secrets(tree: source.Tree) -> tuple[dict[str, Entry], list[str]]:
     """Return the texts of the secrets' files, and a problem for each file that is not text."""
     texts, problems = {}, []
     for name in SECRETS:
-        path = path_of(name)
+        path = secret_path(name)
         data = tree.files.get(path, b"")
         try:
             if data.strip():

@@ -12,6 +12,7 @@ from setup.config.types import HOST_PATH, show
 from setup.config.values import Unavailable
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
+from setup.volume.layout import ENV, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,7 +87,7 @@ def find_problems(
         if name in secrets and SECRETS[name].bound and not secrets_plan.is_same(secrets[name].text, entry.text):
             yield f"{name.upper()} is given, but {place} has another value ({entry.where}): leave one of them out"
         elif on_disk.get(name) and not secrets_plan.is_same(on_disk[name] or "", entry.text):
-            yield f"{secrets_plan.path_of(name)} has another value than {place}: use an empty output directory"
+            yield f"{secret_path(name)} has another value than {place}: use an empty output directory"
 
 
 def find_missing(values: Values, secrets: Iterable[str], place: str) -> Iterator[str]:
@@ -142,10 +143,10 @@ def _changes(report: Report) -> Iterator[str]:
     for key, text in report.env.items():
         if key in before and before[key] != text:
             old, new = (_MASKED, _MASKED) if key in secret_keys else (before[key], text)
-            yield f".env: {key}={old} -> {new}"
+            yield f"{ENV}: {key}={old} -> {new}"
     removed = [key for key in before if (key in SETTINGS or key in secret_keys) and key not in report.env]
     if removed:
-        yield f".env no longer holds {', '.join(sorted(removed))}: this deployment does not read them"
+        yield f"{ENV} no longer holds {', '.join(sorted(removed))}: this deployment does not read them"
     generated = [name for name, planned in report.planned.items() if planned.origin is secrets_plan.Origin.GENERATED]
     if generated:
         yield f"new secrets are generated: {', '.join(generated)}"

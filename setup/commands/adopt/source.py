@@ -14,20 +14,33 @@ from setup import state_file
 from setup.errors import Busy, DecisionNeeded, InputError
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, read_input
-from setup.volume import backups, lock
-from setup.volume.layout import File
+from setup.volume import lock
+from setup.volume.layout import (
+    AUTHENTIK,
+    COMPOSE,
+    ENV,
+    HISTORY,
+    LAST_GOOD,
+    LOCK,
+    NGINX,
+    RESTORE_MARK,
+    SECRETS_FOLDER,
+    STATE,
+    TLS_FOLDER,
+    WRITTEN,
+    File,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-ENV, STATE, NGINX, SECRETS = ".env", ".deployment-state.yaml", "nginx/nginx.conf", ".secrets"
-LAST_GOOD = f"{STATE}.bak"
-COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")  # in Compose's order
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", COMPOSE)  # in Compose's order
 _VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public deployment tool since its release 2.7
 # What a deployment usually has, and the report need not mention.
 _USUAL = {
-    *(ENV, STATE, SECRETS, _VERSIONS, _GENERATED, "nginx", "tls", "authentik", "user_config", ".avatar-templates"),
-    *(LAST_GOOD, ".deployment-state.lock", ".deployment-history", ".deployment-written", *COMPOSE_NAMES),
+    *(ENV, STATE, SECRETS_FOLDER, os.path.dirname(NGINX), TLS_FOLDER, AUTHENTIK),
+    *(_VERSIONS, _GENERATED, "user_config", ".avatar-templates"),
+    *(LAST_GOOD, LOCK, HISTORY, WRITTEN, *COMPOSE_NAMES),
 }
 
 
@@ -120,7 +133,7 @@ def require_finished(tree: Tree) -> None:
         raise Busy(f"{tree.path}: {error}") from None
     finally:
         os.close(descriptor)
-    interrupted = _read_or_empty(os.path.join(tree.path, backups.MARK)).decode(errors="replace").strip()
+    interrupted = _read_or_empty(os.path.join(tree.path, RESTORE_MARK)).decode(errors="replace").strip()
     if interrupted:
         raise DecisionNeeded(
             f"{tree.path}: the restore of {interrupted} was interrupted. Finish it there first (avatar-setup --restore "
@@ -181,15 +194,15 @@ def _secrets_folder(base: str, env: bytes) -> str:
         given = dotenv.parse(env).values.get("SECRETS_DIR", "")
     except Malformed:  # `interpret` reports that
         given = ""
-    name = os.path.basename(os.path.normpath(given)) if given else SECRETS
-    return name if os.path.isdir(os.path.join(base, name)) else SECRETS
+    name = os.path.basename(os.path.normpath(given)) if given else SECRETS_FOLDER
+    return name if os.path.isdir(os.path.join(base, name)) else SECRETS_FOLDER
 
 
 def _read_secrets(top: str, folder: str) -> tuple[dict[str, bytes], dict[str, str]]:
     paths = {}
     for name in _list(os.path.join(top, folder)):
         if not name.startswith("."):
-            paths[f"{SECRETS}/{name}"] = os.path.join(folder, name)
+            paths[f"{SECRETS_FOLDER}/{name}"] = os.path.join(folder, name)
     return _read(top, paths)
 
 

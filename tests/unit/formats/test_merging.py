@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setup.deploy.targets import ENV, Parts, Targets
+from setup.deploy.targets import Parts, Targets
 from setup.deploy.templates import Renderer
 from setup.formats import dotenv
 from setup.formats.dotenv import MARKER as END
@@ -16,6 +16,7 @@ from setup.formats.dotenv_merge import merge
 from setup.formats.quoting import quote_env
 from setup.formats.yaml_file import Malformed
 from setup.state_manager import split_additions
+from setup.volume.layout import ENV
 from tests.support.deployments import values
 from tests.support.runs import ROOT
 

@@ -9,6 +9,7 @@ from setup.config.secrets import SECRETS
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import Origin, SecretFile
+from setup.volume.layout import secret_path
 from tests.support.deployments import MAIL, given, values
 
 HIDDEN = "hunter2-and-more"
@@ -271,4 +272,4 @@ def test_the_generators_are_named_by_the_rows():
 
 
 def test_the_path_of_a_secret():
-    assert secrets_plan.path_of("db_name") == ".secrets/db_name"
+    assert secret_path("db_name") == ".secrets/db_name"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from setup.errors import VolumeError
-from setup.volume.backups import HISTORY, contents, find, history, keep
+from setup.volume.backups import contents, find, history, keep
+from setup.volume.layout import HISTORY
 from setup.volume.volume import Volume
 from tests.support.runs import environment, paths, require_strace, stamps, tree
 

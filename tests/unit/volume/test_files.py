@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from setup.deploy.steps import FOLDERS
 from setup.errors import Busy, VolumeError
-from setup.volume.layout import File
+from setup.volume.layout import SWEPT, File
 from setup.volume.volume import Volume
 from tests.support.runs import (
     LAST_GOOD,
@@ -322,7 +321,7 @@ def written(tmp_path: Path) -> list[str]:
 
 def test_every_folder_that_a_run_writes_into_is_swept(tmp_path: Path) -> None:
     made = deployed(tmp_path / "reference")
-    assert {str(path.relative_to(made)) for path in paths(made) if path.is_dir()} <= set(FOLDERS)
+    assert {str(path.relative_to(made)) for path in paths(made) if path.is_dir()} <= set(SWEPT)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link"])
