@@ -1,4 +1,4 @@
-"""Values that follow from other values, each computed in one place.
+"""Compute the values that follow from other values, each in one place.
 
 The facts are those of the stack's tables ".env", "TLS and ports" and "Presets".
 """
@@ -25,7 +25,7 @@ AWS_MAIL_HOST = "email-smtp.eu-west-3.amazonaws.com"
 
 
 def tls_mode(v: Values) -> str:
-    """`provided`, unless the older NGINX_TLS_ENABLED or the URL's scheme says otherwise."""
+    """Return `provided`, unless the older NGINX_TLS_ENABLED or the URL's scheme says otherwise."""
     if v.given("NGINX_TLS_ENABLED"):
         return "provided" if v["NGINX_TLS_ENABLED"] else "off"
     return "off" if v["PUBLIC_URL"].scheme == "http" else "provided"
@@ -49,19 +49,19 @@ def https_port(v: Values) -> int:
 
 
 def http_port(v: Values) -> int:
-    """The port of plain HTTP: the public one with TLS off, else the one a proxy in front talks to."""
+    """Return the port of plain HTTP: the public one with TLS off, else the one for the proxy in front."""
     if v["TLS_MODE"] == "off" and v["PUBLIC_URL"].port:
         return int(v["PUBLIC_URL"].port)
     return 8080
 
 
 def listen_port(v: Values) -> int:
-    """The port on which nginx listens inside, and which is published."""
+    """Return the port on which nginx listens inside, and which is published."""
     return int(v["NGINX_HTTPS_PORT"] if tls_is_ours(v) else v["NGINX_HTTP_PORT"])
 
 
 def public_netloc(v: Values) -> str:
-    """`host[:port]` as browsers show it, without the scheme's own port."""
+    """Return `host[:port]` as browsers show it, without the scheme's own port."""
     url = v["PUBLIC_URL"]
     if v["TLS_MODE"] == "off":
         return netloc(url.host, None if listen_port(v) == 80 else listen_port(v))
@@ -73,7 +73,7 @@ def base_url(v: Values) -> str:
 
 
 def is_address(host: str) -> bool:
-    """Whether this host is an IP address rather than a name."""
+    """Tell whether this host is an IP address rather than a name."""
     return ":" in host or host.rpartition(".")[2].isdigit()
 
 
@@ -109,17 +109,17 @@ def smtp_host(v: Values) -> str | None:
 
 
 def smtp_use_tls(v: Values) -> bool:
-    """Implicit TLS on port 465, unless STARTTLS was asked for by name."""
+    """Use implicit TLS on port 465, unless STARTTLS is requested explicitly."""
     return bool(v["SMTP_PORT"] == 465) and not (v.given("SMTP_START_TLS") and v["SMTP_START_TLS"])
 
 
 def smtp_start_tls(v: Values) -> bool:
-    """STARTTLS on every other port, unless implicit TLS was asked for by name."""
+    """Use STARTTLS on every other port, unless implicit TLS is requested explicitly."""
     return bool(v["SMTP_PORT"] != 465) and not (v.given("SMTP_USE_TLS") and v["SMTP_USE_TLS"])
 
 
 def bootstrap_email(v: Values) -> str:
-    """The first administrator's address, else `admin@` the public host."""
+    """Return the first administrator's address, else `admin@` and the public host."""
     emails = v.secret("admin_emails") if email_authentication(v) else ""
     first = emails.split(",")[0].strip()
     host = v["PUBLIC_URL"].host
@@ -130,9 +130,9 @@ def bootstrap_email(v: Values) -> str:
 
 
 def auth_type(v: Values) -> str:
-    """`email`, unless the API's own USE_EMAIL_AUTHENTICATION says otherwise."""
-    said_no = v.given("USE_EMAIL_AUTHENTICATION") and not v["USE_EMAIL_AUTHENTICATION"]
-    return "username" if said_no else "email"
+    """Return `email`, unless the API's own USE_EMAIL_AUTHENTICATION says otherwise."""
+    refused = v.given("USE_EMAIL_AUTHENTICATION") and not v["USE_EMAIL_AUTHENTICATION"]
+    return "username" if refused else "email"
 
 
 def email_authentication(v: Values) -> bool:
@@ -144,7 +144,7 @@ def by_username(v: Values) -> bool:
 
 
 def telemetry(v: Values) -> bool:
-    """Off until the operator says yes, or gives the bucket and both keys."""
+    """Stay off until the operator says yes, or gives the bucket and both keys."""
     keys = ("telemetry_s3_access_key_id", "telemetry_s3_secret_access_key")
     return v.given("TELEMETRY_S3_BUCKET_NAME") and all(v.secret(name) for name in keys)
 
@@ -182,35 +182,35 @@ def behind_proxy(v: Values) -> bool:
 
 
 def api_before_3(v: Values) -> bool:
-    """Whether the API release is older than 3; a tag that is no number counts as current."""
+    """Tell whether the API release is older than 3; a tag that is no number counts as current."""
     major = str(v["AVATAR_API_VERSION"]).removeprefix("v").partition(".")[0]
     return major.isdigit() and int(major) < 3
 
 
 def public_alias(v: Values) -> str:
-    """The name by which the other containers find nginx; "" where there is none to give.
+    """Return the name by which the other containers find nginx; "" if there is none.
 
-    Behind a proxy nothing of ours answers at the public address, and an address is no name for DNS.
+    Behind a proxy no service of the stack answers at the public address, and DNS resolves no IP address.
     """
     host = str(v["PUBLIC_URL"].host)
     return "" if behind_proxy(v) or is_address(host) else host
 
 
 def certificate_names(v: Values) -> list[str]:
-    """The names and addresses under which nginx answers, once each, the public one first."""
+    """Return the names and addresses under which nginx answers, once each, the public one first."""
     return list(dict.fromkeys((v["PUBLIC_URL"].host, *v["TLS_EXTRA_NAMES"])))
 
 
 def server_names(v: Values) -> list[str]:
-    """The same as they stand in a Host header."""
+    """Return the same as a Host header spells them."""
     return [netloc(name, None) for name in certificate_names(v)]
 
 
-# --- what templates may ask besides the settings ------------------------------------------------
+# --- what templates may use besides the settings ------------------------------------------------
 
 
 def facts(v: Values) -> dict[str, Any]:
-    """Names for the templates that are no settings: lower case, computed from the values."""
+    """Return what templates may use besides the settings: lower case names, computed from the values."""
     return {
         "base_url": base_url(v),
         "public_host": v["PUBLIC_URL"].host,

@@ -1,6 +1,6 @@
-"""Host names, addresses, URLs and e-mail addresses: parsed, and re-serialised from their parts.
+"""Parse host names, addresses, URLs and e-mail addresses, and re-serialise them from their parts.
 
-Every parser gives the canonical form or raises ValueError with the reason.
+Every parser returns the canonical form or raises ValueError with the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class PublicUrl(NamedTuple):
-    """The address people type: scheme ("" when none was given), host, port (None when none was given)."""
+    """Hold the address people type: scheme ("" when none was given), host, port (None when none was given)."""
 
     scheme: str
     host: str
@@ -18,19 +18,19 @@ class PublicUrl(NamedTuple):
 
 
 def netloc(host: str, port: int | None) -> str:
-    """`host[:port]`, an IPv6 literal in brackets."""
+    """Join `host[:port]`, with an IPv6 literal in brackets."""
     shown = f"[{host}]" if ":" in host else host
     return shown if port is None else f"{shown}:{port}"
 
 
 def short(text: str) -> str:
-    """A text in quotes for a message: on one line, and not longer than that line."""
+    """Quote a text for a message, on one line and cut to its length."""
     shown = repr(text)
     return shown if len(shown) <= 70 else f"{shown[:66]}...'"
 
 
 def without_credentials(text: str) -> str:
-    """An address for a message, without a password before an @ or a token behind a ?."""
+    """Return an address for a message, without a password before an @ or a token behind a ?."""
     before, at, after = text.rpartition("@")
     shown, question, _ = (f"***@{after}" if at else before + after).partition("?")
     return f"{shown}?***" if question else shown
@@ -40,7 +40,7 @@ _NUMERIC = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")  # a name that ends so is an 
 
 
 def _ip(text: str) -> str | None:
-    """The canonical IP address, or None when the text is not meant as one."""
+    """Return the canonical IP address, or None if the text is not meant as one."""
     if ":" not in text and not _NUMERIC.fullmatch(text.rpartition(".")[2]):
         return None
     import ipaddress
@@ -58,7 +58,7 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 
 
 def _ascii(text: str) -> str:
-    """An international host name as A-labels; any other text as it is."""
+    """Return an international host name as A-labels, and any other text unchanged."""
     if text.isascii():
         return text
     import idna  # IDNA 2008, as browsers do it; the standard library's codec is IDNA 2003
@@ -73,7 +73,7 @@ def _ascii(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """A host name in lower case."""
+    """Return a host name in lower case."""
     name = text.lower()
     if not name or len(name) > 253 or not all(re.fullmatch(_LABEL, label) for label in name.split(".")):
         raise ValueError(f"{short(text)} is not a valid host name")
@@ -102,7 +102,7 @@ def _split_port(text: str) -> tuple[str, int | None]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
-            raise ValueError("an IPv6 address stands in brackets, as in [2001:db8::1]:8443")
+            raise ValueError("an IPv6 address is written in brackets, as in [2001:db8::1]:8443")
         return host, _port(rest[1:]) if rest else None
     if text.count(":") > 1:
         return text, None
@@ -131,7 +131,7 @@ def public_url(text: str) -> PublicUrl:
 
 
 def http_url(text: str) -> str:
-    """An http(s) URL with a path, its parts re-serialised."""
+    """Parse an http(s) URL with a path."""
     text = text.strip()
     scheme, separator, rest = text.partition("://")
     authority, slash, path = rest.partition("/")
@@ -140,7 +140,7 @@ def http_url(text: str) -> str:
     if "@" in authority:
         raise ValueError("it must not contain a user name or password")
     if not re.fullmatch(r"[A-Za-z0-9._~/%:@!*+,=-]*", path):
-        raise ValueError("its path holds a character that a URL path of this kind does not take")
+        raise ValueError("its path contains a character that is not allowed here")
     name, port = _split_port(authority)
     return f"{scheme.lower()}://{netloc(host(name), port)}{slash}{path}"
 
@@ -167,14 +167,14 @@ def email(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"{short(text)} is not an e-mail address: {error}") from None
     if _ip(name):
-        raise ValueError(f"{short(text)} is not an e-mail address: an IP address stands in brackets there")
+        raise ValueError(f"{short(text)} is not an e-mail address: an IP address is written in brackets there")
     return f"{local}@{name}"
 
 
 def _literal(text: str) -> str:
     address = _ip(text)
     if address is None:
-        raise ValueError("only an IP address stands in brackets")
+        raise ValueError("only an IP address is written in brackets")
     return address
 
 
@@ -190,7 +190,7 @@ def network(text: str) -> str:
 
     try:
         if "%" in text:
-            raise ValueError("a zone means something on one machine only")
+            raise ValueError("a zone is valid on one machine only")
         return str(ipaddress.ip_network(text.strip(), strict=False))
     except ValueError:
         raise ValueError("each must be an IP address or network, as in 10.0.0.0/8") from None

@@ -1,6 +1,6 @@
-"""The records that the rooms hand to each other: frozen, without behaviour."""
+"""Declare what a setting, a secret and a given value are: records without behaviour."""
 
-# Annotations are evaluated here, unlike elsewhere: a NamedTuple compiles each one that is a text, and these are many.
+# Annotations are evaluated here, unlike elsewhere: a NamedTuple compiles each one that is text, and these are many.
 
 from collections.abc import Callable
 from enum import IntEnum
@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from setup.config.types import TEXT, Kind
 from setup.volume.layout import File
 
-# Both take the `Values` of `lookup`, which stands above this room.
+# Both take a `values.Values`, a module that imports this one.
 Condition = Callable[[Any], bool]
 Default = str | Callable[[Any], Any] | None
 
 
 class Source(IntEnum):
-    """Where a value came from; a higher source outranks a lower one."""
+    """Name where a value came from; a higher source outranks a lower one."""
 
     DEFAULT = 0
     DEFAULTS_FILE = 1
@@ -28,21 +28,21 @@ class Source(IntEnum):
 
     @property
     def label(self) -> str:
-        """The source's name in messages and in the state file."""
+        """Return the source's name in messages and in the state file."""
         return self.name.lower().replace("_", "-")
 
 
 def always(_values: object) -> bool:
-    """The condition of a setting or secret that every deployment has."""
+    """Hold for a setting or secret that every deployment has."""
     return True
 
 
 class Setting(NamedTuple):
-    """One setting: a row of the catalogue, from which everything about it is derived.
+    """Declare one setting: a row of the catalogue, from which everything about it is derived.
 
     `default` is text as an operator would type it, or a function of the other values; None means
     that somebody must give it. `empty` allows an explicit empty value. `in_env` puts it into `.env`.
-    `asked` makes it a question of an interactive run, and `notice` is said before that question.
+    `asked` makes it a question of an interactive run, and `notice` is shown before that question.
     """
 
     key: str
@@ -92,7 +92,7 @@ class Secret(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A text that somebody gave for a key, and who."""
+    """Hold the text that somebody gave for a key, and its source."""
 
     text: str
     source: Source

@@ -1,4 +1,4 @@
-"""Layers of answers to typed values, by one precedence; pure."""
+"""Resolve layers of answers to typed values, by one precedence; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Resolution(NamedTuple):
-    """The values of a deployment, what to remember of them, and every reason why they will not do."""
+    """Hold the values of a deployment, the answers to save, and every reason why they are refused."""
 
     values: Values
     answers: dict[str, Given]
@@ -25,7 +25,7 @@ class Resolution(NamedTuple):
     missing: tuple[str, ...]
 
     def applying(self) -> dict[str, Resolved]:
-        """The settings that apply to this deployment, in the catalogue's order."""
+        """Return the settings that apply to this deployment, in the catalogue's order."""
         return {key: self.values.resolved(key) for key in SETTINGS if self.values.applies(key)}
 
 
@@ -35,7 +35,7 @@ def resolve(
     saved: Mapping[str, Given],
     secrets: Mapping[str, str],
 ) -> Resolution:
-    """The winning answer of each key, parsed, with every default that follows and every rule applied.
+    """Parse the winning answer of each key, compute the defaults that follow, and apply every rule.
 
     `layers` are those of `sources.Inputs` in rising precedence: defaults, defaults file, and then
     those that outrank the saved answers; further layers (answers given in this run) may follow.
@@ -43,50 +43,57 @@ def resolve(
     given = _layered(layers, presets, saved)
     values = Values(SETTINGS, given, secrets)
     problems = [*_evaluate(values), *_refusals(values)]
-    answers = {key: said for key, said in given.items() if said.source not in (Source.DEFAULT, Source.PRESET)}
+    answers = {key: answer for key, answer in given.items() if answer.source not in (Source.DEFAULT, Source.PRESET)}
     return Resolution(values, answers, tuple(dict.fromkeys(problems)), tuple(values.missing))
 
 
 def _layered(
     layers: Sequence[Mapping[str, Given]], presets: Mapping[str, Mapping[str, str]], saved: Mapping[str, Given]
 ) -> dict[str, Given]:
-    defaults, defaults_file, *louder = layers
-    if defaults_file:  # a defaults file speaks for all defaults files before it
-        saved = {key: said for key, said in saved.items() if said.source is not Source.DEFAULTS_FILE}
-    quiet = {key: said for key, said in saved.items() if said.source is Source.DEFAULTS_FILE}
-    loud = {key: said for key, said in saved.items() if said.source is not Source.DEFAULTS_FILE}
-    said = {key: given for layer in louder for key, given in layer.items()}
-    chosen = {**defaults_file, **quiet, **loud, **said}.get("PRESET", Given("", Source.DEFAULT)).text
-    preset = {key: Given(text, Source.PRESET) for key, text in presets.get(chosen.strip().lower(), {}).items()}
-    if "PRESET" in said:  # a preset named in this run outranks what was saved
-        loud = {key: given for key, given in loud.items() if key not in preset}
+    """Return the winning answer of each key."""
+    defaults, defaults_file, *outranking = layers
+    from_defaults: dict[str, Given] = {}  # saved from a defaults file of an earlier run, which ranks as one
+    answered: dict[str, Given] = {}
+    for key, answer in saved.items():
+        if answer.source is not Source.DEFAULTS_FILE:
+            answered[key] = answer
+        elif not defaults_file:  # a new defaults file replaces all of an earlier one
+            from_defaults[key] = answer
+    this_run: dict[str, Given] = {}
+    for layer in outranking:
+        this_run |= layer
+    named = {**defaults_file, **from_defaults, **answered, **this_run}.get("PRESET", Given("", Source.DEFAULT))
+    preset = {key: Given(text, Source.PRESET) for key, text in presets.get(named.text.strip().lower(), {}).items()}
+    if "PRESET" in this_run:  # a preset named in this run outranks saved answers
+        for key in preset:
+            answered.pop(key, None)
     for key, other in derived.SPELLINGS:  # the spelling used in this run replaces a saved one
-        if key in said and other not in said:
-            loud.pop(other, None)
-    return {**defaults, **defaults_file, **quiet, **preset, **loud, **said}
+        if key in this_run and other not in this_run:
+            answered.pop(other, None)
+    return {**defaults, **defaults_file, **from_defaults, **preset, **answered, **this_run}
 
 
 def _evaluate(values: Values) -> list[str]:
-    """Looks at every value once and returns a problem for each that is not valid."""
+    """Compute every value once and return a problem for each that is not valid."""
     for key in SETTINGS:
         try:
             if values.given(key) or values.applies(key):
                 values.resolved(key)
         except Unavailable:
             continue
-    return [problem_text(SETTINGS[key], said, reason) for key, (said, reason) in values.invalid.items()]
+    return [problem_text(SETTINGS[key], answer, reason) for key, (answer, reason) in values.invalid.items()]
 
 
-def problem_text(row: Setting, said: Given, reason: str) -> str:
-    """One sentence for a value that was refused, without credentials that stand in it."""
-    shown = said.text if row.kind in (EMAIL, EMAILS) else without_credentials(said.text)
+def problem_text(row: Setting, answer: Given, reason: str) -> str:
+    """Say in one sentence why a value is refused, without credentials that it contains."""
+    shown = answer.text if row.kind in (EMAIL, EMAILS) else without_credentials(answer.text)
     example = f", as in {row.example}" if row.example and row.example not in reason else ""
-    origin = f". {row.help}" if said.source is Source.DEFAULT else ""  # nobody typed it: say what it follows from
-    return f"{row.key}={short(shown)} ({said.source.label}): {reason}{example}{origin}"
+    origin = f". {row.help}" if answer.source is Source.DEFAULT else ""  # nobody typed it: say what it is
+    return f"{row.key}={short(shown)} ({answer.source.label}): {reason}{example}{origin}"
 
 
 def missing_text(key: str) -> str:
-    """One sentence for a setting that somebody must give, with every way to give it."""
+    """Say in one sentence that a setting is missing, with every way to give it."""
     row = SETTINGS[key]
     example = row.example or "VALUE"
     return (
@@ -96,19 +103,18 @@ def missing_text(key: str) -> str:
 
 
 def _refusals(values: Values) -> list[str]:
-    found = []
+    """Apply every rule whose values can be had."""
+    refusals = []
     for rule in RULES:
         try:
-            refusal = rule(values)
+            refusals.append(rule(values))
         except Unavailable:
             continue
-        if refusal:
-            found.append(refusal)
-    return found
+    return list(filter(None, refusals))
 
 
 def changes(before: Mapping[str, Given], after: Mapping[str, Given]) -> list[str]:
-    """A line for every answer that differs from the saved one."""
+    """Return a line for every answer that differs from the saved one."""
     lines = []
     for key in SETTINGS:
         old, new = before.get(key), after.get(key)
@@ -119,5 +125,5 @@ def changes(before: Mapping[str, Given], after: Mapping[str, Given]) -> list[str
 
 
 def canonical(values: Values, answers: Mapping[str, Given]) -> dict[str, Given]:
-    """The answers as they are saved: in the canonical spelling of their kind."""
-    return {key: Given(show(values[key]), said.source) for key, said in answers.items()}
+    """Return the answers as they are saved: in the canonical spelling of their kind."""
+    return {key: Given(show(values[key]), answer.source) for key, answer in answers.items()}

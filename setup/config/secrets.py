@@ -1,4 +1,4 @@
-"""Every secret, once. Facts: the stack's table "Secrets" and its section "Who gets what".
+"""Declare every secret, once. Facts: the stack's table "Secrets" and its section "Who gets what".
 
 A secret's file is `.secrets/NAME`; it may also be given as NAME in upper case, or by NAME_FILE.
 """
@@ -117,6 +117,6 @@ _ROWS = (
 
 SECRETS = {row.name: row for row in _ROWS}
 GROUPS = tuple(dict.fromkeys(row.group for row in _ROWS if row.group))
-# What data is unreadable without, and what cannot be made anew for data that exists.
+# Without the first, data is unreadable; the others cannot be regenerated for existing data.
 ENCRYPTING = frozenset(row.name for row in _ROWS if row.bound in (_DATA, _OBJECTS))
 IRREPLACEABLE = ENCRYPTING | {row.name for row in _ROWS if row.bound == _DATABASE}

@@ -1,7 +1,7 @@
-"""Every setting, once: the questions, variables, file keys, `.env` and reference all derive from here.
+"""Declare every setting, once: the questions, variables, file keys, `.env` and reference derive from here.
 
 Facts and defaults: the stack's tables ".env" and "TLS and ports". Versions, image names and presets
-change with every Avatar release and stand in `defaults.yaml`; their rows here have no default.
+change with every Avatar release and are in `defaults.yaml`; their rows here have no default.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROWS = (
       "A short name of this installation; it shows in logs and error reports.",
       kinds.NAME, example="mycompany-prod", asked=True),
 
-    S("PRESET", PRESET, "Preset", "A ready choice of logging, Sentry and telemetry.",
+    S("PRESET", PRESET, "Preset", "A set of values for logging, Sentry and telemetry.",
       kinds.choice(*PRESETS), "", empty=True, in_env=False),
 
     S("AUTH_TYPE", INSTALLATION, "Sign-in by e-mail address or by user name",
@@ -65,7 +65,7 @@ _ROWS = (
       kinds.HOST_PATH, f"./{CERTIFICATE_KEY}", when=derived.certificate_is_given, in_env=False, asked=True),
     S("TLS_CA_PATH", ADDRESS, "Private CA certificate",
       "A private CA that the API services trust beside the public ones; read when this tool runs, "
-      "so it stands in the deployment's directory or is mounted.",
+      "so put it into the deployment's directory or mount it.",
       kinds.HOST_PATH, "", example=f"./{TLS_FOLDER}/ca.crt", empty=True, in_env=False),
     S("TLS_EXTRA_NAMES", ADDRESS, "Further host names", "More names under which nginx answers; a certificate that is made here covers them.",
       kinds.HOSTS, "", example="avatar.internal", empty=True, in_env=False),
@@ -77,7 +77,7 @@ _ROWS = (
       kinds.PORT, "", example="80", when=derived.tls_is_ours, empty=True, in_env=False),
     S("NGINX_IPV6", ADDRESS, "IPv6 in nginx", "Whether nginx listens on IPv6 inside its container; auto: no, Docker maps it.",
       kinds.choice("auto", "on", "off"), "auto", in_env=False),
-    S("TRUSTED_PROXIES", ADDRESS, "Trusted proxies", "Addresses or networks of the proxy in front, whose word on the client's address counts.",
+    S("TRUSTED_PROXIES", ADDRESS, "Trusted proxies", "Addresses or networks of the proxy in front, whose X-Forwarded-For header is trusted.",
       kinds.NETWORKS, "", example="10.0.0.0/8", when=derived.behind_proxy, empty=True, in_env=False),
 
     S("MAIL_PROVIDER", MAIL, "Mail provider", "smtp: your mail server; aws: Octopize's account, the default without an SMTP_HOST.",
@@ -93,7 +93,7 @@ _ROWS = (
       kinds.BOOLEAN, "true"),
     S("SMTP_SENDER_EMAIL", MAIL, "Sender address", "The From address of every mail.",
       kinds.EMAIL, "noreply@octopize.io", asked=True),
-    S("SMTP_USERNAME", MAIL, "SMTP user name", "Empty: the server wants no sign-in.",
+    S("SMTP_USERNAME", MAIL, "SMTP user name", "Empty: the server requires no sign-in.",
       kinds.TEXT, "", example="avatar", empty=True, asked=True),
 
     S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, derived.BLUEPRINT_APPLICATION),

@@ -1,4 +1,4 @@
-"""The kinds of value: each parses the text an operator typed, or says what it expected instead."""
+"""Parse values: each kind takes the text that an operator typed, or says what it expects instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """A kind of value: `parse` gives the typed value or raises ValueError with the reason."""
+    """Declare a kind of value; `parse` returns the typed value or raises ValueError with the reason."""
 
     name: str
     expects: str
@@ -23,7 +23,7 @@ class Kind(NamedTuple):
 
 
 def show(value: object) -> str:
-    """The canonical text of a value: `parse(show(value)) == value` for every kind."""
+    """Return the canonical text of a value: `parse(show(value)) == value` for every kind."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, hosts.PublicUrl):
@@ -49,7 +49,7 @@ def _patterned(name: str, expects: str, pattern: str) -> Kind:
 
 
 def choice(*choices: str) -> Kind:
-    """One of a few words, in any case."""
+    """Make a kind that takes one of a few words, in any case."""
     expects = "one of " + ", ".join(choices)
     by_fold = {word.casefold(): word for word in choices}
 
@@ -63,7 +63,7 @@ def choice(*choices: str) -> Kind:
 
 
 def whole_number(name: str, low: int, high: int) -> Kind:
-    """A whole number from `low` to `high`."""
+    """Make a kind that takes a whole number from `low` to `high`."""
     expects = f"a whole number from {low} to {high}"
 
     def parse(text: str) -> int:
@@ -104,7 +104,7 @@ def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _host_path(text: str) -> str:
-    """The path of a file on the Docker host, absolute or below the deployment's directory."""
+    """Parse the path of a file on the Docker host, absolute or below the deployment's directory."""
     text = _text(text)
     if text.startswith("~"):
         raise ValueError("it must not begin with ~: give the whole path")

@@ -1,4 +1,4 @@
-"""Typed values by key, computed when asked for, so that a default may depend on any other value."""
+"""Compute typed values by key when they are asked for, so that a default may depend on any other value."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Unavailable(Exception):
-    """A value that cannot be had: it is missing, or what was given is not valid."""
+    """Say that a value cannot be had: it is missing, or what was given is not valid."""
 
 
 class Resolved(NamedTuple):
-    """A typed value and the source that won."""
+    """Hold a typed value and the source that won."""
 
     value: Any
     source: Source
 
 
 class Values:
-    """What the operator said plus the defaults that follow from it.
+    """Combine what the operator gave with the defaults that follow from it.
 
-    `values["KEY"]` is the typed value and raises Unavailable where there is none; every reason is
+    `values["KEY"]` is the typed value and raises Unavailable if there is none; every reason is
     kept in `missing` (keys in the order met) and `invalid` (key -> the Given and why it was refused).
     """
 
@@ -41,43 +41,44 @@ class Values:
         return self.resolved(key).value
 
     def given(self, key: str) -> bool:
-        """Whether anybody said something for this key, rather than its default being in force."""
+        """Tell whether anybody gave this key, so that its default is not in force."""
         return key in self._given and self._given[key].source > Source.DEFAULT
 
     def secret(self, name: str) -> str:
-        """The secret's text as far as it is known, or ""."""
+        """Return the secret's text as far as it is known, or ""."""
         return self._secrets.get(name, "").removesuffix("\n")
 
     def resolved(self, key: str) -> Resolved:
-        """The value with its source; for a setting that does not apply, its default stays unasked."""
+        """Return the value with its source, also of a setting that does not apply."""
         if key not in self._done:
             self._done[key] = None  # a default that needs itself finds None here
             self._done[key] = self._resolve(self._settings[key])
-        found = self._done[key]
-        if found is None:
+        resolved = self._done[key]
+        if resolved is None:
             raise Unavailable(key)
-        return found
+        return resolved
 
     def applies(self, key: str) -> bool:
+        """Tell whether this deployment has the setting."""
         return self._settings[key].when(self)
 
     def computed(self, key: str) -> Resolved | None:
-        """The value of a setting that applies, or None where it does not or cannot be had."""
+        """Return the value of a setting, or None if it does not apply or cannot be had."""
         try:
             return self.resolved(key) if self.applies(key) else None
         except Unavailable:
             return None
 
     def can_apply(self, key: str) -> bool:
-        """Whether a setting applies, as far as can be told by now."""
+        """Tell whether a setting applies, False while that is not known yet."""
         try:
             return self.applies(key)
         except Unavailable:
             return False
 
     def texts(self) -> dict[str, str]:
-        """Every value that has been computed, as text."""
-        return {key: show(found.value) for key, found in self._done.items() if found is not None}
+        """Return every value that has been computed, as text."""
+        return {key: show(resolved.value) for key, resolved in self._done.items() if resolved is not None}
 
     def _resolve(self, setting: Setting) -> Resolved | None:
         given = self._given.get(setting.key)
@@ -88,7 +89,7 @@ class Values:
                 return None
             given = Given(show(default), Source.DEFAULT)
         if given.source is Source.DEFAULT and setting.kind.pattern and not callable(setting.default):
-            return Resolved(given.text, given.source)  # ours, and tested; compiling its pattern costs start time
+            return Resolved(given.text, given.source)  # a tested constant: compiling its pattern costs start-up time
         try:
             value = "" if setting.empty and not given.text.strip() else setting.kind.parse(given.text)
         except ValueError as error:
