@@ -1,39 +1,45 @@
-"""The state file as bytes and as checked sections: what is not whole, or not ours, is refused.
+"""The state file as bytes and as checked sections: a damaged one, or another program's, is refused.
 
-Its schema rises when an older release would misread it. Each older one is brought up, in memory, by one function.
+Raise SCHEMA when an older release would misread the file: it refuses a newer schema.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
-from setup.deploy.steps import STEPS
 from setup.formats.yaml_file import Malformed, load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TOOL = "avatar-setup"
-SCHEMA = 2
+SCHEMA = 1
 
-STEP_NAMES = tuple(STEPS)
+# The seven steps in their order, under the names that the file holds; `deploy.steps` has a function for each.
+STEP_NAMES = (
+    "collect_required_config",
+    "collect_optional_config",
+    "generate_env_file",
+    "generate_nginx_config",
+    "generate_secrets",
+    "prompt_user_secrets",
+    "finalize",
+)
 NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
 _STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
 _BY_LABEL = {source.label: source for source in Source}
 _REQUIRED = ("steps", "answers", "accepted", "files", "secrets", "basis")
-RUN_NEWER = "run the newer one"  # how the reason ends where a newer release has written the state
+RUN_NEWER = "run the newer one"  # how the reason ends if a newer release has written the state
 _END = b"..."  # the last line of a state: without it, the end is missing
 
 
 class Sections(NamedTuple):
-    """The parts of a state, and the schema of the file they came from; `state_manager` says what they mean."""
+    """The parts of a state; `DeploymentState` explains them."""
 
-    schema: int
     steps: dict[str, str]
     answers: dict[str, Given]
     accepted: list[str]
@@ -46,12 +52,12 @@ class Sections(NamedTuple):
 
 
 def parse(data: bytes) -> Sections:
-    """The sections of a state file; raises Malformed, with the reason, for anything that is not a whole one."""
+    """Read the sections of a state file; raise Malformed, with the reason, unless it is complete and valid."""
     return _from_document(load_yaml(data), data.rstrip().endswith(b"\n" + _END))
 
 
 def is_ours(data: bytes) -> bool:
-    """Whether these bytes call themselves a state of this program, of whatever schema."""
+    """Tell whether these bytes are a state file of avatar-setup, of any schema."""
     try:
         document = load_yaml(data)
     except Malformed:
@@ -60,14 +66,14 @@ def is_ours(data: bytes) -> bool:
 
 
 def to_bytes(state: Sections) -> bytes:
-    """The file that holds these sections: the same sections, the same bytes."""
+    """Write sections as the bytes of a state file: the same sections, the same bytes."""
     import yaml
 
     document = {
         "tool": TOOL,
         "schema": SCHEMA,
         "steps": dict(state.steps),
-        "answers": {key: {"value": said.text, "source": said.source.label} for key, said in state.answers.items()},
+        "answers": {key: {"value": given.text, "source": given.source.label} for key, given in state.answers.items()},
         "accepted": list(state.accepted),
         "files": dict(sorted(state.files.items())),
         "secrets": dict(sorted(state.secrets.items())),
@@ -85,14 +91,11 @@ def to_bytes(state: Sections) -> bytes:
 def _from_document(document: Any, whole: bool) -> Sections:
     if not isinstance(document, dict) or document.get("tool") != TOOL:
         raise Malformed("it is not a state file of avatar-setup (--adopt takes a deployment of another tool over)")
-    schema = _schema(document)
-    for number in range(schema, SCHEMA):
-        document = _TO_NEXT[number](document)
+    _require_schema(document)
     if not (whole and all(section in document for section in _REQUIRED)):
         raise Malformed("a part of it is missing")
     announced = _mapping(document, "announced")
     sections = Sections(
-        schema=schema,
         steps=_steps(_mapping(document, "steps")),
         answers={key: _answer(key, entry) for key, entry in _mapping(document, "answers").items()},
         accepted=_names(document, "accepted"),
@@ -107,26 +110,17 @@ def _from_document(document: Any, whole: bool) -> Sections:
     return sections
 
 
-def _schema(document: Mapping[str, Any]) -> int:
-    """The schema of a document; raises Malformed for one that this release does not know."""
+def _require_schema(document: Mapping[str, Any]) -> None:
+    """Raise Malformed for a schema that this release does not know."""
     schema = document.get("schema")
     if not (isinstance(schema, str) and re.fullmatch(r"[1-9]\d{0,5}", schema)):
-        raise Malformed(f"its schema is {str(schema)[:20]!r}, which is none")
+        raise Malformed(f"its schema is {str(schema)[:20]!r}, which is not a schema")
     if int(schema) > SCHEMA:
         raise Malformed(f"its schema is {schema}, this release knows {SCHEMA}: {RUN_NEWER}")
-    return int(schema)
-
-
-def _from_1(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Schema 2 knows answers whose source is `adopted`; an older state has none, so all of it stays."""
-    return dict(document)
-
-
-_TO_NEXT: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def _refuse_unknown_names(state: Sections) -> None:
-    """Neither a slip of the pen nor the answer to a newer release's question is dropped in silence."""
+    """Raise Malformed for a key of no setting or secret: it may be a typing error or a newer release's."""
     named = {*state.accepted, *state.again}
     unknown = {*(state.answers.keys() - SETTINGS), *(named - SETTINGS.keys() - SECRETS.keys())}
     unknown |= (state.secrets.keys() | state.announced_secrets.keys()) - SECRETS.keys()
@@ -143,10 +137,10 @@ def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
-def _steps(found: Mapping[str, Any]) -> dict[str, str]:
-    if set(found) != set(STEP_NAMES) or not all(status in _STATUSES for status in found.values()):
+def _steps(section: Mapping[str, Any]) -> dict[str, str]:
+    if set(section) != set(STEP_NAMES) or not set(section.values()) <= set(_STATUSES):
         raise Malformed("its steps are not the seven of this release, each not-started, in-progress or completed")
-    return {name: found[name] for name in STEP_NAMES}
+    return {name: section[name] for name in STEP_NAMES}
 
 
 def _answer(key: str, entry: Any) -> Given:

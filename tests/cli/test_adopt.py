@@ -400,7 +400,7 @@ def test_where_no_state_is_left_its_settings_are_given_beside_the_command(kept: 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("schema: 2", "schema: 99", "its schema is 99, this release knows 2: run the newer one"),
+        ("schema: 1", "schema: 99", "its schema is 99, this release knows 1: run the newer one"),
         ("  ENV_NAME:", "  NEXT:", "this release does not know its entry 'NEXT': correct it, or run the newer one"),
     ],
 )
@@ -418,9 +418,9 @@ def test_a_last_good_state_that_cannot_be_used_is_not_offered(state: str | None,
         (source / STATE).unlink()
     else:
         (source / STATE).write_text(state)
-    (source / LAST_GOOD).write_text(whole.replace("schema: 2", "schema: 99"))
+    (source / LAST_GOOD).write_text(whole.replace("schema: 1", "schema: 99"))
     said = refused_elsewhere(source, code=1)
-    assert "beside it cannot be used either: its schema is 99, this release knows 2: run the newer one" in said
+    assert "beside it cannot be used either: its schema is 99, this release knows 1: run the newer one" in said
     assert "mv " not in said
     (tmp_path / "elsewhere").rmdir()
     (source / LAST_GOOD).write_text(whole[:-5])

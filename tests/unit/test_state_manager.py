@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from setup.config.model import Given, Source
 from setup.config.settings import SETTINGS
+from setup.deploy import steps
 from setup.errors import VolumeError
 from setup.formats.digests import digest
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
 from setup.state_manager import DeploymentState
-from setup.volume.layout import LAST_GOOD, File
+from setup.volume.layout import LAST_GOOD, PLACES, File
 from setup.volume.volume import Volume
 from tests.support.runs import (
     OPERATORS,
-    REQUIRED,
     STATE,
     STEPS,
     deployed,
@@ -31,7 +31,6 @@ from tests.support.runs import (
     require_strace,
     run,
     secrets,
-    stamps,
     tree,
 )
 
@@ -252,9 +251,9 @@ REFUSED = {
     "a key twice": GOOD.encode() + b"tool: avatar-setup\n",
     "another tool's": b"tool: terraform\nschema: 1\nsteps: {}\n",
     "the public tool's": b"version: '1'\nsteps:\n  step_1_collect_required: completed\n",
-    "no schema": GOOD.replace("schema: 2\n", "").encode(),
-    "a schema that is none": GOOD.replace("schema: 2", "schema: 0").encode(),
-    "a newer schema": GOOD.replace("schema: 2", "schema: 3").encode(),
+    "no schema": GOOD.replace("schema: 1\n", "").encode(),
+    "a schema that is none": GOOD.replace("schema: 1", "schema: 0").encode(),
+    "a newer schema": GOOD.replace("schema: 1", "schema: 2").encode(),
     "steps of another release": GOOD.replace("finalize:", "polish:").encode(),
     "a step missing": GOOD.replace("  finalize: not-started\n", "").encode(),
     "a step's status": GOOD.replace("finalize: not-started", "finalize: done").encode(),
@@ -289,39 +288,15 @@ def test_a_state_that_cannot_be_used_is_refused_with_a_way_on(volume: Volume, tm
     assert (tmp_path / STATE).read_bytes() == data
 
 
+def test_the_steps_of_a_run_are_those_of_the_state_file() -> None:
+    assert tuple(steps.STEPS) == STEP_NAMES == STEPS
+    assert {place.writer for place in PLACES} <= {*STEP_NAMES, "every run"}
+
+
 def test_a_newer_schema_is_named_as_such(volume: Volume, tmp_path: Path) -> None:
     (tmp_path / STATE).write_bytes(REFUSED["a newer schema"])
-    with pytest.raises(VolumeError, match="schema is 3, this release knows 2: run the newer one"):
+    with pytest.raises(VolumeError, match="schema is 2, this release knows 1: run the newer one"):
         DeploymentState.load(volume)
-
-
-def as_schema_1(out: Path) -> bytes:
-    """Makes a deployment's state, and the last good one, what the first releases wrote; its bytes."""
-    for path in (out / STATE, out / LAST_GOOD):
-        data = path.read_bytes()
-        assert b"\nschema: 2\n" in data
-        path.write_bytes(data.replace(b"\nschema: 2\n", b"\nschema: 1\n"))
-    return (out / STATE).read_bytes()
-
-
-def test_an_older_schema_is_brought_up_in_memory_and_written_only_by_a_run_that_writes(deployment: Path) -> None:
-    old = as_schema_1(deployment)
-    before = stamps(deployment)
-    assert "7/7" in ran(deployment, "--status", settings={}).stdout
-    assert "Nothing to do" in ran(deployment, settings={}).stdout
-    assert stamps(deployment) == before
-    ran(deployment, "--set", "LOG_LEVEL=DEBUG", settings={})
-    assert b"\nschema: 2\n" in (deployment / STATE).read_bytes()
-    kept = deployment / f"{STATE}.schema-1"
-    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (old, 0o600)
-    ran(deployment, "--set", "LOG_LEVEL=INFO", settings={})
-    assert kept.read_bytes() == old
-
-
-def test_an_older_schema_is_kept_by_a_reset_too(deployment: Path) -> None:
-    old = as_schema_1(deployment)
-    ran(deployment, "--reset", settings=REQUIRED)
-    assert (deployment / f"{STATE}.schema-1").read_bytes() == old
 
 
 def test_a_state_that_was_cut_short_anywhere_is_refused(volume: Volume, tmp_path: Path) -> None:
