@@ -1,4 +1,4 @@
-"""One line to be read from a terminal, and what was read."""
+"""Describe a line to read from a terminal, and the reply."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ HELP_WORD, BACK_WORD = "?", "<"
 
 
 class Field(NamedTuple):
-    """One line to be read from a terminal: `check` gives the reason why a text will not do, or "".
+    """A line to read from a terminal: `check` returns the reason against a text, or "".
 
-    `words` complete it. A `guided` one takes HELP_WORD and BACK_WORD, and shows its `progress` where there is room.
+    `words` complete it. A `guided` one takes HELP_WORD and BACK_WORD, and shows its `progress` if that fits.
     """
 
     question: str
@@ -24,7 +24,7 @@ class Field(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What was read; `pasted` when it was not typed, `more` when further lines came with it and were dropped."""
+    """The line; `pasted` if it was not typed, `more` if further lines came with it and were dropped."""
 
     text: str
     pasted: bool = False
