@@ -37,6 +37,20 @@ BANNED = {
 EXCEPTIONS: dict[str, tuple[str, ...]] = {
     "CHANGELOG.md": ("dated copy",),  # tells which word became which
 }
+UNTIL_REWORDED = {
+    "setup/cli.py",
+    "setup/commands/diff.py",
+    "setup/commands/registry.py",
+    "setup/configure.py",
+    "setup/deploy/session.py",
+    "setup/flags.py",
+    "setup/formats/compose_file.py",
+    "setup/formats/dotenv.py",
+    "setup/secrets/plan.py",
+    "setup/volume/backups.py",
+    "setup/volume/lock.py",
+    "setup/volume/volume.py",
+}
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = sorted((ROOT / "setup").rglob("*.py"))
 
@@ -67,3 +81,13 @@ def banned_words(path: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_uses_the_words_of_the_field(page: Path) -> None:
     assert banned_words(page, page.read_text()) == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.relative_to(ROOT).as_posix())
+def test_a_module_uses_the_words_of_the_field(module: Path) -> None:
+    if module.relative_to(ROOT).as_posix() in UNTIL_REWORDED:
+        return
+    reports = []
+    for text in prose(module):
+        reports += banned_words(module, text)
+    assert reports == []
