@@ -167,8 +167,8 @@ def test_a_certificate_of_the_operators_takes_the_place_of_ours(stack: Stack) ->
     certificate, key = engine.throw_away_certificate(stack.directory, HOST)
     (stack.out / "tls" / "server.fullchain.crt").write_bytes(certificate.read_bytes())
     (stack.out / "tls" / "private" / "server.decrypted.key").write_bytes(key.read_bytes())
-    # nginx serves it, and the API's services need not trust ours any longer.
-    with stack.recreating("nginx", *API_SERVICES):
+    # nginx serves it, and the services of the API and of Authentik need not trust ours any longer.
+    with stack.recreating("nginx", *API_SERVICES, "authentik_server", "authentik_worker"):
         stack.configure(TLS_MODE="provided")
         stack.up()
     stack.authority = certificate

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from setup.volume import layout
 from tests.support.runs import ROOT, command, deployed, environment
 
 PACKAGE = ROOT / "setup"
@@ -260,6 +261,35 @@ def test_nothing_shadows_the_package() -> None:
     assert not (ROOT / "setup.py").exists()
     files = {path.name for path in PACKAGE.iterdir() if path.is_file() and path.suffix != ".py"}
     assert files == {"defaults.yaml"}
+
+
+SUFFIXES = (layout.BACKUP_SUFFIX, layout.PROPOSAL_SUFFIX, layout.STAGED_SUFFIX)
+
+
+def test_only_the_layout_spells_out_a_path_of_the_volume() -> None:
+    paths = [path for name, path in vars(layout).items() if name.isupper() and isinstance(path, str)]
+    files = tuple(path if "." in path else f"{path}/" for path in paths if path not in SUFFIXES)
+    found = [
+        f"{module.name}:{node.lineno}: {node.value!r}"
+        for module in modules().values()
+        if module.name != "volume.layout"
+        for node in texts(module)
+        if node.value.startswith(files)
+    ]
+    assert found == []
+
+
+def texts(module: Module) -> Iterator[ast.Constant]:
+    """Every text of a module but the docstrings, and parts of formatted ones."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node
 
 
 # --- size ----------------------------------------------------------------------------------------
