@@ -6,16 +6,22 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from setup import __version__, console, flags
+from setup import __version__, console
 from setup.config.types import BOOLEAN
 from setup.configure import DeploymentConfigurator, find_templates
+from setup.console import Answer
+from setup.deploy.options import RunOptions
+from setup.deploy.reconcile import OnConflict
 from setup.environment import become_owner, require_mount
 from setup.errors import ExitCode, InputError, Interrupted, SetupError, VolumeError
+from setup.flags import HELP, caller_config, copies_to_keep, parse
 from setup.volume.backups import LAST
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
+
+    from setup.commands.adopt.command import Adoptable
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -25,7 +31,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     environ = os.environ if environ is None else environ
     as_json, debug = "--json" in words, "--debug" in words
     try:
-        code = _run(flags.parse(words), environ)
+        code = _run(parse(words), environ)
         _require_shown()
         return code
     except SetupError as error:
@@ -35,65 +41,101 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return _bug(error, debug)
 
 
-def _run(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    if options.help:
-        console.show([flags.HELP.rstrip("\n")])
+def _run(flags: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if flags.help:
+        console.show([HELP.rstrip("\n")])
         return ExitCode.DONE
-    if options.version:
+    if flags.version:
         console.show([f"avatar-setup {__version__}"])
         return ExitCode.DONE
-    configurator = _configurator(options, environ)
-    require_mount(options.output_dir, environ)
-    _read_early(configurator, options)
-    become_owner(options.output_dir, environ)
-    verb = flags.verb_of(options)
-    if verb:
-        return _do(verb, configurator, options)
-    configurator.run(
-        interactive=not (options.non_interactive or options.json or _asked_not_to_ask(environ)),
-        config_file=options.config,
-        save_config=options.save_config,
-        prompt_secrets=not options.no_prompt_secrets,
-        reset=options.reset,
-    )
-    if options.json:
-        _show_json(configurator.result)
-    return ExitCode.DONE
-
-
-def _configurator(options: argparse.Namespace, environ: Mapping[str, str]) -> DeploymentConfigurator:
-    templates, said = options.templates_dir or find_templates(), flags.caller_config(options)
-    configurator = DeploymentConfigurator(templates, options.output_dir, options.defaults_file, said)
-    configurator.environ = environ
-    configurator.quiet = options.quiet or options.json
-    configurator.plain = options.plain
-    configurator.renew_certificate = options.renew_certificate
-    configurator.with_secrets = options.with_secrets
-    configurator.unset = tuple(options.unset)
-    configurator.on_conflict = options.on_conflict
-    configurator.keep = flags.copies_to_keep(options, LAST)
-    return configurator
-
-
-def _read_early(configurator: DeploymentConfigurator, options: argparse.Namespace) -> None:
-    """Reads what this run is given while this process may still read what root may read."""
-    configurator.preload(options.config)
-    if options.adopt:
-        from setup.commands.adopt.command import read_source
-
-        options.found = read_source(options.adopt, options.output_dir)
-
-
-def _do(verb: str, configurator: DeploymentConfigurator, options: argparse.Namespace) -> int:
-    """Does something else than configuring, and shows its answer."""
-    from setup.commands.registry import DO
-
-    answer = DO[verb](configurator, options)
-    if options.json:
+    options = run_options(flags, environ)
+    templates = flags.templates_dir or find_templates()
+    config = caller_config(flags)
+    configurator = DeploymentConfigurator(templates, flags.output_dir, flags.defaults_file, config, environ=environ)
+    require_mount(flags.output_dir, environ)
+    configurator.preload(options)
+    source = _adopted(flags)
+    become_owner(flags.output_dir, environ)
+    answer = _do(flags, configurator, options, source)
+    if answer is None:
+        configurator.configure(options)
+        answer = Answer((), configurator.result)
+    if flags.json:
         _show_json(answer.data)
     else:
         console.show(answer.lines)
     return answer.exit_code
+
+
+def run_options(flags: argparse.Namespace, environ: Mapping[str, str]) -> RunOptions:
+    """What the flags ask of a run; raises UsageError, or InputError for NON_INTERACTIVE."""
+    return RunOptions(
+        interactive=not (flags.non_interactive or flags.json or _asked_not_to_ask(environ)),
+        plain=flags.plain,
+        quiet=flags.quiet or flags.json,
+        config_file=flags.config,
+        unset=tuple(flags.unset),
+        save_config=flags.save_config,
+        with_secrets=flags.with_secrets,
+        prompt_secrets=not flags.no_prompt_secrets,
+        reset=flags.reset,
+        renew_certificate=flags.renew_certificate,
+        on_conflict=OnConflict(flags.on_conflict) if flags.on_conflict else None,
+        keep=copies_to_keep(flags, LAST),
+        dry_run=flags.dry_run,
+        confirmed=flags.yes,
+    )
+
+
+def _adopted(flags: argparse.Namespace) -> Adoptable | None:
+    """Read the deployment to adopt while this process may still read what root may read."""
+    if not flags.adopt:
+        return None
+    from setup.commands.adopt.command import read_source
+
+    return read_source(flags.adopt, flags.output_dir)
+
+
+def _do(
+    flags: argparse.Namespace, configurator: DeploymentConfigurator, options: RunOptions, source: Adoptable | None
+) -> Answer | None:
+    """Run the command that the flags name; None for a run that configures."""
+    answer: Answer | None
+    if flags.status:
+        from setup.commands.status import status
+
+        answer = status(configurator)
+    elif flags.check:
+        from setup.commands.check import check
+
+        answer = check(configurator, online=flags.online)
+    elif flags.export:
+        from setup.commands.export import export
+
+        answer = export(configurator, flags.export, with_secrets=flags.with_secrets)
+    elif flags.rotate:
+        from setup.commands.rotate import rotate
+
+        answer = rotate(configurator, flags.rotate, options, reencrypted=flags.i_have_reencrypted)
+    elif source:
+        from setup.commands.adopt.command import adopt
+
+        answer = adopt(configurator, source, options)
+    elif flags.history:
+        from setup.commands.history import history
+
+        answer = history(configurator)
+    elif flags.restore:
+        from setup.commands.restore import restore
+
+        answer = restore(configurator, flags.restore, options)
+    elif flags.dry_run:
+        from setup.commands.diff import preview
+
+        answer = preview(configurator, options)
+    else:
+        answer = None
+    return answer
 
 
 def _require_shown() -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from setup import console
 from setup.config import sources
 from setup.deploy import summary, transaction
+from setup.deploy.options import Asker, RunOptions
 from setup.deploy.planner import program_basis
-from setup.deploy.session import Options, Session
+from setup.deploy.session import Session
 from setup.deploy.steps import STEPS, generate_env_file
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, VolumeError
 from setup.state_file import STEP_NAMES
 from setup.state_manager import DeploymentState
-from setup.volume.backups import A_RUN, LAST
 from setup.volume.layout import HISTORY, STATE, SWEPT
 from setup.volume.volume import Volume
 
@@ -48,31 +48,24 @@ class DeploymentConfigurator:
         defaults_file: str | os.PathLike[str] | None = None,
         config: Mapping[str, Any] | None = None,
         use_state: bool = True,
+        *,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.templates_dir = os.fspath(templates_dir)
         self.output_dir = os.fspath(output_dir)
         self.defaults_file = os.fspath(defaults_file) if defaults_file else None
         self.config = dict(config or {})
         self.use_state = use_state
-        self.environ: Mapping[str, str] = os.environ
-        self.quiet = False
-        self.plain = False
-        self.renew_certificate = False
-        self.with_secrets = False
-        self.unset: tuple[str, ...] = ()
-        self.on_conflict: str | None = None
-        self.keep = LAST
-        self.cause = A_RUN
+        self.environ = os.environ if environ is None else environ
         self.result: dict[str, Any] = {}
         self._renderer = Renderer(self.templates_dir)
         self._preloaded: dict[str, bytes] = {}
         self._live: Session | None = None
         self._dialogue: Dialogue | None = None
 
-    def preload(self, config_file: str | os.PathLike[str] | None = None) -> None:
+    def preload(self, options: RunOptions) -> None:
         """Reads the files of this run's inputs now, while this process may still read them."""
-        path = os.fspath(config_file) if config_file else None
-        self._preloaded = sources.preload(sources.files_named(self.environ, path, self.defaults_file))
+        self._preloaded = sources.preload(sources.files_named(self.environ, options.config_file, self.defaults_file))
 
     def run(
         self,
@@ -88,15 +81,24 @@ class DeploymentConfigurator:
         Without a terminal nobody is asked. `auth_type` counts as the caller's word when it is not the
         default. Raises a SetupError before anything is written when an input will not do.
         """
-        interactive = interactive and console.is_terminal()
-        inputs = self.gather(config_file, auth_type)
+        options = RunOptions(
+            interactive=interactive,
+            config_file=os.fspath(config_file) if config_file else None,
+            save_config=save_config,
+            prompt_secrets=prompt_secrets,
+            reset=reset,
+        )
+        self.configure(options, auth_type)
+
+    def configure(self, options: RunOptions, auth_type: str = "email") -> None:
+        """Completes the deployment as `run` does, with every option that the command line knows."""
+        inputs = self.gather(options, auth_type)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
-        with Volume(self.output_dir) as volume, self._conversation(interactive) as dialogue:
+        with Volume(self.output_dir) as volume, self._conversation(options) as dialogue:
             if dialogue:
-                reset = dialogue.greet(DeploymentState.load(volume), reset)
-            options = self.options(dialogue, save_config, prompt_secrets, reset)
+                options = options._replace(reset=dialogue.greet(DeploymentState.load(volume), options.reset))
             seen = volume.read(STATE)
-            session = self.session(volume, inputs, options)
+            session = self.session(volume, inputs, options, _asker(dialogue))
             if not session.state.is_complete:
                 volume.check_writable()  # before a word about anything else
             if not dialogue and transaction.nothing_to_do(session, seen):
@@ -109,7 +111,7 @@ class DeploymentConfigurator:
         """Does under the lock what a look has found to do, after `prepare`; returns what is left to decide then."""
         looked.volume.check_writable()
         with looked.volume.locked((*SWEPT, *map(os.path.dirname, looked.volume.coming))):
-            self._live = self.session(looked.volume, looked.inputs, looked.options, looked)
+            self._live = self.session(looked.volume, looked.inputs, looked.options, looked.asker, looked)
             try:
                 if prepare:
                     prepare(self._live)
@@ -120,33 +122,29 @@ class DeploymentConfigurator:
 
     def prompt_user_secrets(self, auth_type: str = "email", skip_prompts: bool = False) -> None:
         """Runs the step of that name: asks for the operator's secrets, or leaves the open ones pending."""
-        with self._session_for_a_step(auth_type, skip_prompts) as session:
+        with self._session_for_a_step(RunOptions(prompt_secrets=not skip_prompts), auth_type) as session:
             self._step(session, "prompt_user_secrets")
 
     def _prompt_optional_config(self) -> None:
         """Runs the step `collect_optional_config`: asks for the settings that have a default."""
-        with self._session_for_a_step("email") as session:
+        with self._session_for_a_step(RunOptions()) as session:
             self._step(session, "collect_optional_config")
 
-    def gather(self, config_file: str | os.PathLike[str] | None, auth_type: str = "email") -> sources.Inputs:
+    def gather(self, options: RunOptions, auth_type: str = "email") -> sources.Inputs:
         """Everything this run was given."""
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
-        path = os.fspath(config_file) if config_file else None
+        path = options.config_file
         inputs = sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
-        sources.take_back(inputs, self.unset)
+        sources.take_back(inputs, options.unset)
         return inputs
 
-    def options(
-        self, dialogue: Dialogue | None, save_config: bool = False, prompt_secrets: bool = True, reset: bool = False
-    ) -> Options:
-        """What a run is asked to do, with somebody to ask or without."""
-        ask, settle = (dialogue.ask, dialogue.settle) if dialogue else (None, None)
-        given = (self.renew_certificate, self.on_conflict, self.keep)
-        secret = self.with_secrets
-        return Options(ask, save_config, not prompt_secrets, reset, *given, settle, secret, cause=self.cause)
-
     def session(
-        self, volume: Volume, inputs: sources.Inputs, options: Options, earlier: Session | None = None
+        self,
+        volume: Volume,
+        inputs: sources.Inputs,
+        options: RunOptions,
+        asker: Asker | None = None,
+        earlier: Session | None = None,
     ) -> Session:
         """One look at the deployment on a volume; VolumeError for a state that cannot be read."""
         state = DeploymentState()
@@ -156,17 +154,17 @@ class DeploymentConfigurator:
             raise VolumeError(f"{volume.path} holds a state file ({STATE}): run with state, or use another directory")
         state = state.forget() if options.reset else state
         basis = earlier.basis if earlier else program_basis(self.templates_dir, PACKAGE)
-        return Session(volume, state, inputs, self._renderer, basis, options, self.use_state, earlier)
+        return Session(volume, state, inputs, self._renderer, basis, options, asker, self.use_state, earlier)
 
     @contextlib.contextmanager
-    def _conversation(self, wanted: bool) -> Iterator[Dialogue | None]:
+    def _conversation(self, options: RunOptions) -> Iterator[Dialogue | None]:
         """Somebody to ask, for the time of a run; None where nobody is asked."""
-        if not wanted:
+        if not (options.interactive and console.is_terminal()):
             yield None
             return
         from setup.wizard.dialogue import Dialogue
 
-        self._dialogue = Dialogue(self.environ, line_by_line=self.plain)
+        self._dialogue = Dialogue(self.environ, line_by_line=options.plain)
         try:
             with self._dialogue.open():
                 yield self._dialogue
@@ -181,17 +179,16 @@ class DeploymentConfigurator:
         reviewed = session.state.is_complete and self._dialogue is not None and self._review(session)
         context = session.context()
         first, reasons = session.concerned(context)
-        if session.options.ask is None:
+        if session.asker is None:
             transaction.check(session, context)  # refuses before the first write
         if session.options.reset and session.state.exists:
             transaction.keep_copy(session, "a reset")
-            self._say(
-                f"Starting from scratch; secrets and files stay. All is kept as it was in {HISTORY}/{session.copy}"
-            )
+            kept = f"{HISTORY}/{session.copy}"
+            self._say(session, f"Starting from scratch; secrets and files stay. All is kept as it was in {kept}")
         if first is None and not session.options.reset:
             return False
         for reason in () if self._dialogue else reasons:  # the review has shown them
-            self._say(f"Changed: {reason}")
+            self._say(session, f"Changed: {reason}")
         self.result["changed"] = reasons
         session.state.reopen(first or STEP_NAMES[0])
         while name := session.state.next_step:
@@ -200,7 +197,7 @@ class DeploymentConfigurator:
             elif name == "collect_optional_config":
                 self._prompt_optional_config()
             elif name == "prompt_user_secrets":
-                self.prompt_user_secrets(skip_prompts=session.options.skip_prompts)
+                self.prompt_user_secrets(skip_prompts=not session.options.prompt_secrets)
             else:
                 self._step(session, name)
         return True
@@ -224,19 +221,18 @@ class DeploymentConfigurator:
                 continue
             transaction.commit(session, name, outcome)
             done = outcome.done
-        if self._dialogue and name == "prompt_user_secrets" and not session.options.skip_prompts:
+        if self._dialogue and name == "prompt_user_secrets" and session.options.prompt_secrets:
             self._dialogue.summarise_secrets(session)
 
     @contextlib.contextmanager
-    def _session_for_a_step(self, auth_type: str, skip_prompts: bool = False) -> Iterator[Session]:
+    def _session_for_a_step(self, options: RunOptions, auth_type: str = "email") -> Iterator[Session]:
         """The session of the run under way, or one of its own for a step that is called alone."""
         if self._live:
             yield self._live
             return
-        inputs = self.gather(None, auth_type)
-        asked = self._conversation(console.is_terminal())
-        with Volume(self.output_dir) as volume, volume.locked(SWEPT), asked as dialogue:
-            session = self.session(volume, inputs, self.options(dialogue, prompt_secrets=not skip_prompts))
+        inputs = self.gather(options, auth_type)
+        with Volume(self.output_dir) as volume, volume.locked(SWEPT), self._conversation(options) as dialogue:
+            session = self.session(volume, inputs, options, _asker(dialogue))
             transaction.recover(session)
             if dialogue:
                 dialogue.attach(session)
@@ -246,8 +242,12 @@ class DeploymentConfigurator:
     def _conclude(self, session: Session, status: str) -> None:
         self.result |= summary.result(session, status)
         console.warn(f"note: {note}" for note in self.result["notes"])
-        self._say(*summary.last_message(session, status, self.environ))
+        self._say(session, *summary.last_message(session, status, self.environ))
 
-    def _say(self, *lines: str) -> None:
-        if not self.quiet:
+    def _say(self, session: Session, *lines: str) -> None:
+        if not session.options.quiet:
             console.show(lines)
+
+
+def _asker(dialogue: Dialogue | None) -> Asker | None:
+    return Asker(dialogue.ask, dialogue.settle) if dialogue else None

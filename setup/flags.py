@@ -144,11 +144,6 @@ def _require_one_verb(known: argparse.Namespace) -> None:
             raise UsageError(f"--dry-run goes with what writes; --{verb} changes nothing of the deployment")
 
 
-def verb_of(options: argparse.Namespace) -> str | None:
-    """What is to be done instead of configuring, None for a run; a run that is only looked at is one of them."""
-    return next((verb for verb in VERBS if getattr(options, verb)), "look" if options.dry_run else None)
-
-
 def _flag_of(word: str) -> str:
     """The part of a word that cannot be a value."""
     if word.startswith("--"):

@@ -2,10 +2,11 @@
 
 __all__ = [
     "adopt",
+    "check",
     "diff",
     "export",
     "history",
-    "registry",
     "restore",
     "rotate",
+    "status",
 ]

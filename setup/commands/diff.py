@@ -15,20 +15,18 @@ from setup.secrets.store import read_secrets
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    import argparse
-
     from setup.configure import DeploymentConfigurator
+    from setup.deploy.options import RunOptions
     from setup.deploy.session import Session
     from setup.deploy.steps import Context
 
 
-def look(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+def preview(configurator: DeploymentConfigurator, options: RunOptions) -> Answer:
     """What a run with these inputs would change."""
     with Volume(configurator.output_dir) as volume:
-        inputs = configurator.gather(options.config)
+        inputs = configurator.gather(options)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
-        wanted = configurator.options(None, options.save_config, not options.no_prompt_secrets, options.reset)
-        session = configurator.session(volume, inputs, wanted)
+        session = configurator.session(volume, inputs, options)
         transaction.recover(session)
         context = session.context()
         first, reasons = session.concerned(context)

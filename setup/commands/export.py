@@ -10,7 +10,7 @@ from setup import console
 from setup.config import sources
 from setup.config.config_file import config_file, is_ours
 from setup.console import Answer
-from setup.deploy.session import Options
+from setup.deploy.options import RunOptions
 from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards
@@ -22,33 +22,33 @@ from setup.volume.layout import CONFIG, LOCK, File, staged_name
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Container, Iterator
 
     from setup.configure import DeploymentConfigurator
 
 
-def export(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+def export(configurator: DeploymentConfigurator, path: str, *, with_secrets: bool = False) -> Answer:
     """The settings, and with --with-secrets the secrets, of a deployment; it stays as it is."""
-    if options.export == "-" and options.with_secrets and console.is_watched():
+    if path == "-" and with_secrets and console.is_watched():
         raise UsageError(
             "--with-secrets: a terminal is no place for secrets: name a file, as in --export /out/export.yaml"
         )
     with Volume(configurator.output_dir) as volume:
         require_whole(volume)
-        session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
+        inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
+        session = configurator.session(volume, inputs, RunOptions())
         texts = {name: text or "" for name, text in read_secrets(volume).items()}
         resolution = session.resolve(texts)
         if not session.state.is_complete or resolution.missing:
             raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
-        lost = guards.find_lost(resolution.values, texts, session.state.secrets) if options.with_secrets else ()
+        lost = guards.find_lost(resolution.values, texts, session.state.secrets) if with_secrets else ()
         if lost:  # the other host would take it for one that never was, and make a new one
             raise VolumeError(*(guards.explain_lost(secret, resolution.values) for secret in lost))
     secrets = {secret.name: texts[secret.name] for secret in secrets_plan.list_applicable(resolution.values)}
-    file = config_file(resolution, secrets if options.with_secrets else None)
-    if options.export == "-":
+    file = config_file(resolution, secrets if with_secrets else None)
+    if path == "-":
         return Answer(file.data.decode().splitlines(), {"config": file.data.decode()})
-    return _written(file, options.export, configurator, {**session.state.files, **session.state.announced})
+    return _written(file, path, configurator, {**session.state.files, **session.state.announced})
 
 
 def _written(file: File, path: str, configurator: DeploymentConfigurator, own: Container[str]) -> Answer:

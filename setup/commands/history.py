@@ -16,7 +16,6 @@ from setup.volume.layout import SECRETS_FOLDER, SETTINGS_RECORD, STATE, File, is
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Mapping
 
     from setup.configure import DeploymentConfigurator
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _NONE = "No backup yet: a run saves one before it changes a complete deployment."
 
 
-def history(configurator: DeploymentConfigurator, _options: argparse.Namespace) -> Answer:
+def history(configurator: DeploymentConfigurator) -> Answer:
     """List the backups, the newest first."""
     rows: list[dict[str, Any]] = []
     lines: list[str] = []

@@ -17,8 +17,8 @@ from setup.config.model import Secret
 from setup.config.secrets import SECRETS
 from setup.console import Answer
 from setup.deploy import baseline, diff, summary, transaction
+from setup.deploy.options import RunOptions
 from setup.deploy.redact import Lines, Redactor, lines_of
-from setup.deploy.session import Options
 from setup.errors import DecisionNeeded, VolumeError
 from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
@@ -47,8 +47,6 @@ from setup.volume.layout import (
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    import argparse
-
     from setup.commands.history import Tree
     from setup.configure import DeploymentConfigurator
     from setup.volume.backups import Copy
@@ -84,25 +82,23 @@ class RestorePlan(NamedTuple):
         return list(filter(is_shown, self.remove))
 
 
-def restore(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+def restore(configurator: DeploymentConfigurator, backup_id: str, options: RunOptions) -> Answer:
     """Restore a backup after saving one of the present state; the same command finishes an interrupted restore."""
     with Volume(configurator.output_dir) as volume:
-        backup = backups.find(volume, options.restore)
+        backup = backups.find(volume, backup_id)
         on_disk = _read_present(volume, backup)
         plan = plan_restore(volume, backup, on_disk)
         if not (plan.write or plan.remove or backups.interrupted(volume)):
             return _unchanged(configurator, volume, backup)
         if options.dry_run:
             return _preview(volume, backup, plan, on_disk)
-        _require_consent(plan, options.yes)
+        _require_consent(plan, options.confirmed)
         volume.check_writable()
         with volume.locked({*SWEPT, *map(os.path.dirname, backup.paths)}):
             plan = plan_restore(volume, backup, _read_present(volume, backup))  # another run may have changed files
-            _require_consent(plan, options.yes)
-            if backups.interrupted(volume):  # the run that was interrupted has saved the state from before it
-                saved = _saved_by_restore(volume)
-            else:
-                saved = _back_up(volume, backup, configurator.keep)
+            _require_consent(plan, options.confirmed)
+            interrupted = backups.interrupted(volume)  # then that run has saved the state from before it
+            saved = _saved_by_restore(volume) if interrupted else _back_up(volume, backup, options.keep)
             total = _plan_since(volume, backup, plan, saved)
             _apply(volume, plan, backup)
         return _answer(configurator, volume, backup, total, saved)
@@ -316,7 +312,8 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     If the backup was saved while a run was incomplete, that run is finished first.
     """
     sudo = "sudo " if os.geteuid() == 0 else ""
-    session = configurator.session(volume, sources.gather({}, None, configurator.defaults_file, {}, {}), Options())
+    inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
+    session = configurator.session(volume, inputs, RunOptions())
     if session.state.exists and not session.state.is_complete:
         place = summary.place_of(volume, configurator.environ)
         return [f"  {place.command}", "  (it finishes the run that was incomplete then, and prints the next commands)"]

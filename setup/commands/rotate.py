@@ -12,7 +12,7 @@ from setup.config.model import Given, Secret, Source
 from setup.config.types import show
 from setup.console import Answer
 from setup.deploy import summary, transaction
-from setup.deploy.session import Options, Session
+from setup.deploy.session import Session
 from setup.errors import InputError
 from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation as rotations
@@ -25,11 +25,11 @@ from setup.wizard import confirm
 from setup.wizard.questions import reason_against
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from setup.config.values import Values
     from setup.configure import DeploymentConfigurator
+    from setup.deploy.options import RunOptions
 
 
 class _Rotation(NamedTuple):
@@ -60,33 +60,34 @@ class _StateChanged(Exception):
     """Another run has written the state between the plan and the lock."""
 
 
-def rotate(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+def rotate(
+    configurator: DeploymentConfigurator, names: Sequence[str], options: RunOptions, *, reencrypted: bool = False
+) -> Answer:
     """Rotate secrets after confirmation; the same command finishes an interrupted rotation."""
     finishes = False
+    options = options._replace(interactive=options.interactive and console.is_terminal())
     while True:
-        asks = confirm.is_interactive(options) and not options.dry_run
+        asks = options.interactive and not options.dry_run
         with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
             backups.require_whole(volume)
             seen = volume.read(STATE)
-            wanted = Options(on_conflict=configurator.on_conflict, keep=configurator.keep)
-            rotation = _plan(configurator.session(volume, configurator.gather(options.config), wanted), options)
+            session = configurator.session(volume, configurator.gather(options), options)
+            rotation = _plan(session, names, reencrypted)
             if finishes and not rotation.interrupted:
                 return _unchanged(configurator, rotation, ["another run has finished this rotation"])
             if not rotation.left and not rotation.interrupted:
                 return _unchanged(configurator, rotation, _done_lines(rotation))
             try:
-                return _rotate(configurator, options, rotation, seen)
+                return _rotate(configurator, rotation, seen)
             except _StateChanged:  # plan again, and ask again
                 finishes = rotation.interrupted is not None
 
 
-def _rotate(
-    configurator: DeploymentConfigurator, options: argparse.Namespace, rotation: _Rotation, seen: bytes | None
-) -> Answer:
-    session, interrupted = rotation.session, rotation.interrupted
-    asks = confirm.is_interactive(options) and not options.dry_run
-    _require_new_values(rotation, asks)
-    session.options = session.options._replace(
+def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: bytes | None) -> Answer:
+    session, options, interrupted = rotation.session, rotation.session.options, rotation.interrupted
+    _require_new_values(rotation, asks=options.interactive and not options.dry_run)
+    session.options = options._replace(
+        quiet=True,  # this command has its own last message
         rotated=frozenset(secret.name for secret in rotation.left),
         cause=backups.A_FINISH + interrupted.cause if interrupted else backups.A_RUN,
     )
@@ -95,11 +96,11 @@ def _rotate(
         return looking.shown(session, session.context(), [], report)
     transaction.check(session, session.context())
     if not interrupted:
-        console.show(report if not (options.json or options.quiet) else [])
+        console.show(report if not options.quiet else [])
         words = ",".join(rotation.names)
-        confirm.confirm(f"Type {words} to rotate: ", words, options)
+        if not options.confirmed:
+            confirm.confirm(f"Type {words} to rotate: ", words, interactive=options.interactive)
     _ask_new_values(rotation)
-    configurator.quiet = True  # this command has its own last message
     left = configurator.settle(session, lambda live: _save_backup(live, rotation, seen))
     return summary.with_decision(_answer(configurator, rotation), left)
 
@@ -107,7 +108,7 @@ def _rotate(
 # --- the plan -----------------------------------------------------------------------------------
 
 
-def _plan(session: Session, options: argparse.Namespace) -> _Rotation:
+def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotation:
     """Plan a rotation; raise InputError if the deployment is not complete, unless a rotation left it so."""
     given, problems = secrets_plan.parse_given(session.inputs.secrets)
     if problems:
@@ -118,14 +119,14 @@ def _plan(session: Session, options: argparse.Namespace) -> _Rotation:
         raise InputError(f"{session.volume.path} has no complete configuration: finish it first, then rotate")
     texts = read_filled(session.volume)
     values = session.resolve(texts).values
-    words = [word for words in options.rotate for word in words.split(",") if word]
+    words = [word for text in names for word in text.split(",") if word]
     chosen, problems = [], []
     for secret in rotations.select_secrets(words, values):
         if secret.name in texts:
             chosen.append(secret)
         elif secret.name in words:
             problems.append(f"--rotate {secret.name}: it has no value yet")
-    problems += rotations.list_refusals(chosen, options.i_have_reencrypted, given)
+    problems += rotations.list_refusals(chosen, reencrypted, given)
     if interrupted and set(backups.to_rotate(interrupted)) != {secret.name for secret in chosen}:
         problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.cause})"]
     if problems:

@@ -3,6 +3,7 @@
 __all__ = [
     "baseline",
     "diff",
+    "options",
     "planner",
     "reconcile",
     "redact",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from setup.config import rules
 from setup.config.config_file import config_file, holds_secrets
@@ -27,32 +27,13 @@ from setup.volume.layout import COMPOSE, CONFIG, File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from setup.deploy.steps import Ask
+    from setup.deploy.options import Asker, RunOptions
 
 
 _REFUSED = (
     "holds changes that are not from here and would be overwritten. Nothing was written: --on-conflict keep leaves it "
     "and puts the new text beside it, --on-conflict replace overwrites it and keeps a dated copy"
 )
-
-
-class Options(NamedTuple):
-    """What a run was asked to do besides configuring; `settle` asks somebody about an edited file."""
-
-    ask: Ask | None = None
-    save_config: bool = False
-    skip_prompts: bool = False
-    reset: bool = False
-    renew: bool = False
-    on_conflict: str | None = None
-    keep: int = backups.LAST
-    settle: Callable[[Conflict], OnConflict] | None = None
-    with_secrets: bool = False  # in the configuration file
-    rotated: frozenset[str] = frozenset()  # secrets that get another value
-    adopts: bool = False  # a state of another tool counts as none
-    cause: str = backups.A_RUN  # what a dated copy says it was made for
 
 
 class Session:
@@ -65,7 +46,8 @@ class Session:
         inputs: Inputs,
         renderer: Renderer,
         basis: dict[str, str],
-        options: Options,
+        options: RunOptions,
+        asker: Asker | None = None,
         use_state: bool = True,
         earlier: Session | None = None,
     ) -> None:
@@ -75,6 +57,8 @@ class Session:
         self.renderer = renderer
         self.basis = basis
         self.options = options
+        self.asker = asker
+        self.ask = asker.ask if asker else None
         self.use_state = use_state
         self.answered: dict[str, Given] = {}
         self.answers_before = dict(state.answers)
@@ -110,7 +94,7 @@ class Session:
         self._raise_problems(resolution, problems + secrets_plan.check_filled(filled | exact))
         if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
             nothing = Targets(self.renderer, Parts(resolution.values, {}, {}))
-            return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.options.ask)
+            return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.ask)
         moved = self.state.exists and guards.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
         if not self.state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
             guards.refuse_without_secrets(resolution.values, on_disk, given)
@@ -120,8 +104,8 @@ class Session:
         planned = secrets_plan.plan_secrets(resolution.values, on_disk, given, self._minted, rotated)
         targets = self._targets(resolution, planned)
         saved = self._saved(resolution, planned)
-        again, ask_secrets = frozenset(self.state.again), not self.options.skip_prompts
-        self.last = Context(resolution, targets, planned, accepted, again, self.options.ask, ask_secrets, saved)
+        again, ask_secrets = frozenset(self.state.again), self.options.prompt_secrets
+        self.last = Context(resolution, targets, planned, accepted, again, self.ask, ask_secrets, saved)
         return self.last
 
     def context_now(self) -> Context:
@@ -151,7 +135,7 @@ class Session:
 
     def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
         problems = [*self.inputs.problems, *resolution.problems, *more]
-        unanswerable = () if self.options.ask or self.inputs.unreadable else resolution.missing
+        unanswerable = () if self.ask or self.inputs.unreadable else resolution.missing
         problems += [missing_text(key) for key in unanswerable]
         if problems:
             raise InputError(*problems)
@@ -161,7 +145,7 @@ class Session:
         generations = secrets_plan.count_generations(planned, self.state.secrets, self.state.announced_secrets)
         texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
         mark = self.state.basis.get(tls_plan.MARK, "")
-        tls = tls_plan.plan_tls(self.volume, resolution.values, mark, self.options.renew, self._issued)
+        tls = tls_plan.plan_tls(self.volume, resolution.values, mark, self.options.renew_certificate, self._issued)
         parts = Parts(resolution.values, texts, generations, tls, (os.geteuid(), os.getegid()))
         if not (self._made and self._made.parts.equals(parts)):
             self._made = Targets(self.renderer, parts)
@@ -214,10 +198,10 @@ class Session:
         """Decide about an edited file: by option or answer; otherwise it is kept, or a foreign one ends the run."""
         said = self.options.on_conflict
         if said and said != OnConflict.ASK:
-            return OnConflict(said)
-        if self.options.settle:
+            return said
+        if self.asker:
             if conflict.path not in self._settled:
-                self._settled[conflict.path] = self.options.settle(conflict)
+                self._settled[conflict.path] = self.asker.settle(conflict)
             return self._settled[conflict.path]
         return OnConflict.FAIL if conflict.foreign and not said else OnConflict.KEEP
 

@@ -80,7 +80,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         session.state.complete(step)
     if session.state.is_complete:
         _conclude(session)
-    if session.options.ask or not outcome.done or session.state.is_complete:
+    if session.ask or not outcome.done or session.state.is_complete:
         session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
     session.written += [file.path for file in files] + [secret_path(secret.name) for secret in outcome.secrets]
     session.kept += [change.file.path for change in changes if change.action is Action.KEPT]

@@ -11,13 +11,7 @@ from setup.wizard import plain, terminal
 from setup.wizard.field import Field
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
-
-
-def is_interactive(options: argparse.Namespace) -> bool:
-    """Tell whether this run may ask somebody at a terminal."""
-    return console.is_terminal() and not (options.non_interactive or options.json)
 
 
 @contextlib.contextmanager
@@ -30,11 +24,9 @@ def conversation(wanted: bool) -> Iterator[None]:
             raise Interrupted("Nothing was changed") from None
 
 
-def confirm(question: str, word: str, options: argparse.Namespace) -> None:
-    """Return if the operator types the word or gave --yes; raise NotComplete or DecisionNeeded otherwise."""
-    if options.yes:
-        return
-    if not is_interactive(options):
+def confirm(question: str, word: str, *, interactive: bool) -> None:
+    """Return if the operator types the word; raise NotComplete otherwise, or DecisionNeeded if nobody is there."""
+    if not interactive:
         raise DecisionNeeded("nothing was written: the same command with --yes goes on")
     if plain.read(Field(question, lambda _text: "")).text.strip() != word:
         raise NotComplete("Nothing was changed")

@@ -104,12 +104,12 @@ class Dialogue:
         notes = context.targets.material.notes
         if not notes or not certificate_is_made(context.resolution.values):
             return
-        if self._renewal_was_offered or session.options.renew:
+        if self._renewal_was_offered or session.options.renew_certificate:
             return
         self._renewal_was_offered = True
         console.show(["", *map(console.wrapped, notes)])
         if self._questions.choose("Renew it now? [y/n]: ", ("y", "n")) == "y":
-            session.options = session.options._replace(renew=True)
+            session.options = session.options._replace(renew_certificate=True)
 
     def _choose_entry(self, entries: tuple[str, ...], otherwise: str) -> str:
         """Return the entry to change, "" for Enter."""

@@ -50,10 +50,7 @@ def out(tmp_path: Path) -> Path:
 
 def configurator(out: Path, use_state: bool = True, **config: str) -> DeploymentConfigurator:
     """One that hears only what it is told here."""
-    made = DeploymentConfigurator(find_templates(), out, config={**REQUIRED, **config}, use_state=use_state)
-    made.environ = {}
-    made.quiet = True
-    return made
+    return DeploymentConfigurator(find_templates(), out, config={**REQUIRED, **config}, use_state=use_state, environ={})
 
 
 def state_of(out: Path) -> DeploymentState:
@@ -70,7 +67,7 @@ def state_of(out: Path) -> DeploymentState:
 def test_the_signatures_are_those_of_the_specification() -> None:
     def parameters(function: object) -> list[tuple[str, object]]:
         found = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
-        return [(one.name, one.default) for one in found if one.name != "self"]
+        return [(one.name, one.default) for one in found if one.name != "self" and one.kind != one.KEYWORD_ONLY]
 
     empty = inspect.Parameter.empty
     assert parameters(DeploymentConfigurator.__init__) == [
@@ -88,6 +85,8 @@ def test_the_signatures_are_those_of_the_specification() -> None:
         ("prompt_secrets", True),
         ("reset", False),
     ]
+    more = inspect.signature(DeploymentConfigurator).parameters["environ"]
+    assert (more.kind, more.default) == (more.KEYWORD_ONLY, None)
     assert [name for name, _ in parameters(DeploymentConfigurator.prompt_user_secrets)] == ["auth_type", "skip_prompts"]
     assert callable(DeploymentConfigurator._prompt_optional_config)
 
@@ -129,10 +128,8 @@ def test_configuration_files_and_saved_configurations(out: Path, tmp_path: Path)
 
 
 def test_values_of_any_type_may_be_given(out: Path) -> None:
-    made = DeploymentConfigurator(
-        find_templates(), str(out), config={**REQUIRED, "SMTP_VERIFY": False, "SMTP_PORT": 465, "SMTP_HOST": "mail"}
-    )
-    made.environ, made.quiet = {}, True
+    config = {**REQUIRED, "SMTP_VERIFY": False, "SMTP_PORT": 465, "SMTP_HOST": "mail"}
+    made = DeploymentConfigurator(find_templates(), str(out), config=config, environ={})
     made.run(interactive=False)
     shown = env_file(out)
     assert (shown["SMTP_VERIFY"], shown["SMTP_PORT"], shown["SMTP_USE_TLS"]) == ("false", "465", "true")
@@ -296,9 +293,9 @@ def test_from_another_process(out: Path) -> None:
     code = (
         "import json, sys\n"
         "from setup.configure import DeploymentConfigurator, find_templates\n"
+        "from setup.deploy.options import RunOptions\n"
         "made = DeploymentConfigurator(find_templates(), sys.argv[1], use_state=False)\n"
-        "made.quiet = True\n"
-        "made.run()\n"
+        "made.configure(RunOptions(quiet=True))\n"
         "print(json.dumps(made.result))\n"
     )
     settings = {**REQUIRED, **every_secret()}

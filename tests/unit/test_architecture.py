@@ -44,6 +44,7 @@ MOST_PARAMETERS = 5
 
 # Functions with more parameters: the specification's signature, or what a thing is made of, each part from elsewhere.
 MANY_PARAMETERS = {
+    "configure.DeploymentConfigurator.__init__": "the specification's signature, and the environment",
     "configure.DeploymentConfigurator.run": "the specification's signature",
     "deploy.targets.Targets.__init__": "what the generated files are made of",
 }

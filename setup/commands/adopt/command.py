@@ -30,11 +30,11 @@ from setup.volume.volume import Volume
 from setup.wizard import confirm
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Mapping
 
     from setup.config.values import Values
     from setup.configure import DeploymentConfigurator
+    from setup.deploy.options import RunOptions
 
 
 _CAUSE = "--adopt "
@@ -121,11 +121,10 @@ def _find_lost(tree: Tree, present: set[str]) -> list[str]:
     return []
 
 
-def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> Answer:
+def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunOptions) -> Answer:
     """Adopt a deployment after confirmation; the same command again finds nothing to do."""
-    source: Adoptable = options.found
-    asks = confirm.is_interactive(options) and not options.dry_run
-    with Volume(configurator.output_dir) as volume, confirm.conversation(asks):
+    interactive = options.interactive and console.is_terminal()
+    with Volume(configurator.output_dir) as volume, confirm.conversation(interactive and not options.dry_run):
         if source.in_place and source.tree.has_own_state:
             return _continue(configurator, volume, options)
         preview = _prepare(configurator, volume, source, options)
@@ -134,37 +133,36 @@ def adopt(configurator: DeploymentConfigurator, options: argparse.Namespace) -> 
         report = _report(preview, source)
         if options.dry_run:
             return looking.shown(preview, preview.context_now(), [], report)
-        console.show(report if not configurator.quiet else [])
-        confirm.confirm("Type adopt to take it over: ", "adopt", options)
+        console.show(report if not options.quiet else [])
+        if not options.confirmed:
+            confirm.confirm("Type adopt to take it over: ", "adopt", interactive=interactive)
         left = configurator.settle(preview, lambda live: _copy_files(live, preview, source))
     data = configurator.result | {"report": report}
-    lines = plan.describe_next(source.path, source.in_place) if not configurator.quiet else []
+    lines = plan.describe_next(source.path, source.in_place) if not options.quiet else []
     return summary.with_decision(Answer(lines, data), left)
 
 
-def _continue(configurator: DeploymentConfigurator, volume: Volume, options: argparse.Namespace) -> Answer:
+def _continue(configurator: DeploymentConfigurator, volume: Volume, options: RunOptions) -> Answer:
     """Run as usual on a deployment that has been adopted in place, or whose adoption was interrupted."""
     newest = next(iter(backups.history(volume)), None)
     if newest and newest.cause.startswith(_CAUSE) and not DeploymentState.load(volume).is_complete:
-        configurator.on_conflict = OnConflict.REPLACE  # the files that are replaced are in that backup
-        configurator.cause = newest.cause  # also of a second backup: this run may be interrupted too
+        # The files that are replaced are in that backup. A second backup gets its cause: this run may be interrupted.
+        options = options._replace(on_conflict=OnConflict.REPLACE, cause=newest.cause)
     if options.dry_run:
-        return looking.look(configurator, options)
-    configurator.run(interactive=False, config_file=options.config, save_config=options.save_config)
+        return looking.preview(configurator, options)
+    configurator.configure(options._replace(interactive=False))
     return Answer((), configurator.result)
 
 
 # --- before the first write ---------------------------------------------------------------------
 
 
-def _prepare(
-    configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: argparse.Namespace
-) -> Session:
+def _prepare(configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: RunOptions) -> Session:
     """Resolve the deployment that the adoption would write; raise InputError with all that prevents it."""
-    inputs = configurator.gather(options.config)
-    on_conflict = OnConflict.REPLACE if source.in_place else configurator.on_conflict
-    wanted = configurator.options(None, options.save_config)._replace(on_conflict=on_conflict, adopts=source.in_place)
-    session = configurator.session(volume, inputs, wanted)
+    inputs = configurator.gather(options)
+    if source.in_place:
+        options = options._replace(on_conflict=OnConflict.REPLACE, adopts=True)
+    session = configurator.session(volume, inputs, options)
     volume.coming = {file.path: file.data for file in source.files}
     given, _ = secrets_plan.parse_given(inputs.secrets)
     settings = {key for layer in inputs.layers[2:] for key in layer}

@@ -436,7 +436,6 @@ def test_a_default_that_needs_itself_is_unavailable():
     ],
 )
 def test_a_parameters_default_never_outranks_what_the_operator_said(tmp_path, said, parameter, by_email):
-    configurator = DeploymentConfigurator(find_templates(), tmp_path)
-    configurator.environ, configurator.quiet = REQUIRED | said, True
+    configurator = DeploymentConfigurator(find_templates(), tmp_path, environ=REQUIRED | said)
     configurator.run(interactive=False, **parameter)
     assert f"USE_EMAIL_AUTHENTICATION={by_email}\n" in (tmp_path / ".env").read_text()

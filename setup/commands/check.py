@@ -1,0 +1,21 @@
+"""`--check`: whether the stack would start; reads only, and takes no lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from setup.checks import run
+from setup.config import sources
+from setup.deploy.options import RunOptions
+from setup.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from setup.configure import DeploymentConfigurator
+    from setup.console import Answer
+
+
+def check(configurator: DeploymentConfigurator, *, online: bool = False) -> Answer:
+    """Check the deployment, and with `online` also what the network says about it."""
+    inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
+    with Volume(configurator.output_dir) as volume:
+        return run.check_deployment(configurator.session(volume, inputs, RunOptions()), online=online)

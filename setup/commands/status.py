@@ -1,0 +1,58 @@
+"""`--status`: how far the configuration is; reads only, and takes no lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from setup.config import sources
+from setup.console import Answer
+from setup.deploy import summary
+from setup.deploy.options import RunOptions
+from setup.errors import Busy, ExitCode
+from setup.secrets import guards, rotation
+from setup.secrets.store import read_filled
+from setup.volume import backups
+from setup.volume.layout import LOCK, secret_path
+from setup.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from setup.configure import DeploymentConfigurator
+
+
+def status(configurator: DeploymentConfigurator) -> Answer:
+    """How far the configuration is, and who is at work on it; reads only."""
+    with Volume(configurator.output_dir) as volume:
+        busy = _busy(volume)
+        inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
+        session = configurator.session(volume, inputs, RunOptions())
+        state, half = session.state, backups.interrupted(volume)
+        texts = read_filled(volume)
+        resolution = session.resolve(texts)
+        lost, pending = guards.Unfilled([], [])
+        if not resolution.missing:
+            lost, pending = guards.find_unfilled(resolution.values, texts, state.secrets)
+        on_disk = {path: volume.read(path) for path in state.files}
+        times = {name: at.st_mtime for name in texts if (at := volume.status(secret_path(name)))}
+        way_out = backups.way_out(volume, half) if half else ""
+        busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
+    ages = rotation.collect_ages(state.secrets, times)
+    data = summary.status_data(state, resolution, pending, lost, on_disk)
+    data |= {"secrets": ages, "restoring": half, "busy": busy}
+    lines = summary.status_lines(state, pending, lost)
+    if busy:
+        lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
+    elif half:
+        lines += ["", f"✗ Bringing back {half} was interrupted. {way_out}"]
+    if half or not state.is_complete:
+        return Answer(lines, data, ExitCode.NOT_COMPLETE)
+    return Answer([*lines, *rotation.format_ages(ages)], data)
+
+
+def _busy(volume: Volume) -> str:
+    """Which run at work there is to wait for, "" without one; the lock is asked only where somebody has signed it."""
+    try:
+        if volume.read(LOCK):
+            volume.require_free()
+    except Busy as error:
+        return str(error)
+    return ""

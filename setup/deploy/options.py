@@ -1,0 +1,43 @@
+"""What one run is asked to do: one record, made from the flags or from a caller's parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from setup.volume import backups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from setup.deploy.reconcile import Conflict, OnConflict
+    from setup.deploy.steps import Ask
+
+
+class RunOptions(NamedTuple):
+    """Everything that shapes a run besides its settings and secrets."""
+
+    interactive: bool = True  # ask, if a person is at a terminal
+    plain: bool = False  # ask line by line
+    quiet: bool = False
+    config_file: str | None = None
+    unset: tuple[str, ...] = ()
+    save_config: bool = False
+    with_secrets: bool = False  # in the saved or exported configuration
+    prompt_secrets: bool = True
+    reset: bool = False
+    renew_certificate: bool = False
+    on_conflict: OnConflict | None = None
+    keep: int = backups.LAST  # so many backups
+    dry_run: bool = False
+    confirmed: bool = False  # by --yes
+    # Filled in by the commands, not by flags:
+    rotated: frozenset[str] = frozenset()  # secrets that get another value
+    adopts: bool = False  # a state of another tool counts as none
+    cause: str = backups.A_RUN  # what a backup says it was made for
+
+
+class Asker(NamedTuple):
+    """How a run reaches the person at the terminal: for a setting or secret, and for a file edited by hand."""
+
+    ask: Ask
+    settle: Callable[[Conflict], OnConflict]
