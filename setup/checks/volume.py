@@ -18,7 +18,16 @@ from setup.secrets.store import read_secret
 from setup.state_file import COMPLETED
 from setup.state_manager import DeploymentState
 from setup.volume import backups
-from setup.volume.layout import AUTHORITY_KEY, COMPOSE, CONFIG, ENV, KEYS_FOLDER, SECRETS_FOLDER, STATE, secret_path
+from setup.volume.layout import (
+    AUTHORITY_KEY,
+    COMPOSE,
+    KEYS_FOLDER,
+    SECRETS_FOLDER,
+    STATE,
+    folder_mode,
+    place_of,
+    secret_path,
+)
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -154,9 +163,7 @@ def _chmod(paths: list[str], mode: int) -> str:
 
 
 def _wanted_mode(path: str) -> int:
-    if path in (SECRETS_FOLDER, KEYS_FOLDER):
-        return 0o700
-    return 0o600 if path in (ENV, STATE, CONFIG) or path.startswith(f"{KEYS_FOLDER}/") else 0o644
+    return folder_mode(path) if path in (SECRETS_FOLDER, KEYS_FOLDER) else place_of(path).mode
 
 
 def _check_output_directory(volume: Volume) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from setup.config.types import TEXT, Kind
-from setup.volume.layout import File
 
 # Both take a `values.Values`, a module that imports this one.
 Condition = Callable[[Any], bool]
@@ -96,19 +95,3 @@ class Given(NamedTuple):
 
     text: str
     source: Source
-
-
-class Material(NamedTuple):
-    """What a deployment trusts and serves TLS with.
-
-    `files` are the authority's and the certificate's where they are made here. `mark` is what the state remembers, so
-    that the next run need not look closely: the end of the certificate, and a digest of all that was looked at.
-    `reason` says why a file is new, and `missing` what the operator must still put there.
-    """
-
-    files: tuple[File, ...] = ()
-    ca_bundle: bytes = b""
-    mark: str = ""
-    reason: str = ""
-    notes: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()

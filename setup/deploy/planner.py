@@ -62,7 +62,7 @@ def find_work(
         for key in _stale_keys(volume, state, context):
             reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
-    return Work(first, [reason for _, reason in reasons if reason], edited, context.targets.material.notes)
+    return Work(first, [reason for _, reason in reasons if reason], edited, context.targets.tls.notes)
 
 
 def _compare_secrets(state: DeploymentState, context: Context) -> Iterator[_Reason]:
@@ -104,12 +104,12 @@ def _compare_files(volume: Volume, state: DeploymentState, context: Context) -> 
             reasons.append((step_of_file(path), f"{path} gets the secrets"))
         elif not state.knows(path, data):
             edited.append(path)
-    material = context.targets.material
-    bundle = digest(material.ca_bundle) if material.ca_bundle else ""
+    tls = context.targets.tls
+    bundle = digest(tls.ca_bundle) if tls.ca_bundle else ""
     if state.is_complete and bundle != state.files.get(CA_BUNDLE, ""):
         reasons.append((STEP_NAMES[3], "the trusted authorities changed"))
-    if material.reason:
-        reasons.append((STEP_NAMES[3], material.reason))
+    if tls.reason:
+        reasons.append((STEP_NAMES[3], tls.reason))
     return reasons, edited
 
 

@@ -241,7 +241,7 @@ def last_message(session: Session, status: str, environ: Mapping[str, str]) -> l
         lines.append(f"  {place.path(AUTHORITY)}")
     lines += ["", "Its status, at any time:", f"  {place.command} --status", ""]
     first_database = secret_path("db_password") in session.written
-    lines += _next_commands(place, values, first_database, context.targets.material.missing)
+    lines += _next_commands(place, values, first_database, context.targets.tls.missing)
     return lines + _finished_rotation(session, values)
 
 

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
-from setup.config.model import Material
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
@@ -15,6 +14,7 @@ from setup.deploy.templates import CannotCarry, Renderer
 from setup.formats.digests import digest, digest_all
 from setup.formats.dotenv import MARKER
 from setup.formats.quoting import Unfit, quote_env
+from setup.tls.plan import TlsPlan
 from setup.volume.layout import (
     AUTHENTIK,
     BLUEPRINT,
@@ -58,7 +58,7 @@ class Parts(NamedTuple):
     values: Values
     secrets: Mapping[str, str]
     generations: Mapping[str, int]
-    material: Material = Material()
+    tls: TlsPlan = TlsPlan()
     owner: tuple[int, int] = (0, 0)
 
     def equals(self, other: Parts) -> bool:
@@ -72,7 +72,7 @@ class Targets:
     def __init__(self, renderer: Renderer, parts: Parts) -> None:
         self._renderer = renderer
         self.parts = parts
-        self._values, self._secrets, self._generations, self.material, self._owner = parts
+        self._values, self._secrets, self._generations, self.tls, self._owner = parts
 
     @cached_property
     def env(self) -> File:
@@ -83,9 +83,9 @@ class Targets:
     @cached_property
     def nginx(self) -> tuple[File, ...]:
         """Render nginx's configuration, and add our own certificate and the CA bundle of the API services."""
-        files = [file_at(NGINX, self._renderer.text("nginx.conf.j2", self._context())), *self.material.files]
-        if self.material.ca_bundle:
-            files.append(file_at(CA_BUNDLE, self.material.ca_bundle))
+        files = [file_at(NGINX, self._renderer.text("nginx.conf.j2", self._context())), *self.tls.files]
+        if self.tls.ca_bundle:
+            files.append(file_at(CA_BUNDLE, self.tls.ca_bundle))
         return tuple(files)
 
     @cached_property
@@ -135,9 +135,9 @@ class Targets:
     def _file_mounts(self) -> dict[str, list[tuple[str, str]]]:
         """Return for each service the files that it mounts: path in the deployment, and path in the container."""
         mounts = {"nginx": [(NGINX, f"/etc/{NGINX}")]}
-        if self.material.files:
+        if self.tls.files:
             mounts["nginx"] += [(path, f"/etc/nginx/{path}") for path in (CERTIFICATE, CERTIFICATE_KEY)]
-        trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.material.ca_bundle else []
+        trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.tls.ca_bundle else []
         mounts |= {service: trusted for service in _API_SERVICES if trusted}
         branding = list(trusted)
         for file in self.authentik:

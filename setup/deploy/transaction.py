@@ -177,7 +177,7 @@ def _conclude(session: Session) -> None:
     context = session.context_now()
     paths = {file.path for file in session.files(context)}
     session.state.files = {path: known for path, known in session.state.files.items() if path in paths}
-    mark = context.targets.material.mark
+    mark = context.targets.tls.mark
     session.state.basis = session.basis | ({MARK: mark} if mark else {})
     session.state.again = []  # the questions that are left no longer apply
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
-from setup.config.model import Material
 from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import Finding, Level
@@ -19,8 +18,6 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    Issued = dict[tuple[str, bool], Material]
-
 RENEW = "--renew-certificate"
 MARK = "certificate"  # the name of our mark in the state's basis
 SOON = 30  # days
@@ -28,7 +25,27 @@ SOON = 30  # days
 OURS = {AUTHORITY_KEY: 0o600, AUTHORITY: 0o644, CERTIFICATE_KEY: 0o600, CERTIFICATE: 0o644}
 
 
-def plan_tls(volume: Volume, values: Values, mark: str, renew: bool, issued: Issued) -> Material:
+class TlsPlan(NamedTuple):
+    """What a deployment serves TLS with and trusts.
+
+    `files` are those of its own authority and certificate. `mark` is what the state remembers, so that the next run
+    need not parse them: the expiry date, and a digest of all that was parsed. `reason` says why a file is new, and
+    `missing` what the operator must still put there.
+    """
+
+    files: tuple[File, ...] = ()
+    ca_bundle: bytes = b""
+    mark: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+if TYPE_CHECKING:
+    Issued = dict[tuple[str, bool], TlsPlan]
+
+
+def plan_tls(volume: Volume, values: Values, mark: str, renew: bool, issued: Issued) -> TlsPlan:
     """Plan what this deployment serves and trusts; files on the volume are kept, and parsed only if they are new.
 
     `mark` is what the state remembers of them. `issued` remembers what was issued and is not written yet. Raises
@@ -38,16 +55,16 @@ def plan_tls(volume: Volume, values: Values, mark: str, renew: bool, issued: Iss
         raise InputError(
             f"{RENEW}: avatar-setup issues no certificate with TLS_MODE={values['TLS_MODE']}: leave it out"
         )
-    material = Material()
+    plan = TlsPlan()
     if certificate_is_made(values):
-        material = _plan_own(volume, certificate_names(values), mark, renew, issued)
+        plan = _plan_own(volume, certificate_names(values), mark, renew, issued)
     elif certificate_is_given(values):
-        material = _plan_provided(volume, values, mark, issued)
-    authority = b"".join(file.data for file in material.files if file.path == AUTHORITY)
-    return material._replace(ca_bundle=make_ca_bundle(volume, values, authority))
+        plan = _plan_provided(volume, values, mark, issued)
+    authority = b"".join(file.data for file in plan.files if file.path == AUTHORITY)
+    return plan._replace(ca_bundle=make_ca_bundle(volume, values, authority))
 
 
-def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) -> Material:
+def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) -> TlsPlan:
     chain, key = read_provided(volume, values)
     missing, unseen = [], []
     for file in (chain, key):
@@ -59,7 +76,7 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
     seal = digest_all([",".join(names).encode(), chain.data or b"", key.data or b""])
     if chain.pem is None or mark.endswith(f" {seal}"):
         expiry = _expiry_notes(mark, chain.path, "replace it") if chain.data else ()
-        return Material(mark=mark, notes=(*_notes(unseen), *expiry), missing=tuple(missing))
+        return TlsPlan(mark=mark, notes=(*_notes(unseen), *expiry), missing=tuple(missing))
     if (seal, False) not in issued:
         from setup.tls.certificates import inspect
 
@@ -67,7 +84,7 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
         reason = f"{chain.path} is new; a running nginx serves it after a restart (docker compose restart nginx)"
         notes, end = _notes([*unseen, *inspection.findings]), inspection.end
         mark = f"{end.isoformat() if end else ''} {seal}"
-        issued[seal, False] = Material(mark=mark, reason=reason, notes=notes, missing=tuple(missing))
+        issued[seal, False] = TlsPlan(mark=mark, reason=reason, notes=notes, missing=tuple(missing))
     return issued[seal, False]
 
 
@@ -83,7 +100,7 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.text}: {finding.todo}"
 
 
-def _plan_own(volume: Volume, names: list[str], mark: str, renew: bool, issued: Issued) -> Material:
+def _plan_own(volume: Volume, names: list[str], mark: str, renew: bool, issued: Issued) -> TlsPlan:
     on_disk = {}
     for path in OURS:
         data = volume.read(path)
@@ -91,14 +108,14 @@ def _plan_own(volume: Volume, names: list[str], mark: str, renew: bool, issued: 
             on_disk[path] = data
     seal = _seal(names, on_disk)
     if mark.endswith(f" {seal}") and not renew:
-        return _material(on_disk, on_disk, mark)
+        return _own_plan(on_disk, on_disk, mark)
     if (seal, renew) not in issued:
         from setup.tls import authority
 
         files, end, reason = authority.complete_files(on_disk, names, renew, keep_foreign=bool(mark) and not renew)
         mark = f"{end.isoformat()} {_seal(names, files)}"
-        issued[_seal(names, files), renew] = _material(files, files, mark)  # once it is written
-        issued[seal, renew] = _material(files, on_disk, mark, reason)
+        issued[_seal(names, files), renew] = _own_plan(files, files, mark)  # once it is written
+        issued[seal, renew] = _own_plan(files, on_disk, mark, reason)
     return issued[seal, renew]
 
 
@@ -107,12 +124,12 @@ def _seal(names: list[str], files: Mapping[str, bytes]) -> str:
     return digest_all([",".join(names).encode(), *(files.get(path, b"") for path in OURS)])
 
 
-def _material(files: Mapping[str, bytes], on_disk: Iterable[str], mark: str, reason: str = "") -> Material:
+def _own_plan(files: Mapping[str, bytes], on_disk: Iterable[str], mark: str, reason: str = "") -> TlsPlan:
     listed = []
     for path, mode in OURS.items():
         if path in files:
             listed.append(File(path, files[path], mode, once=mode == 0o600 and path not in on_disk))
-    return Material(
+    return TlsPlan(
         tuple(listed), mark=mark, reason=reason, notes=_expiry_notes(mark, CERTIFICATE, f"run again with {RENEW}")
     )
 

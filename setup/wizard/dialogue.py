@@ -101,7 +101,7 @@ class Dialogue:
     def _offer_renewal(self, session: Session) -> None:
         """Ask, once, whether to renew a self-signed certificate that ends soon."""
         context = session.context()
-        notes = context.targets.material.notes
+        notes = context.targets.tls.notes
         if not notes or not certificate_is_made(context.resolution.values):
             return
         if self._renewal_was_offered or session.options.renew_certificate:

@@ -21,11 +21,12 @@ from typing import Any
 
 import yaml
 
-from setup.config.model import Given, Material, Source
+from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, resolve
 from setup.config.secrets import SECRETS
 from setup.deploy.targets import Parts, Targets
 from setup.deploy.templates import Renderer
+from setup.tls.plan import TlsPlan
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,9 +196,9 @@ def targets(
     """The files of a deployment of which an operator says this much."""
     values = resolution(settings, secrets).values
     own = values["TLS_MODE"] == "self-signed"
-    material = Material(MADE if own else (), CA_BUNDLE if own or values["TLS_CA_PATH"] else b"")
+    tls = TlsPlan(MADE if own else (), CA_BUNDLE if own or values["TLS_CA_PATH"] else b"")
     made = generations or dict.fromkeys(SECRETS, 1)
-    return Targets(Renderer(TEMPLATES), Parts(values, secret_texts(settings, secrets), made, material, owner))
+    return Targets(Renderer(TEMPLATES), Parts(values, secret_texts(settings, secrets), made, tls, owner))
 
 
 @cache
