@@ -10,7 +10,6 @@ __all__ = [
     "session",
     "steps",
     "summary",
-    "targets",
     "templates",
     "transaction",
 ]

@@ -11,4 +11,4 @@ certificate that it signs. Three settings decide which one counts:
 imports them inside a function.
 """
 
-__all__ = ["authority", "certificates", "pem", "plan", "provided", "trust_store"]
+__all__ = ["certificates", "pem", "plan", "provided", "trust_store"]

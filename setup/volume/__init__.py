@@ -1,3 +1,3 @@
 """The only door to the output directory."""
 
-__all__ = ["atomic", "backups", "directories", "layout", "lock", "volume"]
+__all__ = ["backups", "layout", "lock", "volume"]

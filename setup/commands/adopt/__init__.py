@@ -1,3 +1,3 @@
 """`--adopt`: take over a deployment that avatar-setup did not write."""
 
-__all__ = ["command", "interpret", "plan", "source"]
+__all__ = ["command"]
