@@ -380,6 +380,7 @@ def points(tmp_path: Path, *flags: str) -> Iterator[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("flags", [(), ("--renew-certificate",)], ids=["first", "renewal"])
+@pytest.mark.slow
 def test_killed_between_key_and_certificate_the_same_command_finishes(flags: tuple[str, ...], tmp_path: Path) -> None:
     require_strace()
     chosen = list(points(tmp_path, *flags))

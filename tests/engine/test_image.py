@@ -358,7 +358,7 @@ def test_the_check_runs_hardened_on_a_read_only_mount_as_any_reader(out: Path) -
     )
     assert done.returncode == 3
     assert "fail  secret-pending: .secrets/organization_name" in said(done)
-    assert "ok    certificate-names: tls/server.fullchain.crt is for avatar.example.com" in said(done)
+    assert "ok    certificate-names: tls/server.fullchain.crt covers avatar.example.com" in said(done)
     assert "ok    file-modes: owner 1234:5678 and file permissions are correct" in said(done)
     assert tree(out) == before
     online = docker(
