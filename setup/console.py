@@ -83,6 +83,11 @@ def wrapped(text: str, indent: str = "") -> str:
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
+def indent(lines: Iterable[str], by: int = 2) -> list[str]:
+    """Indent the lines of a message."""
+    return [f"{' ' * by}{line}" for line in lines]
+
+
 def show(lines: Iterable[str]) -> None:
     """Results: they go to stdout."""
     _write(sys.stdout, "".join(f"{line}\n" for line in lines))

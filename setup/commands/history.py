@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from setup.config.model import Given
 from setup.config.secrets import SECRETS
-from setup.console import Answer
+from setup.console import Answer, indent
 from setup.deploy import baseline, diff
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
@@ -66,7 +66,7 @@ def _row_lines(row: Mapping[str, Any]) -> list[str]:
     if row["secrets"]:
         changed.append(f"secrets: {', '.join(row['secrets'])}")
     title = f"{row['id']}  before {row['before']} (avatar-setup {row['version']})"
-    return [title, *(f"  {line}" for line in changed or ["no file of the deployment changed"])]
+    return [title, *indent(changed or ["no file of the deployment changed"])]
 
 
 def by_path(files: Iterable[File | None]) -> Tree:

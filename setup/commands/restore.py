@@ -15,7 +15,7 @@ from setup.commands.history import by_path, files_of_state, is_secret, is_shown,
 from setup.config import sources
 from setup.config.model import Secret
 from setup.config.secrets import SECRETS
-from setup.console import Answer
+from setup.console import Answer, indent
 from setup.deploy import baseline, diff, summary, transaction
 from setup.deploy.options import RunOptions
 from setup.deploy.redact import Lines, Redactor, lines_of
@@ -273,7 +273,7 @@ def _answer(
 ) -> Answer:
     place = summary.place_of(volume, configurator.environ)
     lines = [f"Restored {backup.id}, the deployment before {backup.cause}:"]
-    lines += [f"  {path}" for path in plan.written]
+    lines += indent(plan.written)
     lines += [f"  {path} (removed)" for path in plan.removed]
     if plan.secrets:
         lines.append(f"  {SECRETS_FOLDER}/ ({len(plan.secrets)} files)")
@@ -321,4 +321,4 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     if session.state.exists:
         texts = read_filled(session.volume)
         commands = rotation.list_commands_before(plan.secrets, session.resolve(texts).values, texts, sudo)
-    return [f"  {line}" for line in (*commands, f"{sudo}docker compose up -d")]
+    return indent([*commands, f"{sudo}docker compose up -d"])

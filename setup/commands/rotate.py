@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
 from setup.commands import diff as looking
-from setup.commands.history import is_secret
 from setup.config.model import Given, Secret, Source
 from setup.config.types import show
 from setup.console import Answer
@@ -19,7 +18,7 @@ from setup.secrets import rotation as rotations
 from setup.secrets.store import read_filled
 from setup.volume import backups
 from setup.volume.backups import Copy
-from setup.volume.layout import HISTORY, STATE, secret_path
+from setup.volume.layout import HISTORY, STATE
 from setup.volume.volume import Volume
 from setup.wizard import confirm
 from setup.wizard.questions import reason_against
@@ -53,7 +52,7 @@ class _Rotation(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The names of the secrets that have a new value when the rotation is finished."""
-        return [secret.name for secret in (self.chosen if self.interrupted else self.left)]
+        return _names(self.chosen if self.interrupted else self.left)
 
 
 class _StateChanged(Exception):
@@ -88,7 +87,7 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     _require_new_values(rotation, asks=options.interactive and not options.dry_run)
     session.options = options._replace(
         quiet=True,  # this command has its own last message
-        rotated=frozenset(secret.name for secret in rotation.left),
+        rotated=frozenset(_names(rotation.left)),
         cause=backups.A_FINISH + interrupted.cause if interrupted else backups.A_RUN,
     )
     report = ["What a new value breaks:", *rotations.list_breaks(rotation.left), *_done_lines(rotation)]
@@ -103,9 +102,6 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     _ask_new_values(rotation)
     left = configurator.settle(session, lambda live: _save_backup(live, rotation, seen))
     return summary.with_decision(_answer(configurator, rotation), left)
-
-
-# --- the plan -----------------------------------------------------------------------------------
 
 
 def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotation:
@@ -127,12 +123,12 @@ def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotatio
         elif secret.name in words:
             problems.append(f"--rotate {secret.name}: it has no value yet")
     problems += rotations.list_refusals(chosen, reencrypted, given)
-    if interrupted and set(backups.to_rotate(interrupted)) != {secret.name for secret in chosen}:
+    if interrupted and set(backups.to_rotate(interrupted)) != set(_names(chosen)):
         problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.cause})"]
     if problems:
         raise InputError(*problems)
     if interrupted:
-        done = _find_replaced(chosen, texts, _secrets_in(session.volume, interrupted))
+        done = dict.fromkeys(backups.rotated(session.volume, interrupted), "has its new value already")
     else:
         done = _find_given(chosen, texts, given)
     return _Rotation(session, values, given, chosen, done, interrupted)
@@ -144,20 +140,6 @@ def _newest_backup(volume: Volume) -> Copy | None:
         if not backup.cause.startswith(backups.A_FINISH):
             return backup
     return None
-
-
-def _secrets_in(volume: Volume, backup: Copy) -> dict[str, str]:
-    """Return the values of the secrets in a backup, by their paths."""
-    return {file.path: file.data.decode() for file in backups.contents(volume, backup) if is_secret(file.path)}
-
-
-def _find_replaced(chosen: list[Secret], texts: Mapping[str, str], old: Mapping[str, str]) -> dict[str, str]:
-    """Return the secrets that an interrupted rotation has already given a new value."""
-    done = {}
-    for secret in chosen:
-        if not secrets_plan.is_same(old.get(secret_path(secret.name), ""), texts[secret.name]):
-            done[secret.name] = "has its new value already"
-    return done
 
 
 def _find_given(chosen: list[Secret], texts: Mapping[str, str], given: Mapping[str, Given]) -> dict[str, str]:
@@ -174,7 +156,8 @@ def _done_lines(rotation: _Rotation) -> list[str]:
     return [f"  {name} {reason}" for name, reason in rotation.done.items()]
 
 
-# --- the new values -----------------------------------------------------------------------------
+def _names(secrets: list[Secret]) -> list[str]:
+    return [secret.name for secret in secrets]
 
 
 def _require_new_values(rotation: _Rotation, asks: bool) -> None:
@@ -215,15 +198,12 @@ def _save_backup(live: Session, rotation: _Rotation, seen: bytes | None) -> None
         transaction.keep_copy(live, backups.A_ROTATION + ",".join(rotation.names))
 
 
-# --- the answer ---------------------------------------------------------------------------------
-
-
 def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reasons: list[str]) -> Answer:
     """Say that nothing is left to do, and repeat the next commands: the run that did it may have been killed."""
     volume, newest = rotation.session.volume, _newest_backup(rotation.session.volume)
     lines, following = ["Nothing to do:", *reasons], []
-    chosen = {secret.name for secret in rotation.chosen}
-    names = [name for name in (backups.rotated(volume, newest) if newest else ()) if name in chosen]
+    chosen = _names(rotation.chosen)
+    names = list(filter(chosen.__contains__, backups.rotated(volume, newest))) if newest else []
     if newest and names:
         following = summary.after_rotation(rotation.session, rotation.values, names, newest.id)
         place = summary.place_of(volume, configurator.environ)

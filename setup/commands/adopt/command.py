@@ -30,7 +30,7 @@ from setup.volume.volume import Volume
 from setup.wizard import confirm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from setup.config.values import Values
     from setup.configure import DeploymentConfigurator
@@ -94,7 +94,7 @@ def _generated_modes(tree: Tree, content: Interpretation) -> Mapping[str, int]:
         return tls_plan.OURS
     if tree.states:
         return {}
-    return {path: tls_plan.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}  # without a state, take what there is
+    return {path: tls_plan.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}  # without a state, take what exists
 
 
 def _named_files(content: Interpretation) -> list[str]:
@@ -109,16 +109,15 @@ def _named_files(content: Interpretation) -> list[str]:
 
 def _find_lost(tree: Tree, present: set[str]) -> list[str]:
     """Return a problem for each certificate or key that the state records and that is missing: none is regenerated."""
-    missing = [path for path in tls_plan.OURS if path not in present]
+    problems = []
     with contextlib.suppress(Malformed):
-        recorded = parse(tree.states.get(STATE, b"")).files
-        return [
-            f"{tree.path}/{path} is missing, and the state there records it: restore it from a backup, or run "
-            "avatar-setup there first, which says what it regenerates"
-            for path in missing
-            if path in recorded
-        ]
-    return []
+        for path in tls_plan.OURS.keys() & parse(tree.states.get(STATE, b"")).files:
+            if path not in present:
+                problems.append(
+                    f"{tree.path}/{path} is missing, and the state there records it: restore it from a backup, or run "
+                    "avatar-setup there first, which says what it regenerates"
+                )
+    return sorted(problems)
 
 
 def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunOptions) -> Answer:
@@ -154,9 +153,6 @@ def _continue(configurator: DeploymentConfigurator, volume: Volume, options: Run
     return Answer((), configurator.result)
 
 
-# --- before the first write ---------------------------------------------------------------------
-
-
 def _prepare(configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: RunOptions) -> Session:
     """Resolve the deployment that the adoption would write; raise InputError with all that prevents it."""
     inputs = configurator.gather(options)
@@ -165,7 +161,7 @@ def _prepare(configurator: DeploymentConfigurator, volume: Volume, source: Adopt
     session = configurator.session(volume, inputs, options)
     volume.coming = {file.path: file.data for file in source.files}
     given, _ = secrets_plan.parse_given(inputs.secrets)
-    settings = {key for layer in inputs.layers[2:] for key in layer}
+    settings = set().union(*inputs.layers[2:])
     on_disk = read_secrets(volume)
     inputs.problems += plan.find_problems(source.path, source.content, settings, given, on_disk)
     inputs.exact = _exact_secrets(source.content, given)
@@ -215,7 +211,6 @@ def _unchanged(session: Session, source: Adoptable) -> Answer:
 def _report(session: Session, source: Adoptable) -> list[str]:
     context = session.context_now()
     transaction.check(session, context)
-    files: Iterable[str] = (file.path for file in source.files)
     return plan.describe(
         plan.Report(
             source.path,
@@ -224,13 +219,10 @@ def _report(session: Session, source: Adoptable) -> list[str]:
             context.resolution.answers,
             context.planned,
             context.targets.env_values(),
-            files,
+            [file.path for file in source.files],
             (*source.tree.others, *source.unknown_secrets),
         )
     )
-
-
-# --- under the lock -----------------------------------------------------------------------------
 
 
 def _copy_files(live: Session, preview: Session, source: Adoptable) -> None:

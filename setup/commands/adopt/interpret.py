@@ -56,7 +56,7 @@ class _Reading(NamedTuple):
     """The content of one file."""
 
     where: str
-    entries: Mapping[str, str]
+    entries: Mapping[str, Any]
     unsure: Mapping[str, str] = {}
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -70,10 +70,13 @@ def interpret(tree: source.Tree) -> Interpretation:
     state, env = _read_state(tree), _read_env(tree)
     compose = _read_compose(tree, env.entries)
     entries: _Entries = {}
+    unsure: dict[str, str] = {}
     for reading in (state, env, compose):
         for key, text in reading.entries.items():
-            if text.strip():
+            if isinstance(text, str) and text.strip():
                 entries.setdefault(key, []).append(Entry(text, reading.where))
+        for key, reason in reading.unsure.items():
+            unsure[key] = f"in {reading.where} {reason}"
     settings, changed = _interpret_settings(entries)
     texts, undecodable = _decode_secrets(tree)
     secrets, conflicts = _interpret_secrets(texts, entries)
@@ -81,14 +84,14 @@ def interpret(tree: source.Tree) -> Interpretation:
     if _has_shared_token(secrets):
         del secrets["authentik_api_token"]
         notes += ("AUTHENTIK_API_TOKEN was Authentik's bootstrap token, a superuser's: the API gets its own token",)
-    unsure = {**env.unsure, **compose.unsure, **conflicts}
+    unsure |= conflicts
     return Interpretation(
         _describe_kind(tree),
         settings,
         secrets,
         env.entries,
         _still_open(unsure, {*settings, *secrets}),
-        tuple(sorted(key for key in {*entries, *unsure} if not _is_known(key))),
+        tuple(sorted(filter(_is_unknown, {*entries, *unsure}))),
         notes,
         (*tree.problems, *state.problems, *env.problems, *undecodable),
     )
@@ -103,9 +106,6 @@ def _describe_kind(tree: source.Tree) -> str:
     return f"of {state_file.TOOL}" if tree.has_own_state else "of the public deployment tool"
 
 
-# --- the files ----------------------------------------------------------------------------------
-
-
 def _read_state(tree: source.Tree) -> _Reading:
     """Read the entries of the latest state file."""
     where, data = next(iter(tree.states.items()), (STATE, b""))
@@ -117,22 +117,18 @@ def _read_state(tree: source.Tree) -> _Reading:
         return _Reading(where, {}, problems=(f"{tree.path}/{where}: {error}{advice}",))
 
 
-def _entries_of_state(data: bytes) -> dict[str, str]:
-    """Return KEY -> text of a state file in any of its three formats; raise Malformed for any other."""
+def _entries_of_state(data: bytes) -> Mapping[str, Any]:
+    """Return KEY -> value of a state file in any of its three formats; raise Malformed for any other."""
     if state_file.is_ours(data):
         return {key: given.text for key, given in state_file.parse(data).answers.items()}
     document = load_yaml(data)
     sections = document if isinstance(document, dict) else {}
     items, config = sections.get("items"), sections.get("config")
-    values: dict[str, Any] = {}
     if isinstance(items, dict):
-        for key, entry in items.items():
-            values[key] = entry.get("value") if isinstance(entry, dict) else None
-    elif isinstance(config, dict):
-        values = config
-    else:
-        raise Malformed("this release does not know the format of this state file: neither items nor a config")
-    return {key: value for key, value in values.items() if isinstance(value, str)}
+        return {key: entry.get("value") for key, entry in items.items() if isinstance(entry, dict)}
+    if isinstance(config, dict):
+        return config
+    raise Malformed("this release does not know the format of this state file: neither items nor a config")
 
 
 def _read_env(tree: source.Tree) -> _Reading:
@@ -140,8 +136,7 @@ def _read_env(tree: source.Tree) -> _Reading:
         env = dotenv.parse(tree.files.get(ENV, b""))
     except Malformed as error:
         return _Reading(ENV, {}, problems=(f"{tree.path}/{ENV}: {error}",))
-    unsure = {key: f"in {ENV} {reason}" for key, reason in env.unsure.items()}
-    return _Reading(ENV, env.values, unsure)
+    return _Reading(ENV, env.values, env.unsure)
 
 
 def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
@@ -159,11 +154,7 @@ def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
     if nginx:
         tls = re.search(rb"^\s*listen\s[^;#]*\bssl\b", nginx, re.MULTILINE)
         entries["NGINX_TLS_ENABLED"] = "true" if tls else "false"
-    unsure = {key: f"in {name} {reason}" for key, reason in composed.unsure.items()}
-    return _Reading(name or NGINX, entries, unsure, (*composed.notes, *notes))
-
-
-# --- the settings -------------------------------------------------------------------------------
+    return _Reading(name or NGINX, entries, composed.unsure, (*composed.notes, *notes))
 
 
 def _interpret_settings(entries: _Entries) -> tuple[dict[str, Entry], list[str]]:
@@ -225,9 +216,6 @@ def _public_url(entries: Mapping[str, Entry]) -> Entry | None:
     return Entry(f"http://{hosts[0].text}", hosts[0].where) if plain else hosts[0]
 
 
-# --- the secrets --------------------------------------------------------------------------------
-
-
 def _decode_secrets(tree: source.Tree) -> tuple[dict[str, Entry], list[str]]:
     """Return the texts of the secrets' files, and a problem for each file that is not text."""
     texts, problems = {}, []
@@ -276,5 +264,5 @@ def _still_open(unsure: Mapping[str, str], interpreted: set[str]) -> dict[str, s
     return still_open
 
 
-def _is_known(key: str) -> bool:
-    return key in SETTINGS or key in _OLDER or key in _IMPLIED or key in _SECRET_OF
+def _is_unknown(key: str) -> bool:
+    return not (key in SETTINGS or key in _OLDER or key in _IMPLIED or key in _SECRET_OF)

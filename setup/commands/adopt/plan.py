@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ from setup.config.secrets import IRREPLACEABLE, SECRETS
 from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.config.values import Unavailable
+from setup.console import indent
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
 from setup.volume.layout import ENV, secret_path
@@ -41,25 +43,24 @@ class Report(NamedTuple):
 
 def select_answers(settings: Mapping[str, Given], resolve: Callable[[Mapping[str, Given]], Values]) -> dict[str, Given]:
     """Select the settings to remember: the others follow from these, and may change with releases."""
-    all_values = resolve(settings)
-    wanted = {key: _text(all_values, key) for key in settings}
+    wanted = _texts(resolve(settings), settings)
     kept = dict(settings)
     for key in reversed(SETTINGS):
         if key not in settings or key in REQUIRED_KEYS:
             continue
         fewer = dict(kept)
         del fewer[key]
-        if _text(resolve(fewer), key) == wanted[key]:
+        if _texts(resolve(fewer), [key])[key] == wanted[key]:
             kept = fewer
-    values = resolve(kept)
-    return kept if all(_text(values, key) == text for key, text in wanted.items()) else dict(settings)
+    return kept if _texts(resolve(kept), settings) == wanted else dict(settings)
 
 
-def _text(values: Values, key: str) -> str | None:
-    try:
-        return show(values[key])
-    except Unavailable:
-        return None
+def _texts(values: Values, keys: Iterable[str]) -> dict[str, str | None]:
+    texts: dict[str, str | None] = dict.fromkeys(keys)
+    for key in texts:
+        with contextlib.suppress(Unavailable):
+            texts[key] = show(values[key])
+    return texts
 
 
 def normalize_path(path: str) -> str:
@@ -123,8 +124,8 @@ def describe(report: Report) -> list[str]:
     lines += _wrap("  Files that they name:", report.files)
     unknown = [key_shown(key, "a key") for key in source.unknown] + list(report.left_behind)
     if unknown:
-        lines += ["", "Not understood, and left in place:", *(f"  {name}" for name in unknown)]
-    return [*lines, "", "What changes:", *(f"  {change}" for change in (*_changes(report), *source.notes))]
+        lines += ["", "Not understood, and left in place:", *indent(unknown)]
+    return [*lines, "", "What changes:", *indent((*_changes(report), *source.notes))]
 
 
 def _wrap(title: str, names: Iterable[str]) -> list[str]:
@@ -132,7 +133,7 @@ def _wrap(title: str, names: Iterable[str]) -> list[str]:
     import textwrap
 
     lines = textwrap.wrap(", ".join(names), 96, break_on_hyphens=False, break_long_words=False)
-    return [title, *(f"    {line}" for line in lines)] if lines else []
+    return [title, *indent(lines, 4)] if lines else []
 
 
 def _changes(report: Report) -> Iterator[str]:
