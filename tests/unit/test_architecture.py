@@ -33,6 +33,7 @@ PLACE = {name: (row, column) for row, names in enumerate(LAYERS) for column, nam
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 40
 MOST_PARAMETERS = 5
+MOST_COMPREHENSIONS = 25  # per 1000 lines of the package
 
 # Functions with more parameters, and the reason.
 MANY_PARAMETERS = {
@@ -307,6 +308,13 @@ def test_no_function_takes_too_much() -> None:
         name for module in modules().values() for name, node in functions(module) if parameters(node) > MOST_PARAMETERS
     }
     assert many <= MANY_PARAMETERS.keys()
+
+
+def test_loops_are_more_usual_than_comprehensions() -> None:
+    kinds = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    count = len([node for module in modules().values() for node in ast.walk(module.tree) if isinstance(node, kinds)])
+    lines = sum(module.lines for module in modules().values())
+    assert 1000 * count / lines <= MOST_COMPREHENSIONS
 
 
 def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
