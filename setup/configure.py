@@ -11,7 +11,7 @@ from setup.config import sources
 from setup.deploy import summary, transaction
 from setup.deploy.options import Asker, RunOptions
 from setup.deploy.planner import program_basis
-from setup.deploy.session import Session
+from setup.deploy.session import Run, Session
 from setup.deploy.steps import STEPS, generate_env_file
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, VolumeError
@@ -111,7 +111,7 @@ class DeploymentConfigurator:
         """Does under the lock what a look has found to do, after `prepare`; returns what is left to decide then."""
         looked.volume.check_writable()
         with looked.volume.locked((*SWEPT, *map(os.path.dirname, looked.volume.coming))):
-            self._live = self.session(looked.volume, looked.inputs, looked.options, looked.asker, looked)
+            self._live = self._load(looked.volume, looked.run)
             try:
                 if prepare:
                     prepare(self._live)
@@ -139,22 +139,20 @@ class DeploymentConfigurator:
         return inputs
 
     def session(
-        self,
-        volume: Volume,
-        inputs: sources.Inputs,
-        options: RunOptions,
-        asker: Asker | None = None,
-        earlier: Session | None = None,
+        self, volume: Volume, inputs: sources.Inputs, options: RunOptions, asker: Asker | None = None
     ) -> Session:
-        """One look at the deployment on a volume; VolumeError for a state that cannot be read."""
+        """Begin a run: load the state; raises VolumeError for one that cannot be read."""
+        basis = program_basis(self.templates_dir, PACKAGE)
+        return self._load(volume, Run(inputs, options, asker, self._renderer, basis))
+
+    def _load(self, volume: Volume, run: Run) -> Session:
         state = DeploymentState()
         if self.use_state:
-            state = DeploymentState.load(volume, options.adopts)
+            state = DeploymentState.load(volume, run.options.adopts)
         elif volume.read(STATE) is not None:
             raise VolumeError(f"{volume.path} holds a state file ({STATE}): run with state, or use another directory")
-        state = state.forget() if options.reset else state
-        basis = earlier.basis if earlier else program_basis(self.templates_dir, PACKAGE)
-        return Session(volume, state, inputs, self._renderer, basis, options, asker, self.use_state, earlier)
+        state = state.forget() if run.options.reset else state
+        return Session(volume, state, run, self.use_state)
 
     @contextlib.contextmanager
     def _conversation(self, options: RunOptions) -> Iterator[Dialogue | None]:

@@ -1,4 +1,4 @@
-"""One run's view of a deployment: what was said, what stands on the volume, and what that comes to."""
+"""Look at a deployment for one run: what was given, what is on the volume, and what both come to."""
 
 from __future__ import annotations
 
@@ -31,96 +31,101 @@ if TYPE_CHECKING:
 
 
 _REFUSED = (
-    "holds changes that are not from here and would be overwritten. Nothing was written: --on-conflict keep leaves it "
-    "and puts the new text beside it, --on-conflict replace overwrites it and keeps a dated copy"
+    "holds changes that avatar-setup did not write and would be overwritten. Nothing was written: --on-conflict keep "
+    "leaves it and puts the new text beside it, --on-conflict replace saves a backup and overwrites it"
 )
 
 
-class Session:
-    """Everything one run works with; `written`, `merged` and `kept` collect what its last message tells."""
+class Run:
+    """What the session before the lock and the session under it share: nothing is asked, generated or rendered twice.
+
+    `generated` are the texts of new secrets, `issued` new certificates, `decisions` the answers about edited files.
+    """
 
     def __init__(
-        self,
-        volume: Volume,
-        state: DeploymentState,
-        inputs: Inputs,
-        renderer: Renderer,
-        basis: dict[str, str],
-        options: RunOptions,
-        asker: Asker | None = None,
-        use_state: bool = True,
-        earlier: Session | None = None,
+        self, inputs: Inputs, options: RunOptions, asker: Asker | None, renderer: Renderer, basis: dict[str, str]
     ) -> None:
-        self.volume = volume
-        self.state = state
         self.inputs = inputs
-        self.renderer = renderer
-        self.basis = basis
         self.options = options
         self.asker = asker
-        self.ask = asker.ask if asker else None
+        self.renderer = renderer
+        self.basis = basis
+        self.generated: dict[str, str] = {}
+        self.issued: tls_plan.Issued = {}
+        self.decisions: dict[str, OnConflict] = {}
+        self._targets: Targets | None = None
+
+    def targets(self, parts: Parts) -> Targets:
+        """Return the files that are made of these parts; the last ones, if their parts are equal."""
+        if not (self._targets and self._targets.parts.equals(parts)):
+            self._targets = Targets(self.renderer, parts)
+        return self._targets
+
+
+class Session:
+    """A deployment and the run that works on it; `written`, `merged` and `kept` collect paths for the last message."""
+
+    def __init__(self, volume: Volume, state: DeploymentState, run: Run, use_state: bool = True) -> None:
+        self.volume = volume
+        self.state = state
+        self.run = run
         self.use_state = use_state
+        self.inputs, self.options, self.asker, self.basis = run.inputs, run.options, run.asker, run.basis
+        self.ask = run.asker.ask if run.asker else None
         self.answered: dict[str, Given] = {}
         self.answers_before = dict(state.answers)
         self.history: list[str] = []  # the questions of this run that one can go back to
         self.existed, self.was_complete = state.exists, state.is_complete
         self.written: list[str] = []
-        self.edited: list[str] = []  # by hand, as the last look found them
+        self.edited: list[str] = []  # by hand, as `concerned` found them
         self.merged: list[str] = []
         self.notes: tuple[str, ...] = ()
-        self.kept: list[str] = []  # edited files whose new text stands beside them
-        self.copy = ""  # the dated copy that this run has made
-        self._settled: dict[str, OnConflict] = earlier._settled if earlier else {}
+        self.kept: list[str] = []  # edited files whose new text is beside them
+        self.copy = ""  # the backup that this run has saved
         self._deployed: dict[str, Given] | None = None
-        self.last: Context | None = None  # the last look, as long as nothing was written or answered since
-        # A session before the lock was taken looked at the same things: what it rendered and minted holds.
-        self._made: Targets | None = earlier._made if earlier else None
-        self._minted: dict[str, str] = earlier._minted if earlier else {}
-        self._issued: tls_plan.Issued = earlier._issued if earlier else {}
+        self._context: Context | None = None  # until something is written or answered
 
     def context(self) -> Context:
-        """The deployment as it should be, from what was said and what stands on the volume.
+        """Plan the deployment as it should be, from what was given and what is on the volume.
 
         Raises one InputError with all problems of all sources, VolumeError for a lost secret and
-        DecisionNeeded for a bound one that would change, or while a restore is half done.
+        DecisionNeeded for a bound one that would change, or while a restore is incomplete.
         """
         backups.require_whole(self.volume)
         on_disk = read_secrets(self.volume)
         given, problems = secrets_plan.parse_given(self.inputs.secrets)
         given |= self.inputs.exact
-        resolution, accepted = self.resolve(secrets_plan.known_texts(on_disk, given)), frozenset(self.state.accepted)
-        filled = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
-        exact = {name: said.text for name, said in self.inputs.exact.items()}
-        self._raise_problems(resolution, problems + secrets_plan.check_filled(filled | exact))
-        if resolution.missing:  # somebody is there to answer; until then nothing else can be planned
-            nothing = Targets(self.renderer, Parts(resolution.values, {}, {}))
-            return Context(resolution, nothing, {}, accepted, frozenset(self.state.again), self.ask)
-        moved = self.state.exists and guards.has_moved(self.answers_before.get("DB_HOST"), resolution.values)
-        if not self.state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
-            guards.refuse_without_secrets(resolution.values, on_disk, given)
-        rotated = self.options.rotated
-        others = {name: said for name, said in given.items() if name not in rotated}
-        guards.refuse_unsafe(resolution.values, on_disk, others, self.state.secrets, moved)
-        planned = secrets_plan.plan_secrets(resolution.values, on_disk, given, self._minted, rotated)
-        targets = self._targets(resolution, planned)
-        saved = self._saved(resolution, planned)
-        again, ask_secrets = frozenset(self.state.again), self.options.prompt_secrets
-        self.last = Context(resolution, targets, planned, accepted, again, self.ask, ask_secrets, saved)
-        return self.last
+        resolution = self.resolve(secrets_plan.known_texts(on_disk, given))
+        self._raise_problems(resolution, problems + secrets_plan.check_filled(self._unchecked(on_disk)))
+        accepted, again = frozenset(self.state.accepted), frozenset(self.state.again)
+        if resolution.missing:  # somebody can answer; until then nothing else can be planned
+            nothing = Targets(self.run.renderer, Parts(resolution.values, {}, {}))
+            self._context = Context(resolution, nothing, {}, accepted, again, self.ask)
+            return self._context
+        self._refuse_unsafe(resolution, on_disk, given)
+        planned = secrets_plan.plan_secrets(resolution.values, on_disk, given, self.run.generated, self.options.rotated)
+        targets, saved = self._targets(resolution, planned), self._saved(resolution, planned)
+        ask_secrets = self.options.prompt_secrets
+        self._context = Context(resolution, targets, planned, accepted, again, self.ask, ask_secrets, saved)
+        return self._context
 
     def context_now(self) -> Context:
-        """The context of the last look, or a new one when something was written since."""
-        return self.last or self.context()
+        """Return the last context, or plan a new one if something was written or answered since."""
+        return self._context or self.context()
+
+    def forget_context(self) -> None:
+        """Make the next `context_now` plan again: something was written or answered."""
+        self._context = None
 
     def resolve(self, secrets: dict[str, str]) -> Resolution:
-        """The settings of this deployment, from all layers and the saved answers."""
+        """Resolve the settings of this deployment from all layers and the saved answers."""
         layers = [*self.inputs.layers, self.answered]
-        saved = {key: said for key, said in self.state.answers.items() if key not in self.inputs.unset}
+        saved = {key: answer for key, answer in self.state.answers.items() if key not in self.inputs.unset}
         return resolve(layers, self.inputs.presets, saved, secrets)
 
     def refusal(self, key: str, text: str) -> str:
-        """Why this answer does not go together with everything else, or ""."""
-        before = self.answered, self.last, self._made
+        """Return why this answer does not fit everything else, or ""."""
+        before = self.answered, self._context
         self.answered = self.answered | {key: Given(text, Source.ANSWER)}
         try:
             context = self.context()
@@ -130,36 +135,50 @@ class Session:
         except SetupError as error:
             return "; ".join(error.problems)
         finally:
-            self.answered, self.last, self._made = before
+            self.answered, self._context = before
         return ""
+
+    def _unchecked(self, on_disk: dict[str, str | None]) -> dict[str, str]:
+        """Return the secrets that no run has checked yet: filled in by hand, or taken over exactly."""
+        texts = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
+        for name, given in self.inputs.exact.items():
+            texts[name] = given.text
+        return texts
+
+    def _refuse_unsafe(self, resolution: Resolution, on_disk: dict[str, str | None], given: dict[str, Given]) -> None:
+        """Refuse what would lock the operator out: a lost secret, or another value for a bound one."""
+        values, state = resolution.values, self.state
+        if not state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
+            guards.refuse_without_secrets(values, on_disk, given)
+        moved = state.exists and guards.has_moved(self.answers_before.get("DB_HOST"), values)
+        others = {name: text for name, text in given.items() if name not in self.options.rotated}
+        guards.refuse_unsafe(values, on_disk, others, state.secrets, moved)
 
     def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
         problems = [*self.inputs.problems, *resolution.problems, *more]
         unanswerable = () if self.ask or self.inputs.unreadable else resolution.missing
-        problems += [missing_text(key) for key in unanswerable]
+        problems += map(missing_text, unanswerable)
         if problems:
             raise InputError(*problems)
 
     def _targets(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> Targets:
-        """The files to render; those of the last context are reused as long as they hold."""
         generations = secrets_plan.count_generations(planned, self.state.secrets, self.state.announced_secrets)
-        texts = {name: one.text for name, one in planned.items() if SECRETS[name].shown}
-        mark = self.state.basis.get(tls_plan.MARK, "")
-        tls = tls_plan.plan_tls(self.volume, resolution.values, mark, self.options.renew_certificate, self._issued)
-        parts = Parts(resolution.values, texts, generations, tls, (os.geteuid(), os.getegid()))
-        if not (self._made and self._made.parts.equals(parts)):
-            self._made = Targets(self.renderer, parts)
-        return self._made
+        texts = {name: secret.text for name, secret in planned.items() if SECRETS[name].shown}
+        mark, renew = self.state.basis.get(tls_plan.MARK, ""), self.options.renew_certificate
+        material = tls_plan.plan_tls(self.volume, resolution.values, mark, renew, self.run.issued)
+        owner = os.geteuid(), os.getegid()
+        return self.run.targets(Parts(resolution.values, texts, generations, material, owner))
 
     def _saved(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> tuple[File, ...]:
-        """The configuration file, if it is or was asked for; with the secrets if they are or were."""
+        """Return the configuration file, if it is or was asked for; with the secrets, if they are or were."""
         if not (self.options.save_config or CONFIG in self.state.files):
             return ()
-        whole = self.options.with_secrets or holds_secrets(self.volume.read(CONFIG) or b"")
-        return (config_file(resolution, {name: one.text for name, one in planned.items()} if whole else None),)
+        if not (self.options.with_secrets or holds_secrets(self.volume.read(CONFIG) or b"")):
+            return (config_file(resolution),)
+        return (config_file(resolution, {name: secret.text for name, secret in planned.items()}),)
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:
-        """The first step that has something to do, and why; (None, []) when all is as it should be."""
+        """Return the first step that has something to do, and why; (None, []) if everything is as it should be."""
         work = planner.find_work(self.volume, self.state, self.answers_before, self.basis, context)
         self.edited, self.notes = work.edited, work.notes
         if not self.was_complete or not work.first:
@@ -167,23 +186,21 @@ class Session:
         return work.first, [*work.reasons, *planner.moved_defaults(self.deployed(), context.resolution)]
 
     def deployed(self) -> dict[str, Given]:
-        """The settings in force before this run, as far as they are known."""
+        """Return the settings in force before this run, as far as they are known."""
         if self._deployed is None:
             self._deployed = baseline.deployed(self.volume) if self.use_state else {}
         return self._deployed
 
     def refuse_jump(self, context: Context) -> None:
-        """Raises DecisionNeeded for a version that must not follow the one that is deployed."""
+        """Raise DecisionNeeded for a version that must not follow the one that is deployed."""
         before = self.deployed().get(rules.AUTHENTIK)
         refusal = before and rules.refuse_upgrade(before.text, str(context.resolution.values[rules.AUTHENTIK]))
         if refusal:
             raise DecisionNeeded(f"{refusal}. Nothing was written")
 
     def files(self, context: Context) -> tuple[File, ...]:
-        """Every file that this deployment should have, as far as that is known; the compose file last."""
-        if context.resolution.missing:  # somebody is still to be asked
-            return ()
-        return (*context.saved, *context.targets.all)
+        """Return every file that the deployment should have, the compose file last; none while settings are missing."""
+        return () if context.resolution.missing else (*context.saved, *context.targets.all)
 
     def reconcile(self, files: tuple[File, ...]) -> list[Change]:
         """Decide what happens to each file; raises DecisionNeeded for all edits that nobody agreed to lose."""
@@ -196,16 +213,16 @@ class Session:
 
     def _choose(self, conflict: Conflict) -> OnConflict:
         """Decide about an edited file: by option or answer; otherwise it is kept, or a foreign one ends the run."""
-        said = self.options.on_conflict
-        if said and said != OnConflict.ASK:
-            return said
+        option, decisions = self.options.on_conflict, self.run.decisions
+        if option and option != OnConflict.ASK:
+            return option
         if self.asker:
-            if conflict.path not in self._settled:
-                self._settled[conflict.path] = self.asker.settle(conflict)
-            return self._settled[conflict.path]
-        return OnConflict.FAIL if conflict.foreign and not said else OnConflict.KEEP
+            if conflict.path not in decisions:
+                decisions[conflict.path] = self.asker.settle(conflict)
+            return decisions[conflict.path]
+        return OnConflict.FAIL if conflict.foreign and not option else OnConflict.KEEP
 
     def save_state(self) -> None:
-        """Writes the state, where this run has one."""
+        """Write the state, if this run has one."""
         if self.use_state:
             self.state.save(self.volume)

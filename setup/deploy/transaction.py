@@ -66,7 +66,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     files = [file for change in changes for file in change.publish]
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
-    planned = session.last.planned if session.last else {}
+    planned = session.context_now().planned
     counts = secrets_plan.count_published(
         planned, outcome.secrets, session.state.secrets, session.state.announced_secrets
     )
@@ -86,7 +86,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     session.kept += [change.file.path for change in changes if change.action is Action.KEPT]
     session.merged += [change.file.path for change in changes if change.action is Action.MERGED]
     if outcome.secrets or not outcome.done:
-        session.last = None
+        session.forget_context()
 
 
 def keep_copy(session: Session, cause: str) -> None:
@@ -146,8 +146,8 @@ def _remember(session: Session, outcome: Outcome) -> None:
         for key, given in outcome.answers.items():
             if given.source is Source.ANSWER:
                 session.answered[key] = given
-        if outcome.done and session.last:  # what a preset outranks, or another spelling replaces, is forgotten
-            for key in session.state.answers.keys() - session.last.resolution.answers.keys():
+        if outcome.done:  # what a preset outranks, or another spelling replaces, is forgotten
+            for key in session.state.answers.keys() - session.context_now().resolution.answers.keys():
                 del session.state.answers[key]
     settled = {*session.state.accepted, *session.state.again}  # Enter at one of `again` keeps the earlier answer
     session.state.accepted += [key for key in outcome.accepted if key not in settled]
@@ -168,7 +168,7 @@ def go_back(session: Session) -> None:
         session.state.again.append(key)
     if key not in SECRETS:
         session.state.reopen(step_of_setting(key))
-    session.last = None
+    session.forget_context()
     session.save_state()
 
 

@@ -160,7 +160,7 @@ def test_fail_writes_nothing_and_names_every_file(out: Path, flags: tuple[str, .
     before = stamps(out)
     done = ran(out, *flags, "--on-conflict", "fail", code=4)
     for path in mine:
-        assert f"{path} holds changes that are not from here and would be overwritten" in done.stderr
+        assert f"{path} holds changes that avatar-setup did not write and would be overwritten" in done.stderr
     assert "--on-conflict keep" in done.stderr and "--on-conflict replace" in done.stderr
     assert stamps(out) == before
 
@@ -201,7 +201,7 @@ def test_a_foreign_file_stops_a_first_run_unless_somebody_decides(tmp_path: Path
     out = foreign(tmp_path / "fresh")
     before = stamps(out)
     done = ran(out, code=4)
-    assert "docker-compose.yml holds changes that are not from here" in done.stderr
+    assert "docker-compose.yml holds changes that avatar-setup did not write" in done.stderr
     assert stamps(out) == before
     ran(out, "--on-conflict", "keep", code=4)
     assert (out / "docker-compose.yml").read_text() == "services: {}\n"

@@ -39,7 +39,6 @@ MOST_COMPREHENSIONS = 25  # per 1000 lines of the package
 MANY_PARAMETERS = {
     "configure.DeploymentConfigurator.__init__": "the specification's signature, and the environment",
     "configure.DeploymentConfigurator.run": "the specification's signature",
-    "deploy.session.Session.__init__": "what a session is made of",
 }
 
 # Third party -> its only importers; the standard library's ways to the outside -> their only users.
