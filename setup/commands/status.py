@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def status(configurator: DeploymentConfigurator) -> Answer:
-    """How far the configuration is, and who is at work on it; reads only."""
+    """Tell how far the configuration is, and which run is in progress; read only."""
     with Volume(configurator.output_dir) as volume:
         busy = _busy(volume)
         inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
@@ -49,7 +49,7 @@ def status(configurator: DeploymentConfigurator) -> Answer:
 
 
 def _busy(volume: Volume) -> str:
-    """Which run at work there is to wait for, "" without one; the lock is asked only where somebody has signed it."""
+    """Return which run is in progress, "" without one; try the lock only if a holder signed it."""
     try:
         if volume.read(LOCK):
             volume.require_free()

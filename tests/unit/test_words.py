@@ -40,7 +40,6 @@ EXCEPTIONS: dict[str, tuple[str, ...]] = {
 UNTIL_REWORDED = {
     "setup/cli.py",
     "setup/commands/diff.py",
-    "setup/commands/registry.py",
     "setup/configure.py",
     "setup/deploy/session.py",
     "setup/flags.py",
