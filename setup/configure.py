@@ -17,6 +17,7 @@ from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, VolumeError
 from setup.state_file import STEP_NAMES
 from setup.state_manager import DeploymentState
+from setup.volume.backups import Kind, Reason
 from setup.volume.layout import HISTORY, STATE, SWEPT
 from setup.volume.volume import Volume
 
@@ -180,7 +181,7 @@ class DeploymentConfigurator:
         if session.asker is None:
             transaction.check(session, context)  # refuses before the first write
         if session.options.reset and session.state.exists:
-            transaction.keep_copy(session, "a reset")
+            transaction.keep_copy(session, Reason(Kind.RESET))
             kept = f"{HISTORY}/{session.copy}"
             self._say(session, f"Starting from scratch; secrets and files stay. All is kept as it was in {kept}")
         if first is None and not session.options.reset:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from setup.configure import DeploymentConfigurator
-    from setup.volume.backups import Copy
+    from setup.volume.backups import Backup
 
     Tree = Mapping[str, File]
 
@@ -40,7 +40,7 @@ def history(configurator: DeploymentConfigurator) -> Answer:
     return Answer(lines or [_NONE], {"copies": rows})
 
 
-def _row(backup: Copy, before: Tree, after: Tree) -> dict[str, Any]:
+def _row(backup: Backup, before: Tree, after: Tree) -> dict[str, Any]:
     files, secrets = [], []
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) == after.get(path):
@@ -52,7 +52,7 @@ def _row(backup: Copy, before: Tree, after: Tree) -> dict[str, Any]:
     return {
         "id": backup.id,
         "version": backup.version,
-        "before": backup.cause,
+        "before": backup.reason.text,
         "settings": diff.as_data(diff.settings(settings_of(before), settings_of(after))),
         "files": files,
         "secrets": secrets,
@@ -78,7 +78,7 @@ def by_path(files: Iterable[File | None]) -> Tree:
     return tree
 
 
-def read_present(volume: Volume, kept: Iterable[Copy]) -> Tree:
+def read_present(volume: Volume, kept: Iterable[Backup]) -> Tree:
     """Read every file on the volume that the state or one of these backups names."""
     paths = set(files_of_state(volume))
     for backup in kept:

@@ -27,6 +27,7 @@ from setup.secrets.store import read_filled, read_secrets
 from setup.state_file import parse
 from setup.state_manager import digest_of_ours, split_additions
 from setup.volume import backups
+from setup.volume.backups import Kind, Reason
 from setup.volume.layout import (
     AUTHORITY,
     AUTHORITY_KEY,
@@ -49,7 +50,7 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from setup.commands.history import Tree
     from setup.configure import DeploymentConfigurator
-    from setup.volume.backups import Copy
+    from setup.volume.backups import Backup
 
 # Never removed, like secrets: clients trust the authority, and a backup holds a key only until it is forgotten.
 _NEVER_REMOVED = (AUTHORITY, AUTHORITY_KEY, CERTIFICATE_KEY)
@@ -107,7 +108,7 @@ def restore(configurator: DeploymentConfigurator, backup_id: str, options: RunOp
 # --- the plan -----------------------------------------------------------------------------------
 
 
-def plan_restore(volume: Volume, backup: Copy, on_disk: Tree) -> RestorePlan:
+def plan_restore(volume: Volume, backup: Backup, on_disk: Tree) -> RestorePlan:
     """Plan the changes that lead from the files on disk to a backup.
 
     A secret that was filled in since stays filled in, and only files that this program wrote are removed.
@@ -128,12 +129,12 @@ def plan_restore(volume: Volume, backup: Copy, on_disk: Tree) -> RestorePlan:
     return RestorePlan(tuple(write), tuple(remove))
 
 
-def _read_present(volume: Volume, backup: Copy) -> Tree:
+def _read_present(volume: Volume, backup: Backup) -> Tree:
     files = read_present(volume, [backup, *_possible_sources(volume)])
     return {**files, **by_path([volume.file(LAST_GOOD)])}
 
 
-def _possible_sources(volume: Volume) -> list[Copy]:
+def _possible_sources(volume: Volume) -> list[Backup]:
     """Return the backups whose files may be on the volume: any of them once a restore was interrupted."""
     return backups.history(volume) if backups.interrupted(volume) else []
 
@@ -168,7 +169,7 @@ def _is_self_signed(on_disk: Tree) -> bool:
     return False
 
 
-def _require_readable(backup: Copy, state: bytes) -> None:
+def _require_readable(backup: Backup, state: bytes) -> None:
     try:
         parse(state)
     except Malformed as error:
@@ -189,21 +190,21 @@ def _require_consent(plan: RestorePlan, yes: bool) -> None:
 # --- the change ---------------------------------------------------------------------------------
 
 
-def _back_up(volume: Volume, backup: Copy, last: int) -> Copy:
+def _back_up(volume: Volume, backup: Backup, last: int) -> Backup:
     """Save a backup of the present state; keep the one to be restored, and those that an interrupted run needs."""
     paths = set(filter(is_shown, (*backup.paths, *backup.absent, *files_of_state(volume))))
     needed = [backup.id, *transaction.still_wanted(volume)]
-    cause = backups.A_RESTORE + backup.id
-    return backups.find(volume, backups.keep(volume, baseline.everything(volume, paths), cause, last, needed))
+    reason = Reason(Kind.RESTORE, source=backup.id)
+    return backups.find(volume, backups.keep(volume, baseline.everything(volume, paths), reason, last, needed))
 
 
-def _saved_by_restore(volume: Volume) -> Copy | None:
+def _saved_by_restore(volume: Volume) -> Backup | None:
     """Return the backup that the last restore saved, None if another run has saved one since or it was removed."""
     newest = next(iter(backups.history(volume)), None)
-    return newest if newest and newest.cause.startswith(backups.A_RESTORE) else None
+    return newest if newest and newest.reason.kind is Kind.RESTORE else None
 
 
-def _apply(volume: Volume, plan: RestorePlan, backup: Copy) -> None:
+def _apply(volume: Volume, plan: RestorePlan, backup: Backup) -> None:
     """Write the mark, the secrets and the files; remove later files; write the state; remove the mark.
 
     The state comes last because, until all is done, the present one tells which files are to be removed.
@@ -226,7 +227,7 @@ def _apply(volume: Volume, plan: RestorePlan, backup: Copy) -> None:
 # --- the answer ---------------------------------------------------------------------------------
 
 
-def _plan_since(volume: Volume, backup: Copy, plan: RestorePlan, saved: Copy | None) -> RestorePlan:
+def _plan_since(volume: Volume, backup: Backup, plan: RestorePlan, saved: Backup | None) -> RestorePlan:
     """Add to a plan what interrupted runs have done of it since that backup was saved: the whole, for the message."""
     before: Tree = {}
     with contextlib.suppress(VolumeError):  # a backup that lost a file does not end the run for a message
@@ -238,7 +239,7 @@ def _plan_since(volume: Volume, backup: Copy, plan: RestorePlan, saved: Copy | N
     return RestorePlan(tuple(write.values()), tuple(sorted({*total.remove, *plan.remove})))
 
 
-def _preview(volume: Volume, backup: Copy, plan: RestorePlan, on_disk: Tree) -> Answer:
+def _preview(volume: Volume, backup: Backup, plan: RestorePlan, on_disk: Tree) -> Answer:
     texts = read_secrets(volume)
     wanted = {os.path.basename(file.path): file.data.decode() for file in plan.write if is_secret(file.path)}
     redactor = Redactor(texts, wanted)
@@ -269,10 +270,10 @@ def _lines_of_ours(tree: Tree, path: str) -> set[str]:
 
 
 def _answer(
-    configurator: DeploymentConfigurator, volume: Volume, backup: Copy, plan: RestorePlan, saved: Copy | None
+    configurator: DeploymentConfigurator, volume: Volume, backup: Backup, plan: RestorePlan, saved: Backup | None
 ) -> Answer:
     place = summary.place_of(volume, configurator.environ)
-    lines = [f"Restored {backup.id}, the deployment before {backup.cause}:"]
+    lines = [f"Restored {backup.id}, the deployment before {backup.reason.text}:"]
     lines += indent(plan.written)
     lines += [f"  {path} (removed)" for path in plan.removed]
     if plan.secrets:
@@ -288,7 +289,7 @@ def _answer(
     return Answer(lines, data | {"secrets": plan.secrets, "copy": saved.id if saved else ""})
 
 
-def _plan_undo(volume: Volume, saved: Copy | None) -> RestorePlan:
+def _plan_undo(volume: Volume, saved: Backup | None) -> RestorePlan:
     """Plan the way back to the backup from before the restore; empty if that backup is gone."""
     with contextlib.suppress(VolumeError):
         if saved:
@@ -296,7 +297,7 @@ def _plan_undo(volume: Volume, saved: Copy | None) -> RestorePlan:
     return RestorePlan()
 
 
-def _unchanged(configurator: DeploymentConfigurator, volume: Volume, backup: Copy) -> Answer:
+def _unchanged(configurator: DeploymentConfigurator, volume: Volume, backup: Backup) -> Answer:
     """Say that nothing is left to do, and repeat the next commands: the run that did it may have been killed."""
     lines = [f"Nothing to do: the deployment equals the backup {backup.id}."]
     if saved := _saved_by_restore(volume):

@@ -17,7 +17,7 @@ from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation as rotations
 from setup.secrets.store import read_filled
 from setup.volume import backups
-from setup.volume.backups import Copy
+from setup.volume.backups import Backup, Kind, Reason
 from setup.volume.layout import HISTORY, STATE
 from setup.volume.volume import Volume
 from setup.wizard import confirm
@@ -42,7 +42,7 @@ class _Rotation(NamedTuple):
     given: Mapping[str, Given]
     chosen: list[Secret]
     done: Mapping[str, str]
-    interrupted: Copy | None
+    interrupted: Backup | None
 
     @property
     def left(self) -> list[Secret]:
@@ -88,7 +88,7 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     session.options = options._replace(
         quiet=True,  # this command has its own last message
         rotated=frozenset(_names(rotation.left)),
-        cause=backups.A_FINISH + interrupted.cause if interrupted else backups.A_RUN,
+        reason=interrupted.reason._replace(kind=Kind.FINISHED_ROTATION) if interrupted else Reason(),
     )
     report = ["What a new value breaks:", *rotations.list_breaks(rotation.left), *_done_lines(rotation)]
     if options.dry_run:
@@ -110,7 +110,7 @@ def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotatio
     if problems:
         raise InputError(*problems)
     newest = _newest_backup(session.volume)
-    interrupted = newest if newest and backups.to_rotate(newest) and not session.state.is_complete else None
+    interrupted = newest if newest and newest.reason.kind is Kind.ROTATION and not session.state.is_complete else None
     if not session.state.is_complete and not interrupted:
         raise InputError(f"{session.volume.path} has no complete configuration: finish it first, then rotate")
     texts = read_filled(session.volume)
@@ -123,8 +123,8 @@ def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotatio
         elif secret.name in words:
             problems.append(f"--rotate {secret.name}: it has no value yet")
     problems += rotations.list_refusals(chosen, reencrypted, given)
-    if interrupted and set(backups.to_rotate(interrupted)) != set(_names(chosen)):
-        problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.cause})"]
+    if interrupted and set(interrupted.reason.secrets) != set(_names(chosen)):
+        problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.reason.text})"]
     if problems:
         raise InputError(*problems)
     if interrupted:
@@ -134,10 +134,10 @@ def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotatio
     return _Rotation(session, values, given, chosen, done, interrupted)
 
 
-def _newest_backup(volume: Volume) -> Copy | None:
+def _newest_backup(volume: Volume) -> Backup | None:
     """Return the newest backup, not counting those that were saved while an interrupted rotation was finished."""
     for backup in backups.history(volume):
-        if not backup.cause.startswith(backups.A_FINISH):
+        if backup.reason.kind is not Kind.FINISHED_ROTATION:
             return backup
     return None
 
@@ -195,7 +195,7 @@ def _save_backup(live: Session, rotation: _Rotation, seen: bytes | None) -> None
     if live.volume.read(STATE) != seen:
         raise _StateChanged
     if not rotation.interrupted:
-        transaction.keep_copy(live, backups.A_ROTATION + ",".join(rotation.names))
+        transaction.keep_copy(live, Reason(Kind.ROTATION, tuple(rotation.names)))
 
 
 def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reasons: list[str]) -> Answer:
@@ -221,7 +221,7 @@ def _answer(configurator: DeploymentConfigurator, rotation: _Rotation) -> Answer
     lines = [f"Rotated: {', '.join(rotation.names)}. The old values are in {folder}.", ""]
     edited = []
     for backup in backups.since(volume, interrupted) if interrupted else ():
-        if backup.cause.startswith(backups.A_FINISH):
+        if backup.reason.kind is Kind.FINISHED_ROTATION:
             edited.append(f"{HISTORY}/{backup.id}")
     if edited:
         lines += [f"Files that were edited since then, and replaced now, are in {', '.join(edited)}.", ""]

@@ -33,7 +33,7 @@ class RunOptions(NamedTuple):
     # Filled in by the commands, not by flags:
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
-    cause: str = backups.A_RUN  # what a backup says it was made for
+    reason: backups.Reason = backups.Reason()  # why a backup is saved
 
 
 class Asker(NamedTuple):

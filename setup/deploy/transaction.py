@@ -25,7 +25,7 @@ from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
     from setup.deploy.session import Session
-    from setup.volume.backups import Copy
+    from setup.volume.backups import Backup
     from setup.volume.volume import Staged
 
 
@@ -62,7 +62,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     """Make an outcome true; a crash at any point repeats it."""
     changes = session.reconcile(outcome.files)
     if session.was_complete or any(change.action is Action.REPLACED for change in changes):
-        keep_copy(session, session.options.cause)
+        keep_copy(session, session.options.reason)
     files = [file for change in changes for file in change.publish]
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
@@ -89,14 +89,14 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         session.forget_context()
 
 
-def keep_copy(session: Session, cause: str) -> None:
+def keep_copy(session: Session, reason: backups.Reason) -> None:
     """Save a backup of the deployment, once in a run and before its first change."""
     if session.copy or not session.use_state:
         return
     state = session.state
     files = {*state.files, *state.announced, *(file.path for file in session.files(session.context_now()))}
     paths = baseline.everything(session.volume, files)
-    session.copy = backups.keep(session.volume, paths, cause, session.options.keep, still_wanted(session.volume))
+    session.copy = backups.keep(session.volume, paths, reason, session.options.keep, still_wanted(session.volume))
 
 
 def still_wanted(volume: Volume) -> list[str]:
@@ -108,7 +108,7 @@ def still_wanted(volume: Volume) -> list[str]:
     return [*later, began.id] if began else later
 
 
-def last_whole(volume: Volume) -> Copy | None:
+def last_whole(volume: Volume) -> Backup | None:
     """Return the newest backup of a complete deployment: an interrupted run began there, and it has the old values."""
     for backup in backups.history(volume):
         if _is_complete(volume, f"{HISTORY}/{backup.id}/{STATE}"):

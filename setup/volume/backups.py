@@ -1,7 +1,7 @@
-"""Dated copies: a deployment as it was before a run changed it, kept on the same volume.
+"""Backups: a deployment as it was before a run changed it, kept on the same volume.
 
-A copy is a folder `.deployment-history/ID/` that mirrors the volume, closed to other users like `.secrets`, which it
-may hold. Its manifest is written last, when everything else is durable: a folder without one is no copy.
+A backup is a folder `.deployment-history/ID/` that mirrors the volume. It is private, because it holds secrets. Its
+manifest is written last, when everything else is durable: a folder without one is no backup.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import re
 import time
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
@@ -20,140 +21,166 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-A_RUN = "a run"  # the usual cause of a copy
-A_ROTATION = "--rotate "  # the cause of a rotation's copy, before the names of its secrets
-A_FINISH = "finishing "  # the cause of one that is made while an interrupted rotation is finished, before its cause
-A_RESTORE = "restoring "  # the cause of a restore's copy, before the id of the one brought back
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
-LAST = 10  # so many are kept unless somebody says otherwise
+LAST = 10  # how many are kept by default
 
 
-class Copy(NamedTuple):
-    """One copy: `cause` says in words what the run did that made it, `absent` what was not there then."""
+class Kind(StrEnum):
+    """What the run that saved a backup was about to do."""
+
+    RUN = "run"
+    RESET = "reset"
+    ADOPTION = "adoption"
+    RESTORE = "restore"
+    ROTATION = "rotation"
+    FINISHED_ROTATION = "finished-rotation"  # files that were edited while the rotation was interrupted
+
+
+class Reason(NamedTuple):
+    """Why a backup was saved: a rotation's `secrets`, and the `source` that is adopted or restored."""
+
+    kind: Kind = Kind.RUN
+    secrets: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def text(self) -> str:
+        """The reason in words, for messages only."""
+        rotation = f"--rotate {','.join(self.secrets)}"
+        return {
+            Kind.RUN: "a run",
+            Kind.RESET: "a reset",
+            Kind.ADOPTION: f"--adopt {self.source}",
+            Kind.RESTORE: f"restoring {self.source}",
+            Kind.ROTATION: rotation,
+            Kind.FINISHED_ROTATION: f"finishing {rotation}",
+        }[self.kind]
+
+
+class Backup(NamedTuple):
+    """One backup; `absent` are the paths that did not exist."""
 
     id: str
     version: str
-    cause: str
+    reason: Reason
     paths: tuple[str, ...]
     absent: tuple[str, ...]
 
 
-def keep(volume: Volume, paths: Iterable[str], cause: str, last: int = LAST, spare: Collection[str] = ()) -> str:
-    """Keeps a durable copy of these files and returns its id; then forgets all but the `last` ones and the spared.
+def keep(volume: Volume, paths: Iterable[str], reason: Reason, last: int = LAST, spare: Collection[str] = ()) -> str:
+    """Save a durable backup of these files and return its id; then remove all but the `last` ones and the spared.
 
-    When the newest copy was made for the same cause and holds the same bytes, as after a crash, it stands for this too.
+    If the newest backup has the same reason and the same bytes, as after a crash, it serves again.
     """
     paths = sorted(paths)
     files = [file for file in map(volume.file, paths) if file is not None]
-    there = {file.path for file in files}
-    absent = tuple(path for path in paths if path not in there)
+    absent = tuple(sorted({*paths} - {file.path for file in files}))
     kept = history(volume)
-    if kept and kept[0].cause == cause and _same(volume, kept[0], files, absent):
+    if kept and kept[0].reason == reason and _same(volume, kept[0], files, absent):
         newest = kept.pop(0).id
     else:
         newest = _next_id(volume)
-        _make(volume, Copy(newest, __version__, cause, tuple(file.path for file in files), absent), files)
+        _make(volume, Backup(newest, __version__, reason, tuple(file.path for file in files), absent), files)
     _forget(volume, {newest, *spare, *(one.id for one in kept[: last - 1])})
     return newest
 
 
-def _make(volume: Volume, copy: Copy, files: list[File]) -> None:
-    """Writes a copy, its manifest last; what cannot be finished is removed again."""
+def _make(volume: Volume, backup: Backup, files: list[File]) -> None:
+    """Write a backup, its manifest last; remove it again if that fails."""
     try:
-        volume.publish(volume.stage(file._replace(path=backup_path(copy.id, file.path)) for file in files))
-        volume.replace(file_at(manifest_path(copy.id), _to_json(copy)))
+        volume.publish(volume.stage(file._replace(path=backup_path(backup.id, file.path)) for file in files))
+        volume.replace(file_at(manifest_path(backup.id), _to_json(backup)))
     except BaseException:
         with contextlib.suppress(VolumeError):
-            volume.remove(f"{HISTORY}/{copy.id}")
+            volume.remove(f"{HISTORY}/{backup.id}")
         raise
 
 
-def history(volume: Volume) -> list[Copy]:
-    """All copies, the newest first."""
-    found = []
+def history(volume: Volume) -> list[Backup]:
+    """Return all backups, the newest first."""
+    backups = []
     for name in reversed(_names(volume)):
         data = volume.read(manifest_path(name))
         if data is not None:
-            found.append(_from_json(name, data))
-    return found
+            backups.append(_from_json(name, data))
+    return backups
 
 
-def since(volume: Volume, copy: Copy | None) -> list[Copy]:
-    """The copies that were made after one, the newest first; all of them where it is None."""
-    return list(itertools.takewhile(lambda one: one != copy, history(volume)))
+def since(volume: Volume, backup: Backup | None) -> list[Backup]:
+    """Return the backups that were saved after one, the newest first; all of them if it is None."""
+    return list(itertools.takewhile(lambda other: other != backup, history(volume)))
 
 
-def find(volume: Volume, name: str) -> Copy:
-    """The copy of this id; VolumeError, naming those that there are, when there is none."""
+def find(volume: Volume, name: str) -> Backup:
+    """Return the backup of this id; raise VolumeError, listing the existing ones, if there is none."""
     kept = history(volume)
-    for copy in kept:
-        if copy.id == name:
-            return copy
-    there = f"there are {', '.join(copy.id for copy in kept)}" if kept else "there is none yet"
-    raise VolumeError(f"{volume.path}/{HISTORY} has no copy of that name: {there}")
+    for backup in kept:
+        if backup.id == name:
+            return backup
+    existing = f"there are {', '.join(backup.id for backup in kept)}" if kept else "there is none yet"
+    raise VolumeError(f"{volume.path}/{HISTORY} has no backup {name}: {existing}")
 
 
 def interrupted(volume: Volume) -> str:
-    """The id of the copy that a run was bringing back when it was killed, or ""."""
+    """Return the id of the backup whose restore was interrupted, or ""."""
     return (volume.read(RESTORE_MARK) or b"").decode(errors="replace").strip()
 
 
 def require_whole(volume: Volume) -> None:
-    """Raises DecisionNeeded while a restore is half done."""
-    half = interrupted(volume)
-    if half:
+    """Raise DecisionNeeded while a restore is interrupted."""
+    identifier = interrupted(volume)
+    if identifier:
         raise DecisionNeeded(
-            f"{volume.path} is halfway between two deployments: bringing back {half} was interrupted. "
-            + way_out(volume, half)
+            f"{volume.path} is halfway between two deployments: restoring {identifier} was interrupted. "
+            + way_out(volume, identifier)
         )
 
 
-def way_out(volume: Volume, half: str) -> str:
-    """What to type where bringing back a copy was interrupted; copies may have been removed by hand since."""
-    left = [copy.id for copy in history(volume)]
-    if half in left:
-        return f"Finish it (--restore {half}), or bring another copy back (--history lists them)"
+def way_out(volume: Volume, identifier: str) -> str:
+    """Say what to type after an interrupted restore; somebody may have removed backups since."""
+    left = [backup.id for backup in history(volume)]
+    if identifier in left:
+        return f"Finish it (--restore {identifier}), or restore another backup (--history lists them)"
     if left:
-        return "That copy is gone: bring another one back (--history lists them)"
-    return f"No copy is left: put the files right by hand or from a backup, then rm {RESTORE_MARK} and run again"
+        return "That backup is gone: restore another one (--history lists them)"
+    return f"No backup is left: correct the files from a backup of your own, then rm {RESTORE_MARK} and run again"
 
 
-def contents(volume: Volume, copy: Copy) -> list[File]:
-    """The files of a copy, each with its own path and mode; VolumeError when one is gone."""
+def contents(volume: Volume, backup: Backup) -> list[File]:
+    """Return the files of a backup, each with its own path and mode; raise VolumeError if one is missing."""
     files = []
-    for path in copy.paths:
-        file = volume.file(backup_path(copy.id, path))
+    for path in backup.paths:
+        file = volume.file(backup_path(backup.id, path))
         if file is None:
-            raise VolumeError(f"{volume.path}/{backup_path(copy.id, path)} is missing: this copy is no longer whole")
+            raise VolumeError(f"{volume.path}/{backup_path(backup.id, path)} is missing: this backup is incomplete")
         files.append(file._replace(path=path))
     return files
 
 
-def to_rotate(copy: Copy) -> list[str]:
-    """The secrets of the rotation that kept this copy; none for another copy."""
-    return copy.cause.removeprefix(A_ROTATION).split(",") if copy.cause.startswith(A_ROTATION) else []
-
-
-def rotated(volume: Volume, copy: Copy) -> list[str]:
-    """Those among them that have another value by now."""
-    paths = {name: secret_path(name) for name in to_rotate(copy)}
-    return [name for name, path in paths.items() if volume.read(backup_path(copy.id, path)) != volume.read(path)]
+def rotated(volume: Volume, backup: Backup) -> list[str]:
+    """Return the secrets of the rotation that saved this backup which have another value by now."""
+    names = []
+    for name in backup.reason.secrets if backup.reason.kind is Kind.ROTATION else ():
+        path = secret_path(name)
+        if volume.read(backup_path(backup.id, path)) != volume.read(path):
+            names.append(name)
+    return names
 
 
 def _names(volume: Volume) -> list[str]:
-    """The folders that are copies, or remains of one, the newest last; anything else there is somebody else's."""
+    """Return the folders that are backups or remains of one, the newest last; other entries are not ours."""
     return sorted((name for name in volume.names(HISTORY) if re.fullmatch(_ID, name)), key=_order)
 
 
-def _same(volume: Volume, copy: Copy, files: list[File], absent: tuple[str, ...]) -> bool:
+def _same(volume: Volume, backup: Backup, files: list[File], absent: tuple[str, ...]) -> bool:
     try:
-        return copy.absent == absent and contents(volume, copy) == files
-    except VolumeError:  # it is no longer whole, so it stands for nothing
+        return backup.absent == absent and contents(volume, backup) == files
+    except VolumeError:  # an incomplete backup does not serve again
         return False
 
 
 def _forget(volume: Volume, wanted: set[str]) -> None:
-    """Removes every copy but these, and what an interrupted run has left of one; its manifest goes first."""
+    """Remove every other backup, and remains of interrupted ones; the manifest goes first."""
     for name in _names(volume):
         if name not in wanted:
             volume.remove(manifest_path(name))
@@ -161,7 +188,7 @@ def _forget(volume: Volume, wanted: set[str]) -> None:
 
 
 def _next_id(volume: Volume) -> str:
-    """The time, and a number where that would not come after the newest: a clock may have been set back."""
+    """Return the time, with a number if the newest backup is not older: a clock may have been set back."""
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     newest, number = max(map(_order, _names(volume)), default=("", 0))
     return now if now > newest else f"{newest}-{number + 1}"
@@ -172,21 +199,23 @@ def _order(name: str) -> tuple[str, int]:
     return stamp, int(number) if number.isascii() and number.isdigit() else 1
 
 
-def _to_json(copy: Copy) -> bytes:
+def _to_json(backup: Backup) -> bytes:
     import json
 
-    document = copy._asdict()
-    del document["id"]  # the folder's name
+    kind, secrets, source = backup.reason
+    document = {"version": backup.version, "kind": kind, "secrets": secrets, "source": source}
+    document |= {"paths": backup.paths, "absent": backup.absent}
     return f"{json.dumps(document, indent=2)}\n".encode()
 
 
-def _from_json(name: str, data: bytes) -> Copy:
+def _from_json(name: str, data: bytes) -> Backup:
     import json
 
     try:
         document: Any = json.loads(data)
-        paths, absent = (tuple(map(str, document[key])) for key in ("paths", "absent"))
-        return Copy(name, str(document["version"]), str(document["cause"]), paths, absent)
+        secrets, paths, absent = (tuple(map(str, document[key])) for key in ("secrets", "paths", "absent"))
+        reason = Reason(Kind(document["kind"]), secrets, str(document["source"]))
+        return Backup(name, str(document["version"]), reason, paths, absent)
     except (ValueError, TypeError, KeyError):
         raise VolumeError(
             f"{manifest_path(name)} cannot be used: move the folder {HISTORY}/{name} away and run again"

@@ -362,7 +362,7 @@ def test_a_copy_that_lost_a_file_is_refused(out: Path) -> None:
     (out / DATED / copies(out)[0] / ".env").unlink()
     before = stamps(out)
     name = os.listdir(out / DATED)[0]
-    assert "this copy is no longer whole" in ran(out, "--restore", name, settings={}, code=1).stderr
+    assert "this backup is incomplete" in ran(out, "--restore", name, settings={}, code=1).stderr
     assert stamps(out) == before
 
 
@@ -410,7 +410,7 @@ def test_a_deployment_that_is_half_restored_is_only_finished(out: Path) -> None:
     half = tree(out)
     for flags in ((), ("--set", "LOG_LEVEL=ERROR"), ("--reset",), ("--diff",), ("--export", "-")):
         done = ran(out, *flags, settings=GIVEN, code=4)
-        assert f"bringing back {oldest} was interrupted. Finish it (--restore {oldest})" in done.stderr
+        assert f"restoring {oldest} was interrupted. Finish it (--restore {oldest})" in done.stderr
     done = ran(out, "--status", settings={}, code=3)
     assert f"Bringing back {oldest} was interrupted. Finish it (--restore {oldest})" in done.stdout
     assert {**tree(out), LOCK: half[LOCK]} == half
@@ -451,7 +451,7 @@ def test_a_restore_whose_copies_were_removed_by_hand_says_the_way_out(out: Path)
     oldest, *others = half_restored(out), *copies(out)[1:]
     shutil.rmtree(out / DATED / oldest)
     for told in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
-        assert "That copy is gone: bring another one back" in told
+        assert "That backup is gone: restore another one" in told
     for other in others:
         shutil.rmtree(out / DATED / other)
     for told in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):

@@ -266,7 +266,11 @@ MUTANTS = (
     broken(
         "a reset keeps no copy of the state",
         by_sweep("kills", "a reset, KILL at renameat"),
-        ("configure", '            transaction.keep_copy(session, "a reset")\n', '            session.copy = ""\n'),
+        (
+            "configure",
+            "            transaction.keep_copy(session, Reason(Kind.RESET))\n",
+            '            session.copy = ""\n',
+        ),
     ),
     broken(
         "keep no last good state",

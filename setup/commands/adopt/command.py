@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from setup.deploy.options import RunOptions
 
 
-_CAUSE = "--adopt "
-
-
 class Adoptable(NamedTuple):
     """A deployment to adopt: its tree, its meaning, and the files that its settings name.
 
@@ -144,9 +141,9 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
 def _continue(configurator: DeploymentConfigurator, volume: Volume, options: RunOptions) -> Answer:
     """Run as usual on a deployment that has been adopted in place, or whose adoption was interrupted."""
     newest = next(iter(backups.history(volume)), None)
-    if newest and newest.cause.startswith(_CAUSE) and not DeploymentState.load(volume).is_complete:
+    if newest and newest.reason.kind is backups.Kind.ADOPTION and not DeploymentState.load(volume).is_complete:
         # The files that are replaced are in that backup. A second backup gets its cause: this run may be interrupted.
-        options = options._replace(on_conflict=OnConflict.REPLACE, cause=newest.cause)
+        options = options._replace(on_conflict=OnConflict.REPLACE, reason=newest.reason)
     if options.dry_run:
         return looking.preview(configurator, options)
     configurator.configure(options._replace(interactive=False))
@@ -230,7 +227,7 @@ def _copy_files(live: Session, preview: Session, source: Adoptable) -> None:
     if _is_adopted(live, preview):
         return
     if source.in_place:
-        transaction.keep_copy(live, _CAUSE + source.path)
+        transaction.keep_copy(live, backups.Reason(backups.Kind.ADOPTION, source=source.path))
     files = [File(secret_path(name), given.text.encode(), 0o644) for name, given in live.inputs.exact.items()]
     files += [File(path, source.tree.files[path], 0o644) for path in source.unknown_secrets]
     wanted = []
