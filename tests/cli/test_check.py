@@ -1,4 +1,4 @@
-"""`--check`: every finding is made to appear, by what an operator may do to a good deployment; nothing is changed by it."""
+"""`--check`: each finding appears after what an operator may do to a good deployment, and the check changes nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def findings(out: Path, *flags: str, code: int | None = None) -> list[tuple[str, str, str]]:
-    """Level, name and text of every finding."""
+    """Return level, name and text of every finding."""
     done = run(out, "--check", "--json", *flags, settings={})
     assert done.returncode == code if code is not None else done.returncode in (0, 3), done.stderr
     data = json.loads(done.stdout)
@@ -98,7 +98,7 @@ def test_a_good_deployment_passes(more: Mapping[str, str], absent: set[str], tmp
     assert not names & absent
 
 
-def test_it_says_one_line_a_finding_and_its_end(out: Path) -> None:
+def test_check_prints_a_line_for_each_finding_and_a_summary(out: Path) -> None:
     done = ran(out, "--check", settings={})
     *lines, blank, end = done.stdout.splitlines()
     assert all(re.fullmatch(r"(ok  |warn|fail|skip)  [a-z-]+: \S.*", line) for line in lines)
@@ -107,7 +107,7 @@ def test_it_says_one_line_a_finding_and_its_end(out: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_certificate_that_is_given_is_judged_too(tmp_path: Path) -> None:
+def test_a_provided_certificate_is_checked(tmp_path: Path) -> None:
     settings = GIVEN | {"TLS_CA_PATH": "./tls/ca.crt"}
     out = put(tmp_path / "out", full(pki.server()), pki.server().private())
     ran(out, settings=settings)
@@ -129,7 +129,7 @@ def test_a_certificate_that_is_given_is_judged_too(tmp_path: Path) -> None:
     assert "does not exist yet" in text
 
 
-# --- what may be wrong ----------------------------------------------------------------------------
+# --- defects ------------------------------------------------------------------------------------
 
 
 def edit(path: str, old: str, new: str) -> Callable[[Path], object]:
@@ -170,7 +170,7 @@ def from_tomorrow(out: Path) -> None:
 
 
 EDITED = ("warn", "file-edited")
-# What is done to a good deployment -> the findings, with words of the text of the first.
+# What happens to a good deployment -> the findings, and words of the first one.
 DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[str]]] = {
     "a file is gone": (remove("nginx/nginx.conf"), [("fail", "file-missing")], ["nginx/nginx.conf"]),
     "the compose file is gone": (remove("docker-compose.yml"), [("fail", "file-missing")], ["docker-compose.yml"]),
@@ -184,11 +184,11 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "a secret is gone": (remove(".secrets/db_password"), [("fail", "secret-lost")], [".secrets/db_password"]),
     "an unused secret is gone": (remove(".secrets/telemetry_s3_access_key_id"), [("fail", "mount-missing")], ["./.secrets/telemetry_s3_access_key_id"]),
     "binary in a secret": (write(".secrets/db_user", b"\xff\xfe\x00"), [("fail", "secret-form")], [".secrets/db_user is not UTF-8"]),
-    "blanks in a secret": (write(".secrets/db_user", b"  \n"), [("fail", "secret-form")], [".secrets/db_user contains only white space"]),
+    "white space in a secret": (write(".secrets/db_user", b"  \n"), [("fail", "secret-form")], [".secrets/db_user contains only white space"]),
     "a short key": (write(".secrets/storage_encryption_key", b"abc"), [("fail", "secret-form")], ["64 hexadecimal digits", "its value is not shown"]),
-    "a link in a secret's place": (lambda out: (remove(".secrets/db_user")(out), (out / ".secrets/db_user").symlink_to("/etc/passwd")), [("fail", "secret-form")], [".secrets/db_user"]),
-    "a secret that shows in .env": (write(".secrets/authentik_bootstrap_password", b"another-one"), [("fail", "env-stale")], ["AUTHENTIK_BOOTSTRAP_PASSWORD (from .secrets/authentik_bootstrap_password)"]),
-    "closed secrets": (lambda out: [(out / ".secrets" / name).chmod(0o600) for name in ("db_user", "db_name")], [("fail", "file-closed")], [".secrets/db_name, .secrets/db_user", "chmod 0644 .secrets/db_name .secrets/db_user"]),
+    "a link in place of a secret": (lambda out: (remove(".secrets/db_user")(out), (out / ".secrets/db_user").symlink_to("/etc/passwd")), [("fail", "secret-form")], [".secrets/db_user"]),
+    "a changed secret that .env shows": (write(".secrets/authentik_bootstrap_password", b"another-one"), [("fail", "env-stale")], ["AUTHENTIK_BOOTSTRAP_PASSWORD (from .secrets/authentik_bootstrap_password)"]),
+    "unreadable secrets": (lambda out: [(out / ".secrets" / name).chmod(0o600) for name in ("db_user", "db_name")], [("fail", "file-closed")], [".secrets/db_name, .secrets/db_user", "chmod 0644 .secrets/db_name .secrets/db_user"]),
     "an open directory": (mode(".secrets", 0o755), [("warn", "file-open")], ["chmod 0700 .secrets"]),
     "a directory where others write": (mode(".", 0o777), [("warn", "file-open")], ["chmod go-w"]),
     "an open .env": (mode(".env", 0o644), [("warn", "file-open")], ["chmod 0600 .env"]),
@@ -208,7 +208,7 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
 
 
 @pytest.mark.parametrize("what", DONE)
-def test_what_is_wrong_is_found(what: str, out: Path) -> None:
+def test_a_defect_is_reported(what: str, out: Path) -> None:
     change, expected, words = DONE[what]
     change(out)
     found = wrong(out)
@@ -217,7 +217,7 @@ def test_what_is_wrong_is_found(what: str, out: Path) -> None:
 
 
 DAMAGED = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-# What became of the authority that is named, after the deployment was complete -> words of the finding.
+# What happens to the CA of TLS_CA_PATH after the deployment is complete -> words of the finding.
 UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "gone": (remove("tls/ca.crt"), "no such file below the output directory"),
     "no certificate": (write("tls/ca.crt", b"hello"), "it is not a PEM certificate"),
@@ -235,7 +235,7 @@ UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("mode", ["provided", "self-signed"])
 @pytest.mark.parametrize("what", UNTRUSTED)
-def test_an_authority_that_cannot_be_used_is_a_finding_among_others(what: str, mode: str, tmp_path: Path) -> None:
+def test_an_unusable_ca_is_reported_beside_the_other_findings(what: str, mode: str, tmp_path: Path) -> None:
     change, words = UNTRUSTED[what]
     out = tmp_path / "out"
     put(out, *((full(pki.server()), pki.server().private()) if mode == "provided" else (None, None)))
@@ -250,7 +250,7 @@ def test_an_authority_that_cannot_be_used_is_a_finding_among_others(what: str, m
     assert [one[1] for one in found] == before
 
 
-def test_a_pending_secret_is_a_failure_until_it_is_filled_in(tmp_path: Path) -> None:
+def test_a_pending_secret_is_a_failure_until_it_has_a_value(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out", settings={**SETTINGS, "ORGANIZATION_NAME": ""})
     ((level, name, text),) = wrong(out)
     assert (level, name) == ("fail", "secret-pending")
@@ -259,14 +259,14 @@ def test_a_pending_secret_is_a_failure_until_it_is_filled_in(tmp_path: Path) -> 
     assert findings(out, code=0)
 
 
-def test_an_unfinished_deployment_is_a_failure(tmp_path: Path) -> None:
+def test_an_incomplete_deployment_is_a_failure(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     assert {(level, name) for level, name, _ in wrong(out)} == {("fail", "steps"), ("fail", "settings")}
     assert list(out.iterdir()) == []
 
 
-def test_a_lost_state_is_named_with_what_brings_it_back(out: Path) -> None:
+def test_a_missing_state_is_reported_with_the_command_that_restores_it(out: Path) -> None:
     (out / STATE).unlink()
     (out / LAST_GOOD).unlink()
     level, name, text = wrong(out)[0]
@@ -275,8 +275,8 @@ def test_a_lost_state_is_named_with_what_brings_it_back(out: Path) -> None:
     assert "--restore ID" in text
 
 
-def test_a_deployment_that_is_half_restored_is_a_failure(tmp_path: Path) -> None:
-    """Else the stack would start with secrets of one deployment and files of another."""
+def test_an_interrupted_restore_is_a_failure(tmp_path: Path) -> None:
+    """Otherwise the stack would start with secrets of one deployment and files of another."""
     out = deployed(tmp_path / "out", settings={**REQUIRED, **every_secret()})
     oldest = half_restored(out)
     before = stamps(out)
@@ -289,8 +289,8 @@ def test_a_deployment_that_is_half_restored_is_a_failure(tmp_path: Path) -> None
     assert "restoring" not in [name for _, name, _ in findings(out)]
 
 
-def test_a_failure_beside_a_run_that_is_at_work_names_that_run(tmp_path: Path) -> None:
-    """What is wrong may be its work, half done: nobody is told to run again over it."""
+def test_a_failure_during_another_run_names_that_run(tmp_path: Path) -> None:
+    """Its files may be incomplete, so nobody is told to run again."""
     out = deployed(tmp_path / "out", settings={**SETTINGS, "ORGANIZATION_NAME": ""})
     before = stamps(out)
     with holding(out / LOCK):
@@ -304,7 +304,7 @@ def test_a_failure_beside_a_run_that_is_at_work_names_that_run(tmp_path: Path) -
     assert [one[:2] for one in wrong(out)] == [("fail", "secret-pending")]
 
 
-def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) -> None:
+def test_a_self_signed_certificate_names_the_run_that_corrects_it(out: Path, tmp_path: Path) -> None:
     issue(out, 20, tmp_path)
     todo = {name: text for _, name, text in wrong(out)}
     assert "in 19 days: run avatar-setup --renew-certificate" in todo["certificate-dates"]
@@ -316,13 +316,13 @@ def test_a_certificate_of_ours_is_put_right_by_a_run(out: Path, tmp_path: Path) 
     assert "check the clock" in todo["certificate-dates"]
 
 
-def test_settings_that_contradict_each_other_are_named(out: Path) -> None:
+def test_contradicting_settings_are_reported(out: Path) -> None:
     edit(STATE, "value: avatar.example.com", "value: http://avatar.example.com")(out)
     (found,) = [one for one in wrong(out) if one[1] == "settings"]
     assert "PUBLIC_URL says http://, but TLS_MODE=self-signed serves https" in found[2]
 
 
-def test_files_of_somebody_else_are_named(out: Path) -> None:
+def test_files_of_another_owner_are_reported(out: Path) -> None:
     require_root()
     os.chown(out / "nginx/nginx.conf", 1234, 1234)
     ((level, name, text),) = wrong(out)
@@ -332,7 +332,7 @@ def test_files_of_somebody_else_are_named(out: Path) -> None:
     assert [one[:2] for one in wrong(out)] == [("fail", "file-owner")]
 
 
-def test_a_full_volume_is_named(tmp_path: Path) -> None:
+def test_little_disk_space_is_reported(tmp_path: Path) -> None:
     require_root()
     prefix = (
         "unshare",
@@ -349,16 +349,16 @@ def test_a_full_volume_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_tree_that_cannot_be_read_ends_with_1(out: Path, tmp_path: Path) -> None:
+def test_an_unreadable_directory_exits_with_1(out: Path, tmp_path: Path) -> None:
     (out / STATE).write_text("nonsense")
     assert "cannot be used" in ran(out, "--check", settings={}, code=1).stderr
     assert "cannot be opened" in ran(tmp_path / "nowhere", "--check", settings={}, code=1).stderr
 
 
-# --- only a look ----------------------------------------------------------------------------------
+# --- read-only -----------------------------------------------------------------------------------
 
 
-def test_it_writes_nothing_and_takes_no_lock(out: Path, tmp_path: Path) -> None:
+def test_check_writes_nothing_and_takes_no_lock(out: Path, tmp_path: Path) -> None:
     require_strace()
     log = tmp_path / "trace"
     calls = "openat,open,creat,flock,mkdirat,mkdir,renameat,rename,renameat2,unlinkat,unlink,linkat,ftruncate,socket,connect"
@@ -374,14 +374,14 @@ def test_it_writes_nothing_and_takes_no_lock(out: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_it_works_on_a_read_only_mount(out: Path) -> None:
+def test_check_works_on_a_read_only_mount(out: Path) -> None:
     require_root()
     script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
     done = run(out, "--check", settings={}, prefix=("unshare", "--mount", "sh", "-c", script, str(out)))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_secret_shows_whatever_is_wrong(tmp_path: Path) -> None:
+def test_no_finding_shows_a_secret(tmp_path: Path) -> None:
     out = deployed(
         tmp_path / "out",
         settings=SETTINGS | {"SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "a", "SMTP_PASSWORD": "hunter2 $x"},
@@ -430,7 +430,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def answering(port: int, out: Path | None, location: str) -> Iterator[None]:
-    """Something on loopback that redirects to `location`, with the certificate of a deployment, or without TLS."""
+    """Run a server on loopback that redirects to `location`, with the certificate of a deployment, or without TLS."""
     certificate = (out / CHAIN, out / KEY) if out else ("", "")
     command = [sys.executable, "-c", SERVER, str(port), *map(str, certificate), location]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -447,7 +447,7 @@ def network_findings(out: Path) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_who_answers_at_the_public_address(host: str, tmp_path: Path) -> None:
+def test_the_answer_of_the_public_address_is_checked(host: str, tmp_path: Path) -> None:
     port = free_port()
     out = deployed(tmp_path / "out", settings=SETTINGS | {"PUBLIC_URL": f"{host}:{port}"})
     other = deployed(tmp_path / "other", settings=SETTINGS | {"PUBLIC_URL": host})
@@ -470,14 +470,14 @@ def test_who_answers_at_the_public_address(host: str, tmp_path: Path) -> None:
     assert "connection refused: see docker compose ps" in found[-1][2]
 
 
-def test_a_plain_address_is_asked_without_tls(tmp_path: Path) -> None:
+def test_an_http_address_is_requested_without_tls(tmp_path: Path) -> None:
     port = free_port()
     out = deployed(tmp_path / "out", settings=GIVEN | {"PUBLIC_URL": f"http://localhost:{port}"})
     with answering(port, None, "/web"):
         assert [one[:2] for one in network_findings(out)] == [("ok", "public-name"), ("ok", "public-answer")]
 
 
-def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
+def test_a_name_that_does_not_resolve_is_a_failure(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out", settings=SETTINGS | {"PUBLIC_URL": "avatar.invalid"})
     ((level, name, text),) = network_findings(out)
     assert (level, name) == ("fail", "public-name")
@@ -488,11 +488,11 @@ def test_online_goes_with_check(out: Path) -> None:
     assert "--online goes with --check" in ran(out, "--online", settings={}, code=2).stderr
 
 
-# --- told where it is explained -------------------------------------------------------------------
+# --- documentation ------------------------------------------------------------------------------
 
 
-def test_every_finding_has_an_entry_in_the_documentation_and_every_entry_a_finding() -> None:
-    """Read from the source: the names that findings are made with."""
+def test_the_documentation_has_an_entry_for_each_finding_and_no_other() -> None:
+    """The names of findings are read from the source."""
     made = set()
     for path in (ROOT / "setup").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

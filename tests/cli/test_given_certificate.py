@@ -1,4 +1,4 @@
-"""TLS_MODE=provided: the operator's certificate is read before anything is written; nginx has the second opinion."""
+"""TLS_MODE=provided: the operator's certificate is checked before anything is written, and nginx agrees."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def request() -> bytes:
     return pem.replace(label, end)
 
 
-# What stands there -> the words of the refusal, the command included where one helps.
+# What the files hold -> the words of the refusal, with the command that converts them.
 REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] = {
-    "nothing in it": (both(lambda: b""), [f"./{CHAIN}: it is not a PEM certificate"]),
+    "an empty file": (both(lambda: b""), [f"./{CHAIN}: it is not a PEM certificate"]),
     "another text": (both(lambda: b"hello\n"), [f"./{CHAIN}: it is not a PEM certificate"]),
     "a damaged one": (both(lambda: server().pem[:200] + b"AAAA" + server().pem[210:]), ["a certificate in it is damaged"]),
-    "a second one that is cut off": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["a certificate in it is damaged"]),
+    "a truncated second one": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["a certificate in it is damaged"]),
     "a request": (both(request), ["it is a certificate request (CSR)"]),
     "DER": (both(lambda: server().der), ["it is DER", f"openssl x509 -inform DER -in ./{CHAIN} -out ./{CHAIN}.pem"]),
     "PKCS#12": (both(pkcs12), ["it is PKCS#12", f"openssl pkcs12 -nokeys -in ./{CHAIN} -out ./{CHAIN}.pem"]),
@@ -74,21 +74,21 @@ REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] =
     "PKCS#7": (both(lambda: serialize_certificates([server().certificate], Encoding.PEM)), ["it is PKCS#7", "openssl pkcs7 -print_certs -in"]),
     "PKCS#7 in DER": (both(lambda: serialize_certificates([server().certificate], Encoding.DER)), ["it is PKCS#7", "openssl pkcs7 -inform DER -print_certs -in"]),
     "UTF-16": (both(lambda: full(server()).decode().encode("utf-16")), ["it is UTF-16"]),
-    "the two swapped": (lambda _: (server().private(), full(server())), [f"./{CHAIN}: it is a private key", "swap the two paths"]),
+    "swapped files": (lambda _: (server().private(), full(server())), [f"./{CHAIN}: it is a private key", "swap the two paths"]),
     "a certificate as key": (both(lambda: full(server()), lambda: server().pem), [f"./{KEY}: it is a certificate", "swap the two paths"]),
     "no key in it": (both(lambda: full(server()), lambda: b""), [f"./{KEY}: it is not a PEM private key"]),
     "a damaged key": (both(lambda: full(server()), lambda: server().private()[:60] + b"\n-----END PRIVATE KEY-----\n"), [f"./{KEY}: it is damaged"]),
     "a key in DER": (both(lambda: full(server()), lambda: server().private(Encoding.DER)), ["it is DER", f"openssl pkey -inform DER -in ./{KEY} -out ./{KEY}.pem"]),
     "a key in PKCS#12": (both(lambda: full(server()), pkcs12), ["it is PKCS#12", f"openssl pkcs12 -nocerts -nodes -in ./{KEY} -out ./{KEY}.pem"]),
     "an encrypted key": (both(lambda: full(server()), server().encrypted), ["it is encrypted", f"openssl pkey -in ./{KEY} -out ./{KEY}.pem"]),
-    "a key encrypted in the old way": (both(lambda: full(server()), lambda: server().encrypted(PrivateFormat.TraditionalOpenSSL)), ["it is encrypted"]),
+    "a key encrypted in the traditional form": (both(lambda: full(server()), lambda: server().encrypted(PrivateFormat.TraditionalOpenSSL)), ["it is encrypted"]),
     "another key": (both(lambda: full(server()), intermediate().private), [f"./{KEY} is the key of certificate 2 in ./{CHAIN}, not of the first one"]),
-    "a key of nothing there": (both(lambda: full(server()), root().private), [f"./{KEY} is not the key of the first certificate in ./{CHAIN} ({HOST})"]),
+    "a key of no certificate": (both(lambda: full(server()), root().private), [f"./{KEY} is not the key of the first certificate in ./{CHAIN} ({HOST})"]),
     "the chain first": (both(lambda: intermediate().pem + server().pem), ["is the key of certificate 2", "put the server certificate first", "certificate 1 (Test Intermediate) is not issued by the next"]),
     "the wrong order": (both(lambda: server().pem + root().pem + intermediate().pem), [f"certificate 1 ({HOST}) is not issued by the next (Test Root)"]),
-    "ended": (of("P-256", lasts=(-90, -3)), [f"{HOST} expired on"]),
-    "not yet": (of("P-256", lasts=(3, 90)), [f"{HOST} is not valid before", "check the clock, which says"]),
-    "an issuer that ended": (lambda _: _under(issue("Old", root(), authority=True, lasts=(-90, -3))), ["Old expired on"]),
+    "expired": (of("P-256", lasts=(-90, -3)), [f"{HOST} expired on"]),
+    "not valid yet": (of("P-256", lasts=(3, 90)), [f"{HOST} is not valid before", "check the clock, which says"]),
+    "an expired issuer": (lambda _: _under(issue("Old", root(), authority=True, lasts=(-90, -3))), ["Old expired on"]),
     "another host": (of("P-256", ("www.example.com",)), [f"./{CHAIN} does not cover {HOST}: it covers www.example.com"]),
     "no names": (of("P-256", ()), [f"./{CHAIN} does not cover {HOST}: it has no subject alternative names"]),
     "the domain above": (of("P-256", ("*.com", "example.com", "*.avatar.example.com", "*")), [f"does not cover {HOST}"]),
@@ -103,15 +103,15 @@ def _under(issuer: Pair) -> tuple[bytes, bytes]:
     return one.pem + issuer.pem, one.private()
 
 
-# What nginx does not start with; the rest of the above is refused by its clients.
+# What nginx does not start with; its clients refuse the rest.
 NOT_FOR_NGINX = set(REFUSED) - {
-    *("ended", "not yet", "an issuer that ended", "another host", "no names", "the domain above", "for clients"),
+    *("expired", "not valid yet", "an expired issuer", "another host", "no names", "the domain above", "for clients"),
     *("the wrong order", "SHA-1"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_used_is_refused_before_anything_is_written(case: str, tmp_path: Path) -> None:
+def test_an_unusable_certificate_is_refused_before_anything_is_written(case: str, tmp_path: Path) -> None:
     make, words = REFUSED[case]
     out = put(tmp_path / "out", *make(tmp_path))
     before = tree(out)
@@ -120,21 +120,21 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(case: str, tm
     assert tree(out) == before
 
 
-# What is usable, or may be, with a remark -> its words; "" for none.
+# What is accepted -> the words of its note, "" for none.
 TAKEN: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], str]] = {
     "the usual one": (made(server()), ""),
     "the root in the chain too": (both(lambda: full(server()) + root().pem), ""),
     "text between the certificates": (both(lambda: b"subject=x\n" + server().pem + b"issuer: y\n\n" + intermediate().pem), ""),
     "a byte order mark": (both(lambda: b"\xef\xbb\xbf" + full(server()), lambda: b"\xef\xbb\xbf" + server().private()), ""),
     "CRLF": (both(lambda: full(server()).replace(b"\n", b"\r\n"), lambda: server().private().replace(b"\n", b"\r\n")), ""),
-    "the old form of a key": (both(lambda: full(server()), lambda: server().private(form=PrivateFormat.TraditionalOpenSSL)), ""),
+    "the traditional form of a key": (both(lambda: full(server()), lambda: server().private(form=PrivateFormat.TraditionalOpenSSL)), ""),
     "RSA": (of("RSA-2048"), ""),
     "P-384": (of("P-384"), ""),
     "a wildcard": (of("P-256", ("*.example.com",)), ""),
     "in capitals": (of("P-256", ("AVATAR.Example.com",)), ""),
     "P-521": (of("P-521"), "browsers accept only RSA keys, and EC keys on P-256 and P-384"),
     "Ed25519": (of("Ed25519"), "browsers accept only RSA keys, and EC keys on P-256 and P-384"),
-    "soon to end": (of("P-256", lasts=(-300, 20)), f"./{CHAIN}: {HOST} expires on"),
+    "expires soon": (of("P-256", lasts=(-300, 20)), f"./{CHAIN}: {HOST} expires on"),
     "no intermediate": (both(lambda: server().pem), f"./{CHAIN} ends at {HOST}, and its issuer Test Intermediate is not a public CA"),
     "signed by itself": (lambda _: _alone(), "which is not a public CA: set TLS_CA_PATH to its file"),
 }  # fmt: skip
@@ -146,7 +146,7 @@ def _alone() -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("case", TAKEN)
-def test_what_can_be_used_is_taken_with_a_remark(case: str, tmp_path: Path) -> None:
+def test_a_usable_certificate_is_accepted_with_a_note_if_needed(case: str, tmp_path: Path) -> None:
     make, words = TAKEN[case]
     out = put(tmp_path / "out", *make(tmp_path))
     done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"})
@@ -164,9 +164,7 @@ def test_what_can_be_used_is_taken_with_a_remark(case: str, tmp_path: Path) -> N
         ((HOST, "*.0.2.7"), "192.0.2.7", 0, f"note: ./{CHAIN} does not cover 192.0.2.7"),
     ],
 )  # fmt: skip
-def test_further_names_are_looked_for(
-    names: tuple[str, ...], extra: str, code: int, words: str, tmp_path: Path
-) -> None:
+def test_extra_names_are_checked(names: tuple[str, ...], extra: str, code: int, words: str, tmp_path: Path) -> None:
     out = put(tmp_path / "out", *of("P-256", names)(tmp_path))
     done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt", "TLS_EXTRA_NAMES": extra}, code=code)
     assert words in done.stderr
@@ -174,7 +172,7 @@ def test_further_names_are_looked_for(
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "[2001:db8::7]"])
-def test_an_address_is_looked_for_as_an_address(host: str, tmp_path: Path) -> None:
+def test_an_address_must_be_listed_as_an_address(host: str, tmp_path: Path) -> None:
     bare = host.strip("[]")
     settings = REQUIRED | {"PUBLIC_URL": host, "TLS_CA_PATH": "./tls/ca.crt"}
     ran(put(tmp_path / "right", *of("P-256", (bare,))(tmp_path)), settings=settings)
@@ -182,10 +180,10 @@ def test_an_address_is_looked_for_as_an_address(host: str, tmp_path: Path) -> No
     assert f"does not cover {bare}" in done.stderr
 
 
-# --- where it stands ------------------------------------------------------------------------------
+# --- where it is -----------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_yet_is_told_among_the_next_steps(tmp_path: Path) -> None:
+def test_missing_files_are_listed_among_the_next_steps(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     next_steps = ran(out).stdout.partition("Next, on the host")[2]
@@ -195,7 +193,7 @@ def test_what_is_not_there_yet_is_told_among_the_next_steps(tmp_path: Path) -> N
     assert "does not exist yet" not in ran(out).stdout
 
 
-def test_what_cannot_be_seen_from_here_is_taken_with_a_note(tmp_path: Path) -> None:
+def test_a_path_that_is_not_mounted_is_accepted_with_a_note(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     paths = {"NGINX_SSL_CERTIFICATE_PATH": "/etc/host's/own.crt", "NGINX_SSL_CERTIFICATE_KEY_PATH": "/etc/host/own.key"}
@@ -205,7 +203,7 @@ def test_what_cannot_be_seen_from_here_is_taken_with_a_note(tmp_path: Path) -> N
     assert "note: /etc/host/own.key is not visible here and was not checked" in done.stderr
 
 
-def test_what_is_mounted_at_its_path_is_read(tmp_path: Path) -> None:
+def test_a_path_that_is_mounted_is_read(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (tmp_path / "mine.crt").write_bytes(full(server()))
@@ -216,14 +214,14 @@ def test_what_is_mounted_at_its_path_is_read(tmp_path: Path) -> None:
     assert list(out.iterdir()) == []
 
 
-def test_a_directory_in_its_place_is_named(tmp_path: Path) -> None:
+def test_a_directory_in_place_of_the_certificate_is_reported(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / CHAIN).mkdir(parents=True)
     done = ran(out, code=1)
     assert f"./{CHAIN} is a directory: remove it and put the file there" in done.stderr
 
 
-def test_a_link_that_leads_nowhere_here_may_lead_somewhere_on_the_host(tmp_path: Path) -> None:
+def test_a_dangling_link_is_accepted_because_it_may_resolve_on_the_host(tmp_path: Path) -> None:
     out = put(tmp_path / "out", None, server().private())
     (out / CHAIN).symlink_to("/etc/letsencrypt/live/avatar/fullchain.pem")
     assert f"note: ./{CHAIN} is not visible here and was not checked" in ran(out).stderr
@@ -236,7 +234,7 @@ def test_a_link_inside_the_volume_is_followed(tmp_path: Path) -> None:
     assert f"./{CHAIN} does not cover {HOST}" in ran(out, code=1).stderr
 
 
-def test_a_key_that_only_somebody_else_may_read_is_a_note(tmp_path: Path) -> None:
+def test_an_unreadable_key_is_accepted_with_a_note(tmp_path: Path) -> None:
     require_root()
     out = put(tmp_path / "out", full(server()), server().private())
     (out / KEY).chmod(0o600)
@@ -246,10 +244,10 @@ def test_a_key_that_only_somebody_else_may_read_is_a_note(tmp_path: Path) -> Non
     assert f"note: ./{KEY} is not readable by user 0 and was not checked: on the host: openssl pkey" in done.stderr
 
 
-# --- looked at once -------------------------------------------------------------------------------
+# --- parsed once -----------------------------------------------------------------------------------
 
 
-def test_an_unchanged_run_does_not_read_it_closely_again(tmp_path: Path) -> None:
+def test_an_unchanged_run_does_not_parse_it_again(tmp_path: Path) -> None:
     out = put(tmp_path / "out", full(server()), server().private())
     settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}
     ran(out, settings=settings)
@@ -259,7 +257,7 @@ def test_an_unchanged_run_does_not_read_it_closely_again(tmp_path: Path) -> None
     assert "cryptography" not in done.stderr
 
 
-def test_a_new_one_is_looked_at_and_told(tmp_path: Path) -> None:
+def test_a_new_certificate_is_checked_and_reported(tmp_path: Path) -> None:
     out = put(deployed(tmp_path / "out"), full(server()), server().private())
     done = ran(out, settings={})
     assert f"Changed: ./{CHAIN} is new; a running nginx serves it after a restart" in done.stdout
@@ -270,8 +268,8 @@ def test_a_new_one_is_looked_at_and_told(tmp_path: Path) -> None:
     assert tree(out) == before
 
 
-def test_one_that_was_good_does_not_stop_later_runs_when_it_ends(tmp_path: Path) -> None:
-    """The stack may be started by a run: an outage of one more kind would help nobody."""
+def test_an_expired_certificate_does_not_stop_later_runs(tmp_path: Path) -> None:
+    """A run may start the stack, and one more outage helps nobody."""
     one = issue(HOST, intermediate(), names=(HOST,), lasts=(-90, 10))
     out = put(tmp_path / "out", full(one), one.private())
     settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}
@@ -285,18 +283,18 @@ def test_one_that_was_good_does_not_stop_later_runs_when_it_ends(tmp_path: Path)
     assert f"note: the certificate ./{CHAIN} expired on 2020-01-01: replace it" in done.stderr
 
 
-def test_no_key_shows(tmp_path: Path) -> None:
+def test_no_message_shows_a_key(tmp_path: Path) -> None:
     out = put(tmp_path / "out", full(server()), root().private())
     done = ran(out, code=1)
     for line in root().private().decode().splitlines()[1:-1]:
         assert line not in done.stdout + done.stderr
 
 
-# --- the commands that are said, and nginx itself -------------------------------------------------
+# --- the suggested commands, and nginx itself ----------------------------------------------------
 
 
 @pytest.mark.parametrize("case", ["DER", "PKCS#12", "PKCS#7", "PKCS#7 in DER", "a key in DER", "an encrypted key"])
-def test_the_command_that_is_said_makes_what_is_wanted(case: str, tmp_path: Path) -> None:
+def test_the_suggested_command_converts_the_file(case: str, tmp_path: Path) -> None:
     out = put(tmp_path / "out", *REFUSED[case][0](tmp_path))
     settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}
     said = ran(out, settings=settings, code=1).stderr
@@ -309,8 +307,8 @@ def test_the_command_that_is_said_makes_what_is_wanted(case: str, tmp_path: Path
 
 
 @pytest.mark.docker
-def test_nginx_agrees(tmp_path: Path) -> None:
-    """What is refused as unusable, nginx does not start with; with the rest it starts, whatever its clients say."""
+def test_nginx_refuses_the_same_certificates(tmp_path: Path) -> None:
+    """nginx does not start with what is refused as unusable; it starts with the rest, which clients may refuse."""
     config = trees.named_targets("usual").nginx[0].data.decode()
     every = {**{name: make for name, (make, _) in REFUSED.items()}, **{name: make for name, (make, _) in TAKEN.items()}}
     (tmp_path / "work").mkdir()

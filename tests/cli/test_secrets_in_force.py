@@ -1,4 +1,4 @@
-"""Secrets of a deployment that is in use: following, emptied, restored, and moved to another database server."""
+"""Secrets of a complete deployment: changed, emptied, restored, and moved to another database server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def status(out: Path) -> dict[str, object]:
     return dict(json.loads(ran(out, "--status", "--json").stdout))
 
 
-def test_what_follows_from_a_changed_secret_follows_in_the_same_run(out: Path) -> None:
+def test_settings_derived_from_a_changed_secret_change_in_the_same_run(out: Path) -> None:
     changed = WHOLE | {"ADMIN_EMAILS": "new@example.com"}
     ran(out, settings=changed)
     assert env_file(out)["AUTHENTIK_BOOTSTRAP_EMAIL"] == "new@example.com"
@@ -41,7 +41,7 @@ def test_a_secret_that_is_no_longer_needed_may_be_emptied(tmp_path: Path) -> Non
     assert env_file(out)["SMTP_PASSWORD"] == ""
 
 
-def test_an_operators_secret_that_is_gone_may_be_given_again(out: Path) -> None:
+def test_a_lost_secret_of_the_operators_may_be_given_again(out: Path) -> None:
     (out / ".secrets/organization_name").unlink()
     done = ran(out, code=1)
     assert "ORGANIZATION_NAME_FILE" in done.stderr
@@ -49,14 +49,14 @@ def test_an_operators_secret_that_is_gone_may_be_given_again(out: Path) -> None:
     assert secrets(out)["organization_name"] == "Example"
 
 
-def test_a_bound_secret_that_is_gone_is_not_taken_from_anywhere_but_a_backup(out: Path) -> None:
+def test_a_lost_bound_secret_is_accepted_only_from_a_backup(out: Path) -> None:
     (out / ".secrets/db_password").write_text("")
     done = ran(out, settings=WHOLE | {"DB_PASSWORD": "another"}, code=1)
     assert "backup" in done.stderr
     assert (out / ".secrets/db_password").read_text() == ""
 
 
-def test_the_status_tells_a_lost_secret_from_a_pending_one(out: Path) -> None:
+def test_the_status_distinguishes_lost_and_pending_secrets(out: Path) -> None:
     (out / ".secrets/db_password").write_text("")
     told = ran(out, "--status").stdout
     lost, _, pending = told.partition("Pending")
@@ -76,7 +76,7 @@ def test_another_database_server_does_not_get_the_bundled_ones_credentials(out: 
     assert stamps(out) == before
 
 
-def test_the_credentials_of_another_database_server_are_taken_over(out: Path) -> None:
+def test_the_credentials_of_another_database_server_replace_the_bundled_ones(out: Path) -> None:
     theirs = {"DB_ADMIN_USER": "adm", "DB_ADMIN_PASSWORD": "theirs"}
     kept = secrets(out)["db_password"]
     ran(out, "--set", "DB_HOST=pg.example.com", settings=WHOLE | theirs)
@@ -85,7 +85,7 @@ def test_the_credentials_of_another_database_server_are_taken_over(out: Path) ->
     assert "Nothing to do" in ran(out).stdout
 
 
-def test_emptied_for_another_database_server_they_are_pending(out: Path) -> None:
+def test_emptied_credentials_of_another_database_server_are_pending(out: Path) -> None:
     for name in ("db_admin_user", "db_admin_password"):
         (out / ".secrets" / name).write_text("")
     ran(out, "--set", "DB_HOST=pg.example.com")
@@ -101,14 +101,14 @@ def test_the_warning_about_an_older_database_is_for_the_first_run_only(tmp_path:
     assert "docker volume ls" not in later
 
 
-def test_another_application_than_the_blueprints_needs_another_provider(out: Path) -> None:
+def test_another_sso_application_needs_another_provider(out: Path) -> None:
     done = ran(out, "--set", "SSO_PROVIDER_APP_NAME=other", code=1)
     assert "SSO_PROVIDER_URL" in done.stderr
     ran(out, "--set", "SSO_PROVIDER_APP_NAME=other", "--set", "SSO_PROVIDER_URL=https://id.example.com/sso")
 
 
 def test_a_copy_without_its_hidden_files_gets_no_new_secrets(out: Path, tmp_path: Path) -> None:
-    """As `cp -r deployment/* elsewhere` makes it: what the shell's * leaves out is what cannot be made again."""
+    """`cp -r deployment/* elsewhere` leaves out exactly the files that cannot be generated again."""
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in out.iterdir():
@@ -123,7 +123,7 @@ def test_a_copy_without_its_hidden_files_gets_no_new_secrets(out: Path, tmp_path
     assert secrets(copy) == secrets(out)
 
 
-def test_a_deployment_without_its_hidden_files_may_be_made_anew(out: Path) -> None:
+def test_moving_the_compose_file_away_starts_a_new_deployment(out: Path) -> None:
     old = secrets(out)
     for name in (STATE, LAST_GOOD, ".env"):
         (out / name).unlink()

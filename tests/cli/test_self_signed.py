@@ -1,4 +1,4 @@
-"""TLS_MODE=self-signed: an authority and a certificate that are made once and kept; openssl has the second opinion."""
+"""TLS_MODE=self-signed: an authority and a certificate are created once and kept, and openssl accepts them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def openssl(*words: str | Path, code: int = 0) -> str:
 
 
 def made(out: Path) -> dict[str, bytes]:
-    """The bytes of the certificate's and the authority's files."""
+    """Read the files of the certificate and the authority."""
     return {path: (out / path).read_bytes() for path in MADE if (out / path).exists()}
 
 
@@ -45,7 +45,7 @@ def dates(certificate: Path) -> tuple[datetime.datetime, datetime.datetime]:
 
 
 def are_right(out: Path) -> None:
-    """What must hold of every finished deployment: openssl accepts the pair, and the labels tell of it."""
+    """Assert what holds for every complete deployment: openssl accepts the pair, and the labels follow its bytes."""
     for name in ("avatar.example.com",):
         openssl(
             "verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", name, "-CAfile", out / CA, out / LEAF
@@ -65,7 +65,7 @@ def out(tmp_path: Path) -> Path:
     return deployed(tmp_path / "out", settings=MORE)
 
 
-# --- what is made ---------------------------------------------------------------------------------
+# --- what is created ------------------------------------------------------------------------------
 
 
 def test_openssl_accepts_the_certificate_for_every_name_and_no_other(out: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_authority_signs_servers_and_no_other_authority(out: Path) -> None:
     assert all(len(serial) > 30 for serial in serials), "20 random bytes, less what their first bit costs"
 
 
-def test_browsers_accept_its_life_and_clients_whose_clock_is_behind(out: Path) -> None:
+def test_the_validity_suits_browsers_and_clients_whose_clock_is_behind(out: Path) -> None:
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     start, end = dates(out / LEAF)
     assert end - start < datetime.timedelta(days=397)
@@ -117,7 +117,7 @@ def test_any_public_host_can_be_certified(host: str, tmp_path: Path) -> None:
 
 
 def test_python_trusts_it_with_nothing_but_the_bundle(out: Path) -> None:
-    """The services' way: SSL_CERT_FILE names one file with the public roots and the authority."""
+    """The services use it so: SSL_CERT_FILE names one file with the public roots and the authority."""
     context = ssl.create_default_context(cafile=str(out / "tls/ca-bundle.crt"))
     subjects = [dict(pair for part in one["subject"] for pair in part) for one in context.get_ca_certs()]
     assert any(subject.get("organizationName") == "avatar-setup" for subject in subjects)
@@ -135,7 +135,7 @@ def test_a_private_ca_is_trusted_beside_it(tmp_path: Path) -> None:
     assert (out / "tls/ca.crt").read_bytes().strip() in bundle
 
 
-def test_the_last_message_names_the_file_for_the_clients_and_shows_no_key(tmp_path: Path) -> None:
+def test_the_last_message_names_the_ca_file_and_shows_no_key(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     done = ran(out, settings=SETTINGS)
@@ -149,7 +149,7 @@ def test_the_last_message_names_the_file_for_the_clients_and_shows_no_key(tmp_pa
             assert line not in told
 
 
-# --- made once and kept ---------------------------------------------------------------------------
+# --- created once, kept ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_an_unchanged_run_does_not_load_the_library(out: Path) -> None:
     assert "cryptography" not in loaded
 
 
-def test_without_a_state_what_stands_there_is_kept(out: Path) -> None:
+def test_a_run_without_a_state_keeps_it(out: Path) -> None:
     before = made(out)
     for path in out.glob(".deployment-state*"):
         path.unlink()
@@ -184,7 +184,7 @@ def test_without_a_state_what_stands_there_is_kept(out: Path) -> None:
     assert made(out) == before
 
 
-def test_another_mode_and_back_keeps_it(out: Path) -> None:
+def test_changing_the_mode_and_back_keeps_it(out: Path) -> None:
     before = made(out)
     ran(out, "--set", "TLS_MODE=behind-proxy", settings={})
     assert not yaml.safe_load((out / "docker-compose.yml").read_text())["services"]["api"].get("volumes")
@@ -193,10 +193,10 @@ def test_another_mode_and_back_keeps_it(out: Path) -> None:
     are_right(out)
 
 
-# --- made again -----------------------------------------------------------------------------------
+# --- issued again ---------------------------------------------------------------------------------
 
 
-def test_other_names_get_another_certificate_from_the_same_authority(out: Path) -> None:
+def test_new_names_get_a_new_certificate_from_the_same_authority(out: Path) -> None:
     before = made(out)
     done = ran(out, "--set", "TLS_EXTRA_NAMES=other.example", settings={})
     assert f"Changed: {LEAF} is issued again, for avatar.example.com, other.example" in done.stdout
@@ -217,7 +217,7 @@ def test_it_is_renewed_on_request(out: Path) -> None:
     assert made(out) == after
 
 
-def test_nothing_of_ours_can_be_renewed_in_another_mode(tmp_path: Path) -> None:
+def test_renewing_in_another_mode_is_refused(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out")
     before = tree(out)
     done = ran(out, "--renew-certificate", settings={}, code=1)
@@ -226,7 +226,7 @@ def test_nothing_of_ours_can_be_renewed_in_another_mode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", [CA, LEAF, KEY])
-def test_a_lost_file_is_made_again_where_that_harms_nobody(gone: str, out: Path) -> None:
+def test_a_lost_file_is_created_again_if_that_is_safe(gone: str, out: Path) -> None:
     before = made(out)
     (out / gone).unlink()
     ran(out, settings=MORE)
@@ -234,7 +234,7 @@ def test_a_lost_file_is_made_again_where_that_harms_nobody(gone: str, out: Path)
     assert {path for path in (CA_KEY, KEY) if path != gone and made(out)[path] != before[path]} == set()
 
 
-def test_clients_that_trust_the_authority_trust_its_certificate_made_again(out: Path, tmp_path: Path) -> None:
+def test_clients_trust_a_ca_certificate_that_was_created_again(out: Path, tmp_path: Path) -> None:
     handed = tmp_path / "handed-out.crt"
     handed.write_bytes((out / CA).read_bytes())
     (out / CA).unlink()
@@ -251,7 +251,7 @@ def test_a_lost_authority_key_is_named_and_never_regenerated(flags: tuple[str, .
 
 
 @pytest.mark.parametrize("path", MADE)
-def test_a_file_that_is_something_else_is_named(path: str, out: Path) -> None:
+def test_a_damaged_file_is_reported(path: str, out: Path) -> None:
     (out / path).write_text("not what was made here\n")
     before = tree(out)
     done = ran(out, settings=MORE, code=1)
@@ -259,17 +259,17 @@ def test_a_file_that_is_something_else_is_named(path: str, out: Path) -> None:
     assert tree(out) == before
 
 
-def test_the_key_of_another_authority_signs_nothing(out: Path, tmp_path: Path) -> None:
+def test_the_key_of_another_authority_is_refused(out: Path, tmp_path: Path) -> None:
     other = deployed(tmp_path / "other", settings=SETTINGS)
     (out / CA_KEY).write_bytes((other / CA_KEY).read_bytes())
     done = ran(out, settings=MORE, code=1)
     assert f"{CA_KEY} is not the key of {CA}" in done.stderr
 
 
-# --- a certificate that is not ours ---------------------------------------------------------------
+# --- a certificate of another CA ----------------------------------------------------------------
 
 
-def test_a_certificate_of_the_operators_is_not_replaced(tmp_path: Path) -> None:
+def test_a_certificate_of_another_ca_is_not_replaced(tmp_path: Path) -> None:
     out, other = tmp_path / "out", deployed(tmp_path / "other", settings=SETTINGS)
     (out / "tls/private").mkdir(parents=True)
     for path in (LEAF, KEY):
@@ -281,7 +281,7 @@ def test_a_certificate_of_the_operators_is_not_replaced(tmp_path: Path) -> None:
     assert tree(out) == before
 
 
-def test_one_put_there_later_stays_with_a_note_until_it_would_be_replaced(out: Path, tmp_path: Path) -> None:
+def test_a_certificate_put_there_later_is_kept_until_it_would_be_replaced(out: Path, tmp_path: Path) -> None:
     other = deployed(tmp_path / "other", settings=SETTINGS)
     for path in (LEAF, KEY):
         (out / path).write_bytes((other / path).read_bytes())
@@ -293,11 +293,11 @@ def test_one_put_there_later_stays_with_a_note_until_it_would_be_replaced(out: P
     assert tree(out) == before
 
 
-# --- its end --------------------------------------------------------------------------------------
+# --- its expiry -----------------------------------------------------------------------------------
 
 
 def issue(out: Path, days: int, tmp_path: Path) -> None:
-    """A certificate for the present names that ends in so many days, signed by openssl with our authority's key."""
+    """Issue a certificate for the same names that expires in so many days, with openssl and our authority's key."""
     names = "DNS:avatar.example.com,DNS:avatar.internal,IP:192.0.2.7,IP:2001:db8::7"
     request = tmp_path / "request"
     openssl("req", "-new", "-key", out / KEY, "-subj", "/CN=avatar.example.com", "-out", request)
@@ -323,7 +323,7 @@ def issue(out: Path, days: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("days", "words"), [(29, "in 28 days"), (1, "in 0 days"), (-3, "expired on")])
-def test_a_certificate_near_its_end_is_told_on_every_run_and_renewed_on_request(
+def test_a_certificate_that_expires_soon_is_reported_on_every_run_and_renewed_on_request(
     days: int, words: str, out: Path, tmp_path: Path
 ) -> None:
     issue(out, days, tmp_path)
@@ -339,7 +339,7 @@ def test_a_certificate_near_its_end_is_told_on_every_run_and_renewed_on_request(
 
 @pytest.mark.parametrize("flags", [(), ("--plain",)], ids=["keys", "plain"])
 @pytest.mark.parametrize("answer", ["y", "n"])
-def test_a_session_asks_whether_to_renew_it(answer: str, flags: tuple[str, ...], out: Path) -> None:
+def test_an_interactive_run_asks_whether_to_renew_it(answer: str, flags: tuple[str, ...], out: Path) -> None:
     before = made(out)
     state = out / ".deployment-state.yaml"
     soon = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=10)).isoformat()
@@ -359,13 +359,13 @@ def test_a_session_asks_whether_to_renew_it(answer: str, flags: tuple[str, ...],
     are_right(out)
 
 
-# --- killed in between ----------------------------------------------------------------------------
+# --- killed halfway -------------------------------------------------------------------------------
 
 CALLS = "renameat,linkat,openat,write,fsync,unlinkat,mkdirat"
 
 
 def points(tmp_path: Path, *flags: str) -> Iterator[tuple[str, int]]:
-    """The uses of system calls that concern tls/ in an undisturbed run."""
+    """Yield the system calls that concern tls/ in an undisturbed run."""
     out, log = deployed(tmp_path / "whole", settings=SETTINGS) if flags else tmp_path / "whole", tmp_path / "trace"
     out.mkdir(exist_ok=True)
     tracing = ("strace", "-f", "-y", "-qq", "-s", "0", "-o", str(log), "-e", f"trace={CALLS}")

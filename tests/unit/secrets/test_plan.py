@@ -1,4 +1,4 @@
-"""The plan of every secret: what stands is kept, what is given is taken, the rest is made once or left open."""
+"""The plan of every secret: a value on disk is kept, a given one accepted, others generated once or left pending."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ UNBOUND = sorted(set(SECRETS) - {*BOUND})
 
 
 def everything(**said: str):
-    """Values under which this secret and most others apply; mail and sign-in decide about the rest."""
+    """Return values under which most secrets apply; mail and sign-in decide about the rest."""
     return values(AVATAR_API_VERSION="2.30", **said)
 
 
 def values_with(name: str):
-    """Values under which the named secret applies."""
+    """Return values under which a secret applies."""
     for said in ({}, MAIL, {"AUTH_TYPE": "username"}):
         v = everything(**said)
         if SECRETS[name].when(v):
@@ -44,14 +44,14 @@ def plan_of(name: str, on_disk: str | None = None, text: str | None = None) -> s
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("on_disk", ["the value", "the value\n", " x "])
-def test_what_stands_on_the_volume_is_kept(name, on_disk):
+def test_a_value_on_the_volume_is_kept(name, on_disk):
     one = plan_of(name, on_disk)
     assert (one.text, one.origin, one.file) == (on_disk, Origin.KEPT, None)
 
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("on_disk", [None, ""])
-def test_what_is_given_is_taken(name, on_disk):
+def test_a_given_value_is_accepted(name, on_disk):
     """Any secret may be supplied on the first run, also one that would be generated."""
     one = plan_of(name, on_disk, "given")
     assert one.origin is Origin.GIVEN
@@ -83,7 +83,7 @@ def test_an_unbound_secret_follows_its_source_like_a_setting(name):
 
 @pytest.mark.parametrize("name", [name for name, secret in SECRETS.items() if secret.generate])
 @pytest.mark.parametrize("on_disk", [None, ""])
-def test_a_generated_secret_is_made_where_nothing_stands(name, on_disk):
+def test_a_missing_secret_is_generated(name, on_disk):
     one = plan_of(name, on_disk)
     assert one.origin is Origin.GENERATED
     assert one.file == SecretFile(name, one.text, replace=False)
@@ -91,7 +91,7 @@ def test_a_generated_secret_is_made_where_nothing_stands(name, on_disk):
 
 
 @pytest.mark.parametrize("name", [name for name, secret in SECRETS.items() if secret.customary])
-def test_a_customary_value_is_taken_when_nothing_is_said(name):
+def test_a_customary_value_is_used_by_default(name):
     one = plan_of(name)
     assert (one.origin, one.file) == (Origin.CUSTOMARY, SecretFile(name, SECRETS[name].customary))
 
@@ -99,7 +99,7 @@ def test_a_customary_value_is_taken_when_nothing_is_said(name):
 @pytest.mark.parametrize(
     "name", [name for name, secret in SECRETS.items() if not secret.generate and secret.customary is None]
 )
-def test_what_only_the_operator_knows_gets_an_empty_file_once(name):
+def test_an_operators_secret_gets_an_empty_file_once(name):
     assert plan_of(name).file == SecretFile(name, "", replace=False)
     assert plan_of(name, "").file is None
     assert plan_of(name).origin is plan_of(name, "").origin is Origin.PENDING
@@ -123,7 +123,7 @@ def test_a_second_plan_before_the_first_is_written_has_the_same_values():
     assert minted == {name: one.text for name, one in first.items() if one.origin is Origin.GENERATED}
 
 
-def test_the_plan_is_of_those_that_apply():
+def test_only_secrets_that_apply_are_planned():
     assert "smtp_password" not in secrets_plan.plan_secrets(values(), {"smtp_password": "old"}, {})
     assert "pepper" not in secrets_plan.plan_secrets(values(), {}, said("pepper", "x"))
 
@@ -133,20 +133,20 @@ def test_the_plan_is_of_those_that_apply():
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("on_disk", [{}, {"x": None}, {"x": ""}], ids=["unknown", "missing", "empty"])
-def test_a_secret_that_was_made_and_is_gone_is_lost(name, on_disk):
+def test_a_secret_that_had_a_value_and_is_missing_is_lost(name, on_disk):
     found = {name: on_disk["x"]} if on_disk else {}
     v = values_with(name)
     assert guards.find_lost(v, found, {name: 1}) == ([SECRETS[name]] if SECRETS[name].needed(v) else [])
 
 
-def test_nothing_is_lost_that_was_never_made_or_still_stands_or_does_not_apply():
+def test_a_secret_is_not_lost_if_it_never_had_a_value_or_has_one_or_does_not_apply():
     v = values()
     assert guards.find_lost(v, {}, {}) == []
     assert guards.find_lost(v, {"db_password": "x"}, {"db_password": 3}) == []
     assert guards.find_lost(v, {}, {"pepper": 1, "smtp_password": 1}) == []
 
 
-def test_nothing_contradicts_where_nothing_stands():
+def test_a_secret_without_a_value_is_not_contradicted():
     assert guards.find_contradicted(values(), {"db_password": ""}, said("db_password", "new")) == []
     assert guards.find_contradicted(values(), {}, said("db_password", "new")) == []
 
@@ -165,7 +165,7 @@ def test_nothing_contradicts_where_nothing_stands():
         ("smtp_password", MAIL | {"SMTP_USERNAME": "avatar"}, True),
     ],
 )
-def test_who_is_asked_for(name, said, asked):
+def test_the_operator_is_asked_for_needed_secrets(name, said, asked):
     """The operator's secrets, where they are needed or have a customary value; never what is generated."""
     assert secrets_plan.is_asked(SECRETS[name], values(**said)) is asked
 
@@ -208,7 +208,7 @@ BAD = dict.fromkeys(SECRETS, MULTIPLE_LINES) | {"storage_encryption_key": HIDDEN
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
+def test_an_invalid_given_secret_is_named_and_not_shown(name):
     good, (problem,) = secrets_plan.parse_given(said(name, HIDDEN + BAD[name]))
     assert good == {}
     assert problem.startswith(f"{name.upper()} (environment): ")
@@ -220,7 +220,7 @@ def test_a_given_secret_that_will_not_do_is_named_and_not_shown(name):
     ("text", "words"),
     [("", "empty"), (" ", "blank"), ("\u00a0", "blank"), ("a\r", "U+000D"), ("a\x00b", "U+0000"), ("x" * 5000, "4096")],
 )
-def test_texts_that_no_secret_may_have(text, words):
+def test_invalid_texts_are_refused_for_every_secret(text, words):
     for name in ("db_password", "organization_name"):
         _, (problem,) = secrets_plan.parse_given(said(name, text))
         assert problem.startswith(f"{name.upper()} (environment): it must not")
@@ -238,11 +238,11 @@ def test_texts_that_no_secret_may_have(text, words):
         ("file_encryption_key", "_-" * 21 + "A=", "_-" * 21 + "A="),
     ],
 )
-def test_given_secrets_in_their_kinds_spelling(name, text, shown):
+def test_given_secrets_get_the_spelling_of_their_kind(name, text, shown):
     assert secrets_plan.parse_given(said(name, text)) == ({name: Given(shown, Source.ENVIRONMENT)}, [])
 
 
-def test_all_problems_of_secrets_at_once():
+def test_all_problems_are_reported_at_once():
     good, problems = secrets_plan.parse_given(
         given(Source.CONFIG_FILE, {"db_password": "a\nb", "db_user": "x", "pepper": ""})
     )
@@ -250,19 +250,19 @@ def test_all_problems_of_secrets_at_once():
     assert [problem.partition(" ")[0] for problem in problems] == ["DB_PASSWORD", "PEPPER"]
 
 
-def test_a_plain_secret_that_will_not_do_may_be_shown():
+def test_an_invalid_value_that_is_not_masked_may_be_shown():
     _, (problem,) = secrets_plan.parse_given(said("admin_emails", "Ada"))
     assert "'Ada' is not an e-mail address" in problem
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_hand_filled_secret_that_will_not_do_is_named_by_its_file(name):
+def test_an_invalid_secret_in_a_file_is_named_by_its_path(name):
     (problem,) = secrets_plan.check_filled({name: HIDDEN + BAD[name]})
     assert problem.startswith(f".secrets/{name}: it must ")
     assert HIDDEN not in problem
 
 
-def test_a_hand_filled_secret_may_end_with_a_newline():
+def test_a_secret_in_a_file_may_end_with_a_newline():
     assert secrets_plan.check_filled({"db_name": "avatar\n", "admin_emails": "ada@example.com, b@c.de\n"}) == []
 
 

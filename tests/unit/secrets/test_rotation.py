@@ -1,4 +1,4 @@
-"""Which secrets a rotation means, why some are refused, and what is said about the others: the words alone."""
+"""Which secrets a rotation selects, why some are refused, and which commands the others need."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_every_password_and_key_can_be_rotated_and_no_name_can() -> None:
     assert {"db_password", "db_admin_password", "authentik_database_password", "db_user"} < IRREPLACEABLE
 
 
-def test_names_and_groups_once_each() -> None:
+def test_names_and_groups_select_each_secret_once() -> None:
     assert names("sessions", "authjwt_secret_key") == ["authentik_secret_key", "authjwt_secret_key"]
     assert names("mail", SMTP_HOST="mail.example") == ["smtp_password"]
     assert {"sessions", "storage", "database", "sso", "mail"} <= set(GROUPS)
     assert "storage_encryption_key" not in names("storage")
 
 
-def test_a_word_that_means_nothing_is_not_repeated() -> None:
+def test_an_unknown_word_is_not_repeated() -> None:
     with pytest.raises(UsageError) as refused:
         names("hunter2")
     assert "hunter2" not in str(refused.value)
@@ -53,13 +53,13 @@ def test_a_word_that_means_nothing_is_not_repeated() -> None:
         ("smtp_password", "has none"),
     ],
 )
-def test_what_is_not_there_or_no_secret_is_refused(word: str, said: str) -> None:
+def test_a_missing_secret_and_a_name_are_refused(word: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         names(word)
 
 
 @pytest.mark.parametrize("name", sorted(ENCRYPTING))
-def test_what_data_is_encrypted_with_wants_the_flag_and_the_new_value(name: str) -> None:
+def test_an_encryption_key_needs_the_flag_and_the_new_value(name: str) -> None:
     secret = SECRETS[name]
     (refusal,) = rotation.list_refusals([secret], False, {name: Given("x", Source.ENVIRONMENT)})
     assert f"{name.upper()}_FILE" in refusal
@@ -68,8 +68,8 @@ def test_what_data_is_encrypted_with_wants_the_flag_and_the_new_value(name: str)
     assert rotation.list_refusals([secret], True, {name: Given("x", Source.ENVIRONMENT)}) == []
 
 
-def test_what_to_type_for_roles_of_the_database() -> None:
-    """That it works is test_rotate_engine's to prove."""
+def test_commands_for_the_roles_of_the_database() -> None:
+    """test_rotate_engine proves that it works."""
     (line,) = rotation.list_commands_before(["db_password", "smtp_password"], values(), TEXTS, "sudo ")
     assert line.startswith("sudo cat .secrets/db_password | sudo docker compose exec -T db sh -c '")
     assert line.endswith("' - avataruser")
@@ -80,7 +80,7 @@ def test_what_to_type_for_roles_of_the_database() -> None:
     assert "-h db.example" in outside
 
 
-def test_what_remains_to_be_done_afterwards() -> None:
+def test_commands_after_the_restart() -> None:
     told = list(
         rotation.list_commands_after(["storage_admin_access_key_id", "authentik_bootstrap_password"], "history/1", "")
     )
