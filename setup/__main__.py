@@ -19,7 +19,7 @@ def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be im
 
 
 def _no_core_dumps() -> None:
-    """Keeps secrets out of a core file, and out of what a kernel hands to a crash reporter, which knows no limit."""
+    """Keep secrets out of core files, and from crash reporters, which no limit stops."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -59,12 +59,12 @@ def is_watched() -> bool:
 
 
 def printable(text: str) -> str:
-    """A text as this terminal shows it."""
+    """Return a text as this terminal shows it."""
     return text.encode(sys.stdout.encoding, _SPELLING).decode(sys.stdout.encoding)
 
 
 def write(text: str) -> None:
-    """The beginning of a line."""
+    """Write the beginning of a line."""
     _write(sys.stdout, text)
 
 
@@ -75,7 +75,7 @@ def ask(question: str) -> None:
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """A sentence broken between words where it is wider than the terminal; what was no sentence stays as it is."""
+    """Wrap a sentence between words if it is wider than the terminal."""
     import shutil
     import textwrap
 

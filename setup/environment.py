@@ -27,7 +27,7 @@ def require_mount(path: str, environ: Mapping[str, str]) -> None:
 
 
 def become_owner(path: str, environ: Mapping[str, str]) -> None:
-    """Started as root, becomes PUID:PGID or else the owner of the output directory.
+    """Become PUID:PGID, or the owner of the output directory, if this process is root.
 
     So the host gets no files of root's in somebody else's directory. Raises VolumeError with the
     command to type when the container may not change its user.
@@ -55,7 +55,7 @@ def become_owner(path: str, environ: Mapping[str, str]) -> None:
 
 
 def host_path(path: str, environ: Mapping[str, str]) -> str:
-    """The directory as the host knows it, "" where that cannot be told for certain.
+    """Return the directory as the host knows it, "" if that is not certain.
 
     The kernel names a mount's root within its file system. Docker itself mounts /etc/hostname from the
     host's /var/lib/docker: a mount of the same file system, under that very path, lies there as named.
@@ -71,7 +71,7 @@ def host_path(path: str, environ: Mapping[str, str]) -> str:
 
 
 def command_again(path: str, host: str, environ: Mapping[str, str]) -> str:
-    """What somebody on the host types to start this program for the same directory."""
+    """Return the command that starts this program on the host for the same directory."""
     if environ.get(IMAGE_FLAG):
         return f"docker run --rm -v {shell_word(host) if host else 'DIRECTORY'}:{path} avatar-setup"
     if os.path.basename(sys.argv[0]) == "configure":
@@ -83,7 +83,7 @@ def command_again(path: str, host: str, environ: Mapping[str, str]) -> str:
 
 
 def shell_word(text: str) -> str:
-    """A text as one word of a shell's command line; `shlex` takes a fifth of a short run to load."""
+    """Quote a text as one word of a shell's command line; loading `shlex` takes a fifth of a short run."""
     if text and all(char.isascii() and (char.isalnum() or char in "_./:@%+=,-") for char in text):
         return text
     return "'" + text.replace("'", "'\\''") + "'"
@@ -100,7 +100,7 @@ def _mounts() -> dict[str, tuple[str, str]]:
 
 
 def _unescaped(text: str) -> str:
-    """The kernel writes blank, tab, newline and backslash as three octal digits."""
+    """Decode blank, tab, newline and backslash, which the kernel writes as three octal digits."""
     head, *parts = text.split("\\")
     return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in parts)
 

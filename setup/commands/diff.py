@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def preview(configurator: DeploymentConfigurator, options: RunOptions) -> Answer:
-    """What a run with these inputs would change."""
+    """Show what a run with these inputs would change."""
     with Volume(configurator.output_dir) as volume:
         inputs = configurator.gather(options)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
@@ -37,7 +37,7 @@ def preview(configurator: DeploymentConfigurator, options: RunOptions) -> Answer
 
 
 def shown(session: Session, context: Context, reasons: list[str], report: list[str] | None = None) -> Answer:
-    """What becomes of settings, secrets and files when this session goes on, after the report of a verb."""
+    """Show how settings, secrets and files would change, after the report of a command."""
     session.refuse_jump(context)
     changes = session.reconcile(session.files(context))
     there, planned = read_secrets(session.volume), context.planned

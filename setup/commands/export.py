@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def export(configurator: DeploymentConfigurator, path: str, *, with_secrets: bool = False) -> Answer:
-    """The settings, and with --with-secrets the secrets, of a deployment; it stays as it is."""
+    """Export the settings of a deployment, and its secrets with --with-secrets; change nothing in it."""
     if path == "-" and with_secrets and console.is_watched():
         raise UsageError(
             "--with-secrets: a terminal is no place for secrets: name a file, as in --export /out/export.yaml"
@@ -52,7 +52,7 @@ def export(configurator: DeploymentConfigurator, path: str, *, with_secrets: boo
 
 
 def _written(file: File, path: str, configurator: DeploymentConfigurator, own: Container[str]) -> Answer:
-    """Publishes the file, over nothing but an earlier export."""
+    """Publish the file; overwrite nothing except an earlier export."""
     folder, name = os.path.split(os.path.abspath(path))
     require_mount(folder, configurator.environ)
     place = os.path.relpath(os.path.join(os.path.realpath(folder), name), os.path.realpath(configurator.output_dir))
@@ -78,7 +78,7 @@ def _written(file: File, path: str, configurator: DeploymentConfigurator, own: C
 
 @contextlib.contextmanager
 def _alone(volume: Volume, deployment: str) -> Iterator[None]:
-    """Keeps away who would take what is staged here for their own: another export, and a deployment's runs."""
+    """Exclude other exports and runs, which would take the staged file for their own."""
     with contextlib.ExitStack() as held:
         if deployment:
             held.enter_context(held.enter_context(Volume(deployment)).locked(()))
@@ -90,7 +90,7 @@ def _alone(volume: Volume, deployment: str) -> Iterator[None]:
 
 
 def _replace(volume: Volume, file: File) -> None:
-    """Publishes a file, and leaves nothing of it when that ends early: no run removes it from a foreign folder."""
+    """Publish a file, and remove what is staged if that fails: no run would remove it from this folder."""
     try:
         volume.replace(file)
     except BaseException:

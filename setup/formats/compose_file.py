@@ -1,4 +1,4 @@
-"""What a compose file of another hand tells of a deployment: images, volumes, and how nginx is reached; pure."""
+"""Read the facts of a deployment from a compose file that another tool wrote: images, volumes, ports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Composed(NamedTuple):
 
 
 def read(data: bytes, env: Mapping[str, str]) -> Composed:
-    """The facts of a compose file, its variables taken from this `.env`; raises Malformed."""
+    """Return the facts of a compose file, with variables from this `.env`; raise Malformed."""
     document = load_yaml(data, aliases=True)
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(services, dict):
@@ -95,7 +95,7 @@ def _data_volume(
 
 
 def _volume_name(document: Mapping[str, Any], key: str, env: Mapping[str, str]) -> str:
-    """The name that Docker knows a volume by; "" where only the running project could tell."""
+    """Return the name that Docker knows a volume by, "" if only the running project knows it."""
     volumes = document.get("volumes")
     spec = volumes.get(key) if isinstance(volumes, dict) else None
     name = _text(value(spec, "name"), env)
@@ -108,7 +108,7 @@ def _volume_name(document: Mapping[str, Any], key: str, env: Mapping[str, str]) 
 
 
 def _mount(services: Mapping[str, Any], service: str, target: str, env: Mapping[str, str]) -> str | None:
-    """What a service mounts at a place, or above it; None when nothing."""
+    """Return what a service mounts at a path or above it, None for nothing."""
     volumes = value(services.get(service), "volumes")
     for entry in volumes if isinstance(volumes, list) else ():
         if isinstance(entry, dict):
@@ -123,7 +123,7 @@ def _mount(services: Mapping[str, Any], service: str, target: str, env: Mapping[
 
 
 def ports(services: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
-    """The ports of the host on which nginx is reached."""
+    """Return the ports of the host that lead to nginx."""
     entries = value(services.get("nginx"), "ports")
     for entry in entries if isinstance(entries, list) else ():
         text = _text(entry.get("published") if isinstance(entry, dict) else entry, env)
@@ -133,7 +133,7 @@ def ports(services: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
 
 
 def value(mapping: Any, key: str) -> Any:
-    """A key of a mapping, or of those that it merges."""
+    """Return a key of a mapping, or of those that it merges."""
     if not isinstance(mapping, dict):
         return None
     if key in mapping:
@@ -146,7 +146,7 @@ def value(mapping: Any, key: str) -> Any:
 
 
 def _text(value: Any, env: Mapping[str, str]) -> str:
-    """A text with its variables replaced; "" for anything else."""
+    """Replace the variables in a text; return "" for anything else."""
     try:
         return dotenv.expanded(value, env, all_there_is=True) if isinstance(value, str) else ""
     except dotenv.Unsure:

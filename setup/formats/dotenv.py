@@ -37,7 +37,7 @@ class Env(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """One key with its text as it stands there, or with the key "" what stands between two."""
+    """One key with its text as it is in the file, or with the key "" the text between two."""
 
     key: str
     text: str
@@ -48,7 +48,7 @@ class Unsure(Exception):
 
 
 def parse(data: bytes) -> Env:
-    """What Compose reads from these bytes, in a shell that sets none of these keys.
+    """Return what Compose reads from these bytes, in a shell that sets none of these keys.
 
     Raises Malformed, naming the line and never its text, for a file that Compose would refuse or misread.
     """
@@ -72,7 +72,7 @@ def parse(data: bytes) -> Env:
 
 
 def statements(data: bytes) -> list[Statement]:
-    """The whole of a file, piece by piece; raises Malformed like `parse`."""
+    """Yield the whole file piece by piece; raise Malformed like `parse`."""
     text, found, at = decode(data), [], 0
     while at < len(text):
         start = _next_statement(text, at)
@@ -99,7 +99,7 @@ def split_additions(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _next_statement(text: str, at: int) -> int:
-    """The start of the next line that is neither blank nor a comment."""
+    """Return the start of the next line that is neither blank nor a comment."""
     while at < len(text):
         if text[at] == "#":
             end = text.find("\n", at)
@@ -112,7 +112,7 @@ def _next_statement(text: str, at: int) -> int:
 
 
 def _value(text: str, head: re.Match[str], env: Env) -> tuple[str, int]:
-    """The value that begins behind a key, and where it ends; raises Unsure."""
+    """Return the value after a key, and where it ends; raise Unsure."""
     if not head[0].rstrip(_BLANKS).endswith(("=", ":")):
         raise Unsure("it stands without a value, which Compose then takes from the shell")
     end = _end_of_value(text, head)
@@ -162,7 +162,7 @@ def _unescaped(text: str) -> str:
 
 
 def expanded(text: str, values: Mapping[str, str], *, all_there_is: bool = False) -> str:
-    """The text with its variables replaced by these values; raises Unsure.
+    """Replace the variables in a text by these values; raise Unsure.
 
     A name that is not among them may have its value from elsewhere, unless they are all there is.
     """

@@ -58,7 +58,7 @@ def merge(base: bytes, theirs: bytes, ours: bytes) -> Merged:
 
 
 def _taken(piece: Statement, here: _Side) -> Statement:
-    """A key as our side has it; without text where it has the key no longer."""
+    """Return a key as our side has it, without text if it no longer has the key."""
     return piece._replace(text=here.texts.get(piece.key, ""))
 
 

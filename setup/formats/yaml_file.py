@@ -16,7 +16,7 @@ class Malformed(Exception):
 
 
 def read_input(path: str) -> bytes:
-    """The bytes of a regular file of at most 256 KiB; raises Malformed with the reason."""
+    """Return the bytes of a regular file of at most 256 KiB; raise Malformed with the reason."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
@@ -44,14 +44,14 @@ def decode(data: bytes) -> str:
 
 
 def key_shown(key: str, place: str = "") -> str:
-    """A key in quotes for a message; one that may be a value that slipped is told by its place instead."""
+    """Quote a key for a message; name one that may be a value by its position instead."""
     if re.fullmatch(r"\s*([A-Za-z]+([_-][A-Za-z0-9]+)*)?\s*", key):
         return repr(key if len(key) <= 60 else f"{key[:57]}...")
     return f"{place} (not shown, as it may be a value)".lstrip()
 
 
 def load_yaml(data: bytes, *, aliases: bool = False) -> Any:
-    """A YAML document as dicts, lists and the texts that were written; None for an empty value.
+    """Return a YAML document as dicts, lists and the texts as written; None for an empty value.
 
     Raises Malformed, naming a line and never its text, for duplicate keys, aliases unless they are wanted, tags,
     several documents, nesting deeper than 8 and everything that is not YAML. An alias is its anchor's very object.
@@ -71,7 +71,7 @@ def load_yaml(data: bytes, *, aliases: bool = False) -> Any:
 
 
 def _build(yaml: Any, events: Any, anchors: dict[str, Any] | None) -> Any:
-    """The document from parser events, so that nothing is expanded before it has been looked at."""
+    """Build the document from parser events, so that it is checked before anything is expanded."""
     root: list[Any] = []
     stack: list[tuple[Any, list[Any]]] = [(root, [])]  # a container, and its waiting key
     documents = 0

@@ -128,47 +128,47 @@ def plan_secrets(
     values: Values,
     on_disk: Mapping[str, str | None],
     given: Mapping[str, Given],
-    minted: dict[str, str] | None = None,
+    generated: dict[str, str] | None = None,
     rotated: Collection[str] = (),
 ) -> dict[str, Planned]:
     """Plan every secret that applies; a file that is not empty keeps its value, unless the secret is rotated.
 
-    An unbound secret follows what was given. `minted` remembers what was generated, so that a second plan has the
+    An unbound secret follows what was given. `generated` remembers what was generated, so that a second plan has the
     same values, before the first one is written and after it.
     """
-    minted = {} if minted is None else minted
+    generated = {} if generated is None else generated
     planned = {}
     for secret in list_applicable(values):
         name, current = secret.name, on_disk.get(secret.name)
         offer = given.get(name)
         if not current:
-            origin, text = _first_value(secret, values, offer, minted)
+            origin, text = _first_value(secret, values, offer, generated)
             planned[name] = Planned(name, text, origin, present=current is not None)
             continue
         new = ""
         if offer:
             new = offer.text if name in rotated or not is_bound(secret, values) else ""
         elif name in rotated and secret.generate:
-            new = _mint(secret.name, secret.generate, minted)
+            new = _generate(secret.name, secret.generate, generated)
         planned[name] = Planned(name, current, Origin.KEPT, present=True)
         if new and not is_same(new, current):
             planned[name] = Planned(name, new, Origin.GIVEN if offer else Origin.GENERATED, present=True, replaces=True)
     return planned
 
 
-def _first_value(secret: Secret, values: Values, offer: Given | None, minted: dict[str, str]) -> tuple[Origin, str]:
+def _first_value(secret: Secret, values: Values, offer: Given | None, generated: dict[str, str]) -> tuple[Origin, str]:
     if offer:
         return Origin.GIVEN, offer.text
     if not is_external(secret, values):
         if secret.generate:
-            return Origin.GENERATED, _mint(secret.name, secret.generate, minted)
+            return Origin.GENERATED, _generate(secret.name, secret.generate, generated)
         if secret.customary is not None:
             return Origin.CUSTOMARY, secret.customary
     return Origin.PENDING, ""
 
 
-def _mint(name: str, generator: str, minted: dict[str, str]) -> str:
-    return minted.setdefault(name, GENERATORS[generator]())
+def _generate(name: str, generator: str, generated: dict[str, str]) -> str:
+    return generated.setdefault(name, GENERATORS[generator]())
 
 
 def known_texts(on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> dict[str, str]:

@@ -19,7 +19,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 
 
 def write(file: File, folder: int, name: str) -> int:
-    """Writes a file under its temporary name, with its final mode from the first moment; its open descriptor."""
+    """Write a file under its temporary name, with its final mode from the first moment; return its descriptor."""
     temporary = _free(folder, name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, file.mode, dir_fd=folder)
@@ -34,7 +34,7 @@ def write(file: File, folder: int, name: str) -> int:
 
 
 def make_durable(descriptors: Iterable[int]) -> None:
-    """Makes files durable together: told about all of them first, a journal commits once instead of for each."""
+    """Make files durable together: the journal, given all of them first, commits once instead of for each."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):  # only a hint: it starts writing back, and does not wait
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -43,7 +43,7 @@ def make_durable(descriptors: Iterable[int]) -> None:
 
 
 def keep(folder: int, name: str) -> None:
-    """Keeps a file that is about to be replaced as NAME.bak; at no moment is there neither of the two."""
+    """Keep a file that will be replaced as NAME.bak; one of the two exists at every moment."""
     kept = f"{name}{BACKUP_SUFFIX}"
     there = status(kept, folder)
     if there is not None:
@@ -62,7 +62,7 @@ def keep(folder: int, name: str) -> None:
 
 
 def linked(path: str, folder: int, name: str, new: str) -> bool:
-    """Gives a file a second name, in a way that cannot replace anything; False without hard links."""
+    """Give a file a second name without replacing anything; return False without hard links."""
     try:
         os.link(name, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
@@ -75,7 +75,7 @@ def linked(path: str, folder: int, name: str, new: str) -> bool:
 
 
 def status(name: str, folder: int) -> os.stat_result | None:
-    """What stands under a name, no link followed; None for nothing."""
+    """Return the status of a name without following a link; None if it does not exist."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def status(name: str, folder: int) -> os.stat_result | None:
 
 
 def _free(folder: int, name: str) -> str:
-    """The temporary name beside a name, with nothing under it."""
+    """Return a temporary name beside a name, after removing what has it."""
     temporary = staged_name(name)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=folder)

@@ -23,7 +23,7 @@ _NO_MODES = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EI
 
 @contextlib.contextmanager
 def parent(root: int, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-    """The descriptor of a path's directory and the last name; `create` makes what is missing."""
+    """Return the descriptor of a path's directory and the last name; `create` makes missing folders."""
     *folders, name = path.split("/")
     if not {"", ".", ".."}.isdisjoint((*folders, name)):
         raise VolumeError(f"{path} is not a path below the output directory")
@@ -62,7 +62,7 @@ def _open(above: int, name: str, path: str, create: bool) -> int:
 
 
 def close(descriptor: int) -> None:
-    """Closes a descriptor that may be closed already, by a call that a signal then interrupted.
+    """Close a descriptor that may be closed already, by a call that a signal interrupted.
 
     No error of the disk is lost: what must last was synced before.
     """
@@ -77,7 +77,7 @@ def _mode_differs(descriptor: int, mode: int) -> bool:
 
 
 def require_mode(descriptor: int, mode: int, path: str) -> None:
-    """Gives a file or directory exactly this mode; VolumeError where it cannot have it."""
+    """Give a file or directory exactly this mode; raise VolumeError if it cannot have it."""
     if _mode(descriptor) == mode:
         return
     try:
@@ -105,7 +105,7 @@ def _mode(descriptor: int) -> int:
 
 
 def names(root: int, folder: str) -> list[str]:
-    """What a folder holds, sorted; nothing where there is none."""
+    """List a folder, sorted; return nothing if it does not exist."""
     try:
         with parent(root, f"{folder}/-") as (descriptor, _):
             return sorted(os.listdir(descriptor))
@@ -114,7 +114,7 @@ def names(root: int, folder: str) -> list[str]:
 
 
 def remove(root: int, path: str) -> None:
-    """Removes a file, or a folder with all that is in it, durably; a link is removed, not followed."""
+    """Remove a file, or a folder with its contents, durably; remove a link instead of following it."""
     with contextlib.suppress(FileNotFoundError), parent(root, path) as (folder, name):
         _remove(folder, name)
         sync(folder)
@@ -135,7 +135,7 @@ def _remove(above: int, name: str) -> None:
 
 
 def sync(descriptor: int) -> bool:
-    """Makes a directory's entries durable; False on a file system that does not know that."""
+    """Make a directory's entries durable; return False on a file system that cannot."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -146,7 +146,7 @@ def sync(descriptor: int) -> bool:
 
 
 def require_regular(path: str, status: os.stat_result) -> None:
-    """Raises VolumeError for a directory, a link, a pipe or a device in a file's place."""
+    """Raise VolumeError for a directory, a link, a pipe or a device in a file's place."""
     if not stat.S_ISREG(status.st_mode):
         raise _not_regular(path)
 
@@ -156,7 +156,7 @@ def _not_regular(path: str) -> VolumeError:
 
 
 def explained(root: int, top: str, path: str, verb: str, error: OSError) -> VolumeError:
-    """What a failed call on a file means for the operator, and what to type."""
+    """Explain a failed call on a file to the operator, with what to type."""
     if error.errno == errno.ELOOP:
         return VolumeError(f"{path} is a symbolic link: replace it by the file itself and run again")
     if error.errno in _NOT_REGULAR:
@@ -175,7 +175,7 @@ def explained(root: int, top: str, path: str, verb: str, error: OSError) -> Volu
 
 
 def _whose(root: int) -> str:
-    """What to type where rights are missing: as the directory's owner, or because something in it is not theirs."""
+    """Say what to type if rights are missing: as the directory's owner, or because somebody else owns a file in it."""
     try:
         status = os.fstat(root)
     except OSError:
@@ -189,5 +189,5 @@ def _whose(root: int) -> str:
 
 
 def reason(error: OSError) -> str:
-    """The system's word for an error."""
+    """Return the system's word for an error."""
     return (error.strerror or "input/output error").lower()

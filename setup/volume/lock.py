@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def take(root: int, top: str) -> int:
-    """The descriptor that holds the lock; raises Busy when another run has it."""
+    """Take the lock and return its descriptor; raise Busy if another run has it."""
     descriptor = _open(root, top)
     try:
         _require_ours(os.fstat(descriptor))
@@ -31,7 +31,7 @@ def take(root: int, top: str) -> int:
 
 
 def require_free(root: int) -> None:
-    """Raises Busy while another run has the lock; writes nothing, and a volume that cannot be asked counts as free."""
+    """Raise Busy while another run has the lock; write nothing, and count a volume that cannot answer as free."""
     with contextlib.suppress(OSError, VolumeError):
         descriptor = os.open(LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
         try:
@@ -42,21 +42,21 @@ def require_free(root: int) -> None:
 
 @contextlib.contextmanager
 def alone(folder: str) -> Iterator[None]:
-    """Keeps others who ask for it out of a folder that is no volume; no file is left in it, as the folder is locked."""
+    """Lock a folder that is no volume, against others who also lock it; leave no file in it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # a share that cannot lock: there nobody else is kept out
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise Busy(f"another export is at work in {folder}: run the same command again") from None
+                raise Busy(f"another export is in progress in {folder}: run the same command again") from None
         yield
     finally:
         directories.close(descriptor)
 
 
 def _open(root: int, top: str) -> int:
-    """The lock file, made where it is missing: the first thing that is written, so that a volume shows itself here."""
+    """Open the lock file, or create it: the first write, which shows what the volume can do."""
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -79,13 +79,13 @@ def sign(descriptor: int) -> None:
 
 
 def release(descriptor: int) -> None:
-    """Gives the lock back; its file stays, so that two runs never lock two different files."""
+    """Release the lock; keep its file, so that two runs never lock two different files."""
     _write(descriptor, "")
     directories.close(descriptor)
 
 
 def _require_ours(status: os.stat_result) -> None:
-    """The file is emptied and written in place: under a second name it would be somebody else's."""
+    """Empty the file and write it in place: under a second name it would belong to somebody else."""
     directories.require_regular(LOCK, status)
     if status.st_nlink != 1:
         raise VolumeError(f"{LOCK} has other names (hard links): remove it and run the same command again")

@@ -52,7 +52,7 @@ class Volume:
                 self.require_free()
 
     def require_free(self) -> None:
-        """Raises Busy for another run at work: what a look without the lock found wrong may be its, half done."""
+        """Raise Busy if another run is in progress: what looked wrong without the lock may be its unfinished work."""
         if not self._worked:
             lock.require_free(self._root)
 
@@ -60,12 +60,12 @@ class Volume:
         directories.close(self._root)
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of a regular file, None where there is none; VolumeError for anything else."""
+        """Return the bytes of a regular file, None if there is none; raise VolumeError for anything else."""
         found = self.file(path)
         return self.coming.get(path) if found is None else found.data
 
     def file(self, path: str) -> File | None:
-        """A regular file with its mode, None where there is none; VolumeError for anything else."""
+        """Return a regular file with its mode, None if there is none; raise VolumeError for anything else."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with directories.parent(self._root, path) as (folder, name):
@@ -100,14 +100,14 @@ class Volume:
         return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else -1
 
     def names(self, folder: str) -> list[str]:
-        """What a folder holds, sorted; nothing where there is none."""
+        """List a folder, sorted; return nothing if it does not exist."""
         try:
             return directories.names(self._root, folder)
         except OSError as error:
             raise self._error(folder, "read", error) from None
 
     def remove(self, path: str) -> None:
-        """Removes a file, or a folder with all that is in it; what is not there is no error."""
+        """Remove a file, or a folder with its contents, if it exists."""
         try:
             directories.remove(self._root, path)
         except OSError as error:
@@ -123,7 +123,7 @@ class Volume:
 
     @contextlib.contextmanager
     def locked(self, places: Iterable[str]) -> Iterator[None]:
-        """Holds the volume's lock; raises Busy, naming the holder, when another run has it.
+        """Hold the volume's lock; raise Busy, naming the holder, if another run has it.
 
         While it is held the lock file carries a line about the holder; at rest it is empty. What an
         interrupted run left staged in `places` is removed first, and what this one leaves by an error.
@@ -142,7 +142,7 @@ class Volume:
             lock.release(descriptor)
 
     def sweep(self, places: Iterable[str]) -> None:
-        """Removes what is staged in these folders."""
+        """Remove what is staged in these folders."""
         for place in places:
             name = ""
             try:
@@ -156,7 +156,7 @@ class Volume:
                 raise self._error(os.path.join(place, name), "removed", error) from None
 
     def stage(self, files: Iterable[File], *, backup: bool = False) -> list[Staged]:
-        """Writes each file under its temporary name, with its final mode from the first moment, durably.
+        """Write each file durably under its temporary name, with its final mode from the first moment.
 
         What is written `once` may replace nothing but an empty file; `backup` keeps what is replaced as FILE.bak.
         """
@@ -176,7 +176,7 @@ class Volume:
         return staged
 
     def publish(self, staged: Iterable[Staged]) -> None:
-        """Renames staged files into place in their order, then makes the directories durable."""
+        """Rename staged files into place in their order, then make the directories durable."""
         places: dict[str, str] = {}
         path = ""
         try:
@@ -195,11 +195,11 @@ class Volume:
             raise self._error(path, "written", error) from None
 
     def replace(self, file: File) -> None:
-        """Publishes one file at once, over whatever it was before."""
+        """Publish one file at once, over its earlier version."""
         self.publish(self.stage([file]))
 
     def check_writable(self) -> None:
-        """Raises VolumeError, with the command to type, unless files can be made in the directory."""
+        """Raise VolumeError, with the command to type, unless files can be created in the directory."""
         if os.access(self.path, os.W_OK | os.X_OK):
             return
         uid, gid = self.owner()
@@ -210,7 +210,7 @@ class Volume:
         )
 
     def _unsettled(self, path: str) -> Iterator[str]:
-        """A path's folder, and those above it: a run that was killed may have made them and no more."""
+        """Yield a path's folder and those above it: a killed run may have created them and no more."""
         place = os.path.dirname(path)
         yield place
         while place:
