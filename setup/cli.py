@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from setup import __version__, console
+from setup import __version__, console, flags
 from setup.config.types import BOOLEAN
 from setup.configure import DeploymentConfigurator, find_templates
 from setup.console import Answer
@@ -14,144 +14,148 @@ from setup.deploy.options import RunOptions
 from setup.deploy.reconcile import OnConflict
 from setup.environment import become_owner, require_mount
 from setup.errors import ExitCode, InputError, Interrupted, SetupError, VolumeError
-from setup.flags import HELP, caller_config, copies_to_keep, parse
 from setup.volume.backups import LAST
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping, Sequence
 
     from setup.commands.adopt.command import Adoptable
+    from setup.flags import CommandLine
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
+    """Run the command line and return its exit code."""
     console.prepare()
     words = sys.argv[1:] if arguments is None else list(arguments)
     environ = os.environ if environ is None else environ
     as_json, debug = "--json" in words, "--debug" in words
     try:
-        code = _run(parse(words), environ)
+        code = _run(flags.parse(words), environ)
         _require_shown()
         return code
     except SetupError as error:
         _explain(error, as_json)
         return error.exit_code
     except Exception as error:
-        return _bug(error, debug)
+        return _report_bug(error, debug)
 
 
-def _run(flags: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    if flags.help:
-        console.show([HELP.rstrip("\n")])
+def _run(line: CommandLine, environ: Mapping[str, str]) -> int:
+    if line.has("--help"):
+        console.show([flags.help_text().rstrip("\n")])
         return ExitCode.DONE
-    if flags.version:
+    if line.has("--version"):
         console.show([f"avatar-setup {__version__}"])
         return ExitCode.DONE
-    options = run_options(flags, environ)
-    templates = flags.templates_dir or find_templates()
-    config = caller_config(flags)
-    configurator = DeploymentConfigurator(templates, flags.output_dir, flags.defaults_file, config, environ=environ)
-    require_mount(flags.output_dir, environ)
+    options = _run_options(line, environ)
+    output_dir = line.value("--output-dir") or "."
+    configurator = DeploymentConfigurator(
+        line.value("--templates-dir") or find_templates(),
+        output_dir,
+        line.value("--defaults-file"),
+        flags.caller_config(line),
+        environ=environ,
+    )
+    require_mount(output_dir, environ)
     configurator.preload(options)
-    source = _adopted(flags)
-    become_owner(flags.output_dir, environ)
-    answer = _do(flags, configurator, options, source)
-    if answer is None:
-        configurator.configure(options)
-        answer = Answer((), configurator.result)
-    if flags.json:
+    source = _read_source(line.value("--adopt"), output_dir)
+    become_owner(output_dir, environ)
+    answer = _run_command(line, configurator, options, source)
+    if line.has("--json"):
         _show_json(answer.data)
     else:
         console.show(answer.lines)
     return answer.exit_code
 
 
-def run_options(flags: argparse.Namespace, environ: Mapping[str, str]) -> RunOptions:
-    """What the flags ask of a run; raises UsageError, or InputError for NON_INTERACTIVE."""
+def _run_options(line: CommandLine, environ: Mapping[str, str]) -> RunOptions:
+    """Make the options of a run from the flags; raise UsageError, or InputError for NON_INTERACTIVE."""
+    on_conflict = line.value("--on-conflict")
+    silent = line.has("--non-interactive") or line.has("--json")
     return RunOptions(
-        interactive=not (flags.non_interactive or flags.json or _asked_not_to_ask(environ)),
-        plain=flags.plain,
-        quiet=flags.quiet or flags.json,
-        config_file=flags.config,
-        unset=tuple(flags.unset),
-        save_config=flags.save_config,
-        with_secrets=flags.with_secrets,
-        prompt_secrets=not flags.no_prompt_secrets,
-        reset=flags.reset,
-        renew_certificate=flags.renew_certificate,
-        on_conflict=OnConflict(flags.on_conflict) if flags.on_conflict else None,
-        keep=copies_to_keep(flags, LAST),
-        dry_run=flags.dry_run,
-        confirmed=flags.yes,
+        interactive=not (silent or _is_non_interactive(environ)),
+        plain=line.has("--plain"),
+        quiet=line.has("--quiet") or line.has("--json"),
+        config_file=line.value("--config"),
+        unset=line.values("--unset"),
+        save_config=line.has("--save-config"),
+        with_secrets=line.has("--with-secrets"),
+        prompt_secrets=not line.has("--no-prompt-secrets"),
+        reset=line.has("--reset"),
+        renew_certificate=line.has("--renew-certificate"),
+        on_conflict=OnConflict(on_conflict) if on_conflict else None,
+        keep=flags.backups_to_keep(line, LAST),
+        dry_run=line.is_preview,
+        confirmed=line.has("--yes"),
+        reencrypted=line.has("--i-have-reencrypted"),
     )
 
 
-def _adopted(flags: argparse.Namespace) -> Adoptable | None:
+def _read_source(path: str | None, output_dir: str) -> Adoptable | None:
     """Read the deployment to adopt while this process may still read what root may read."""
-    if not flags.adopt:
+    if path is None:
         return None
     from setup.commands.adopt.command import read_source
 
-    return read_source(flags.adopt, flags.output_dir)
+    return read_source(path, output_dir)
 
 
-def _do(
-    flags: argparse.Namespace, configurator: DeploymentConfigurator, options: RunOptions, source: Adoptable | None
-) -> Answer | None:
-    """Run the command that the flags name; None for a run that configures."""
-    answer: Answer | None
-    if flags.status:
-        from setup.commands.status import status
+def _run_command(
+    line: CommandLine, configurator: DeploymentConfigurator, options: RunOptions, source: Adoptable | None
+) -> Answer:
+    """Run the command that the flags name, or configure; each imports only what it needs."""
+    match line.command:
+        case "--status":
+            from setup.commands.status import status
 
-        answer = status(configurator)
-    elif flags.check:
-        from setup.commands.check import check
+            answer = status(configurator)
+        case "--check":
+            from setup.commands.check import check
 
-        answer = check(configurator, online=flags.online)
-    elif flags.export:
-        from setup.commands.export import export
+            answer = check(configurator, online=line.has("--online"))
+        case "--export":
+            from setup.commands.export import export
 
-        answer = export(configurator, flags.export, with_secrets=flags.with_secrets)
-    elif flags.rotate:
-        from setup.commands.rotate import rotate
+            answer = export(configurator, line.values("--export")[-1], with_secrets=options.with_secrets)
+        case "--rotate":
+            from setup.commands.rotate import rotate
 
-        answer = rotate(configurator, flags.rotate, options, reencrypted=flags.i_have_reencrypted)
-    elif source:
-        from setup.commands.adopt.command import adopt
+            answer = rotate(configurator, line.values("--rotate"), options)
+        case "--adopt" if source:
+            from setup.commands.adopt.command import adopt
 
-        answer = adopt(configurator, source, options)
-    elif flags.history:
-        from setup.commands.history import history
+            answer = adopt(configurator, source, options)
+        case "--history":
+            from setup.commands.history import history
 
-        answer = history(configurator)
-    elif flags.restore:
-        from setup.commands.restore import restore
+            answer = history(configurator)
+        case "--restore":
+            from setup.commands.restore import restore
 
-        answer = restore(configurator, flags.restore, options)
-    elif flags.dry_run:
-        from setup.commands.diff import preview
+            answer = restore(configurator, line.values("--restore")[-1], options)
+        case "--diff":
+            from setup.commands.diff import preview
 
-        answer = preview(configurator, options)
-    else:
-        answer = None
+            answer = preview(configurator, options)
+        case _:
+            answer = Answer((), configurator.configure(options))
     return answer
 
 
 def _require_shown() -> None:
     if reason := console.lost():
         raise VolumeError(
-            f"standard output cannot be written ({reason}), and what it got is not whole: send it to another place, or "
-            "free some space there. But for what it shows, the command has done its work"
+            f"standard output cannot be written ({reason}), and the output is incomplete: send it somewhere else, or "
+            "free disk space there. The command itself has finished"
         )
 
 
-def _asked_not_to_ask(environ: Mapping[str, str]) -> bool:
-    said = environ.get("NON_INTERACTIVE", "")
+def _is_non_interactive(environ: Mapping[str, str]) -> bool:
+    text = environ.get("NON_INTERACTIVE", "")
     try:
-        return bool(said) and BOOLEAN.parse(said) is True
+        return bool(text) and BOOLEAN.parse(text) is True
     except ValueError as error:
-        raise InputError(f"NON_INTERACTIVE={said!r}: {error}") from None
+        raise InputError(f"NON_INTERACTIVE={text!r}: {error}") from None
 
 
 def _show_json(data: Mapping[str, Any]) -> None:
@@ -162,8 +166,7 @@ def _show_json(data: Mapping[str, Any]) -> None:
 
 def _explain(error: SetupError, as_json: bool) -> None:
     if as_json:
-        told = {"kind": error.kind, "exit_code": error.exit_code, "problems": list(error.problems)}
-        _show_json({"error": told})
+        _show_json({"error": {"kind": error.kind, "exit_code": error.exit_code, "problems": list(error.problems)}})
     if isinstance(error, Interrupted):
         console.warn(["", *error.problems])
     elif len(error.problems) == 1:
@@ -172,14 +175,15 @@ def _explain(error: SetupError, as_json: bool) -> None:
         console.warn([f"avatar-setup: {len(error.problems)} problems:", *(f"  - {text}" for text in error.problems)])
 
 
-def _bug(error: Exception, debug: bool) -> int:
-    """A fault of this program: its kind and place, never its text, which may hold a value."""
+def _report_bug(error: Exception, debug: bool) -> int:
+    """Report an internal error by its kind and place, never by its text, which may hold a value."""
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)
-    where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "?"
-    console.warn([f"avatar-setup: a fault of its own ({type(error).__name__} at {where}): please report it"])
-    console.warn(["Nothing is half-written. --debug shows where it happened."] if not debug else [])
+    place = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "?"
+    console.warn([f"avatar-setup: internal error ({type(error).__name__} at {place}): please report it"])
     if debug:
         console.warn(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    else:
+        console.warn(["Nothing is half-written. --debug shows where it happened."])
     return ExitCode.INTERNAL

@@ -91,8 +91,8 @@ class DeploymentConfigurator:
         )
         self.configure(options, auth_type)
 
-    def configure(self, options: RunOptions, auth_type: str = "email") -> None:
-        """Completes the deployment as `run` does, with every option that the command line knows."""
+    def configure(self, options: RunOptions, auth_type: str = "email") -> dict[str, Any]:
+        """Completes the deployment as `run` does, with every option that the command line knows; return the result."""
         inputs = self.gather(options, auth_type)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
         with Volume(self.output_dir) as volume, self._conversation(options) as dialogue:
@@ -104,9 +104,9 @@ class DeploymentConfigurator:
                 volume.check_writable()  # before a word about anything else
             if not dialogue and transaction.nothing_to_do(session, seen):
                 self._conclude(session, "unchanged")
-                return
-            if left := self.settle(session):
+            elif left := self.settle(session):
                 raise left
+        return self.result
 
     def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> DecisionNeeded | None:
         """Does under the lock what a look has found to do, after `prepare`; returns what is left to decide then."""

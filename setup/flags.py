@@ -1,58 +1,20 @@
-"""The command line's flags: their help, their parser, and what they say about settings."""
+"""The command line: one table of flags, from which the parser, the help and the rules of what goes together follow."""
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.secrets import SECRETS
 from setup.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-HELP = """\
-usage: avatar-setup [options]
+_RUN = "Configure, or change what is configured"
+_COMMANDS = "Instead of that, one of"
+_ANY = "With any of them"
 
-Configure, or change what is configured:
-  --output-dir DIR     where the deployment is written (in the image: /out)
-  --config FILE        settings and secrets from a YAML file
-  --set KEY=VALUE      one setting, as in docs/settings.md; repeat for more
-  --unset KEY          back to the default, which moves with releases
-  --preset NAME        default, dev-mode or airgapped
-  --auth-type TYPE     email or username
-  --non-interactive    ask nothing (so it is without a terminal)
-  --plain              ask line by line, without control sequences
-  --no-prompt-secrets  leave secrets that only you know for later
-  --save-config        also write deployment-config.yaml; --with-secrets with
-                       every secret in it
-  --renew-certificate  issue the self-signed certificate again, now
-  --on-conflict WORD   when a file that was edited by hand would change: ask (in
-                       a terminal), keep it with the new text beside it, replace
-                       it, fail
-  --keep N             how many dated copies to keep (10)
-  --reset              forget progress and answers; secrets and files stay
-  --diff, --dry-run    only say what would change, secrets as fingerprints; exit
-                       3 if something would; also with the verbs that change
-
-Instead of that, one of:
-  --status             say how far the configuration is; exit 3 if incomplete
-  --check              say whether this would boot, changing nothing; exit 3 if
-                       not; --online asks the network too
-  --rotate NAME        new values for secrets, or for a group such as sessions;
-                       says what breaks, and wants it confirmed
-  --adopt DIR          take over a deployment made by hand or by another tool;
-                       says what changes, and wants it confirmed
-  --export FILE        the same file, or - for standard output, and no change
-  --history            the dated copies, and what changed after each
-  --restore ID         bring one back; --yes also secrets that data is bound to
-
-  --yes                is the confirmation; for a key of encrypted data also
-                       --i-have-reencrypted
-  --json, --quiet      answer in JSON; say only errors (--debug: where it was)
-  --templates-dir DIR, --defaults-file FILE    other templates or defaults
-  --version, --help
-
+_EXAMPLES = """\
 Every setting is also an environment variable; KEY_FILE names a file with it.
   docker run -it --rm -v /app/avatar:/out avatar-setup
   docker run --rm -v /app/avatar:/out -e PUBLIC_URL=avatar.example.com \\
@@ -60,101 +22,189 @@ Every setting is also an environment variable; KEY_FILE names a file with it.
   docker run --rm -v /app/avatar:/out avatar-setup --status
 """
 
-# What a run may do instead of configuring, one at a time; `verbs` holds the functions of these names.
-VERBS = ("status", "check", "export", "rotate", "adopt", "history", "restore")
-CHANGING = ("rotate", "adopt", "restore")  # those that change the deployment
-# What tells a run what to change, and the verbs that take it too.
-OF_A_RUN = {
-    "--set": ("rotate", "adopt"),
-    "--unset": ("rotate",),
-    "--reset": (),
-    "--save-config": ("adopt",),
-    "--renew-certificate": (),
-    "--on-conflict": ("rotate", "adopt"),
-}
-SWITCHES = (
-    *("--help", "--version", "--json", "--quiet", "--debug"),
-    *("--reset", "--non-interactive", "--no-prompt-secrets", "--save-config", "--plain", "--with-secrets"),
-    *("--renew-certificate", "--yes", "--i-have-reencrypted", "--online", "--diff", "--dry-run"),
-)
-VALUES = (
-    *("--config", "--preset", "--auth-type", "--templates-dir", "--defaults-file", "--export", "--adopt"),
-    *("--on-conflict", "--keep", "--restore"),
-)
-ON_CONFLICT = ("ask", "keep", "replace", "fail")
-REPEATED = ("--set", "--unset", "--rotate")
+
+class Flag(NamedTuple):
+    """A flag; without `value`, it is a switch.
+
+    With a command, a flag is refused unless `commands` names that command; None stands for every command. A flag
+    with `needs` also requires one of those flags.
+    """
+
+    name: str
+    value: str
+    help: str
+    group: str = _RUN
+    repeats: bool = False
+    is_command: bool = False
+    choices: tuple[str, ...] = ()
+    commands: tuple[str, ...] | None = None
+    needs: tuple[str, ...] = ()
 
 
-argparse._ = str  # type: ignore[attr-defined]  # it has no translations, and looking for them imports `locale`
+FLAGS = (
+    Flag("--output-dir", "DIR", "directory of the deployment (in the image: /out)"),
+    Flag("--config", "FILE", "settings and secrets from a YAML file"),
+    Flag("--set", "KEY=VALUE", "one setting of docs/settings.md; repeat for more", repeats=True,
+         commands=("--rotate", "--adopt")),
+    Flag("--unset", "KEY", "reset to the default (may change with new releases)", repeats=True, commands=("--rotate",)),
+    Flag("--preset", "NAME", "default, dev-mode or airgapped"),
+    Flag("--auth-type", "TYPE", "email or username"),
+    Flag("--non-interactive", "", "ask nothing (the default without a terminal)"),
+    Flag("--plain", "", "ask line by line, without control sequences"),
+    Flag("--no-prompt-secrets", "", "leave secrets that only you know for later"),
+    Flag("--save-config", "", "also write deployment-config.yaml", commands=("--adopt",)),
+    Flag("--with-secrets", "", "with --save-config or --export: with every secret",
+         needs=("--export", "--save-config")),
+    Flag("--renew-certificate", "", "issue the self-signed certificate again, now", commands=()),
+    Flag("--on-conflict", "WORD", "for files edited by hand: ask, keep, replace or fail",
+         choices=("ask", "keep", "replace", "fail"), commands=("--rotate", "--adopt")),
+    Flag("--keep", "N", "how many backups to keep (10)"),
+    Flag("--reset", "", "forget progress and answers; secrets and files stay", commands=()),
+    Flag("--diff", "", "show what would change; exit 3 if anything would",
+         commands=("--rotate", "--adopt", "--restore")),
+    Flag("--dry-run", "", "the same; also for --rotate, --adopt and --restore",
+         commands=("--rotate", "--adopt", "--restore")),
+    Flag("--status", "", "show the progress; exit 3 if incomplete", _COMMANDS, is_command=True),
+    Flag("--check", "", "check whether the stack would start; exit 3 if not", _COMMANDS, is_command=True),
+    Flag("--online", "", "with --check: check the network too", _COMMANDS, needs=("--check",)),
+    Flag("--rotate", "NAME", "new values for secrets, or a group such as sessions", _COMMANDS, repeats=True,
+         is_command=True),
+    Flag("--adopt", "DIR", "take over an existing deployment", _COMMANDS, is_command=True),
+    Flag("--export", "FILE", "write the configuration to a file, or - to print it", _COMMANDS, is_command=True),
+    Flag("--history", "", "list the backups, and what changed after each", _COMMANDS, is_command=True),
+    Flag("--restore", "ID", "restore a backup", _COMMANDS, is_command=True),
+    Flag("--yes", "", "confirm --rotate, --adopt or --restore", _COMMANDS),
+    Flag("--i-have-reencrypted", "", "confirm a new key for encrypted data", _COMMANDS),
+    Flag("--json", "", "answer in JSON", _ANY),
+    Flag("--quiet", "", "show only errors", _ANY),
+    Flag("--debug", "", "show where an internal error occurred", _ANY),
+    Flag("--templates-dir", "DIR", "other templates", _ANY),
+    Flag("--defaults-file", "FILE", "other defaults", _ANY),
+    Flag("--version", "", "show the version", _ANY),
+    Flag("--help", "", "show this help", _ANY),
+)  # fmt: skip
+_BY_NAME = {flag.name: flag for flag in FLAGS}
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse whose messages never repeat a value: it could be a secret."""
+class CommandLine(NamedTuple):
+    """The flags as they were given: every value by the name of its flag, "" for a switch."""
 
-    def error(self, message: str) -> NoReturn:
-        masked = message.replace('"', "'").partition("'")[0].rstrip()
-        raise UsageError(f"{masked} (see --help)")
+    given: dict[str, list[str]]
+
+    def has(self, name: str) -> bool:
+        """Tell whether a flag was given."""
+        return name in self.given
+
+    def value(self, name: str) -> str | None:
+        """Return the last value of a flag, None if it was not given."""
+        return self.given[name][-1] if name in self.given else None
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Return every value of a flag that may be repeated."""
+        return tuple(self.given.get(name, ()))
+
+    @property
+    def command(self) -> str | None:
+        """The flag that asks for something else than a run; a run of which only a preview is wanted is `--diff`."""
+        for name in self.given:
+            if _BY_NAME[name].is_command:
+                return name
+        return "--diff" if self.is_preview else None
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether nothing is to be written."""
+        return self.has("--diff") or self.has("--dry-run")
 
 
-def _plain_formatter(prog: str) -> argparse.HelpFormatter:
-    """A formatter with a fixed width: looking the terminal's up imports half of the standard library."""
-    return argparse.HelpFormatter(prog, width=80)
+def help_text() -> str:
+    """Return the text of `--help`."""
+    lines = ["usage: avatar-setup [options]"]
+    for group in (_RUN, _COMMANDS, _ANY):
+        lines += ["", f"{group}:"]
+        for flag in FLAGS:
+            if flag.group == group:
+                lines.append(f"  {f'{flag.name} {flag.value}':21} {flag.help}")
+    return "\n".join([*lines, "", _EXAMPLES])
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The flags; raises UsageError."""
-    parser = _Parser(add_help=False, allow_abbrev=False, formatter_class=_plain_formatter)
-    for flag in (*SWITCHES, *(f"--{verb}" for verb in VERBS if f"--{verb}" not in (*VALUES, *REPEATED))):
-        parser.add_argument(flag, action="store_true")
-    parser.add_argument("-h", dest="help", action="store_true")
-    for flag in VALUES:
-        parser.add_argument(flag)
-    for flag in REPEATED:
-        parser.add_argument(flag, action="append", default=[])
-    parser.add_argument("--output-dir", default=".")
-    known, unknown = parser.parse_known_args(arguments)
+def parse(words: Sequence[str]) -> CommandLine:
+    """Parse the words of a command line; raise UsageError, which never repeats a value: it could be a secret."""
+    given: dict[str, list[str]] = {}
+    unknown: list[str] = []
+    left = iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        flag = _BY_NAME.get("--help" if word == "-h" else name)
+        if flag is None:
+            unknown.append(_describe_unknown(word))
+            continue
+        if equals and not flag.value:
+            raise UsageError(f"{flag.name} takes no value (see --help)")
+        if flag.value and not equals:
+            value = _next_value(flag, left)
+        given.setdefault(flag.name, []).append(value)
     if unknown:
-        raise UsageError(f"unknown: {', '.join(map(_flag_of, unknown))} (see --help)")
-    for name in ("output_dir", "config", "templates_dir", "defaults_file", "export", "adopt", "restore"):
-        if getattr(known, name) == "":  # an unset shell variable, most likely
-            raise UsageError(f"--{name.replace('_', '-')} is given without a path: name one, or leave the flag out")
-    if "" in known.rotate:
+        raise UsageError(f"unknown: {', '.join(unknown)} (see --help)")
+    line = CommandLine(given)
+    _check_values(line)
+    _check_combinations(line)
+    return line
+
+
+def _next_value(flag: Flag, left: Iterator[str]) -> str:
+    value = next(left, None)
+    if value is None or (value.startswith("--") or value == "-h"):
+        raise UsageError(f"{flag.name} wants a value: {flag.name} {flag.value} (see --help)")
+    return value
+
+
+def _describe_unknown(word: str) -> str:
+    """Name the part of an unknown word that cannot be a value, and a flag that looks like it."""
+    import difflib  # only a mistake pays for it
+
+    if word.startswith("--") and len(word) > len("--"):
+        name = word.partition("=")[0]
+        known = name
+    elif word.startswith("-"):
+        name = word[:2]
+        known = ""
+    else:
+        name = "a word without a flag"
+        known = f"--{word}"
+    close = difflib.get_close_matches(known, _BY_NAME, 1, 0.7)
+    return f"{name}, did you mean {close[0]}?" if close else name
+
+
+def _check_values(line: CommandLine) -> None:
+    """Raise UsageError for values that are empty, or not one of the choices."""
+    for name in line.given:
+        flag = _BY_NAME[name]
+        if flag.value in ("DIR", "FILE", "ID") and "" in line.values(name):  # an unset shell variable, most likely
+            raise UsageError(f"{name} is given without a path: name one, or leave the flag out")
+        if flag.choices and line.value(name) not in flag.choices:
+            raise UsageError(f"{name} wants one of {', '.join(flag.choices)}")
+    if "" in line.values("--rotate"):
         raise UsageError("--rotate wants a name or a group, as in --rotate sessions")
-    if known.with_secrets and not (known.export or known.save_config):
-        raise UsageError("--with-secrets goes with --export or --save-config")
-    if known.on_conflict not in (None, *ON_CONFLICT):
-        raise UsageError(f"--on-conflict wants one of {', '.join(ON_CONFLICT)}")
-    known.dry_run = known.dry_run or known.diff
-    _require_one_verb(known)
-    return known
 
 
-def _require_one_verb(known: argparse.Namespace) -> None:
-    """Raises UsageError for two verbs, and for flags that the one would swallow in silence."""
-    if known.online and not known.check:
-        raise UsageError("--online goes with --check")
-    asked = [verb for verb in VERBS if getattr(known, verb)]
-    if len(asked) > 1:
-        raise UsageError(f"one at a time: --{' or --'.join(asked)}")
-    for verb in asked:
-        for flag, verbs in OF_A_RUN.items():
-            if verb not in verbs and getattr(known, flag[2:].replace("-", "_")):
-                raise UsageError(f"{flag} does not go with --{verb}")
-        if known.dry_run and verb not in CHANGING:
-            raise UsageError(f"--dry-run goes with what writes; --{verb} changes nothing of the deployment")
+def _check_combinations(line: CommandLine) -> None:
+    """Raise UsageError for two commands, and for flags that a command would ignore."""
+    commands = [flag.name for flag in FLAGS if flag.is_command and line.has(flag.name)]
+    if len(commands) > 1:
+        raise UsageError(f"one at a time: {' or '.join(commands)}")
+    for name in line.given:
+        flag = _BY_NAME[name]
+        if flag.needs and not any(map(line.has, flag.needs)):
+            raise UsageError(f"{name} goes with {' or '.join(flag.needs)}")
+        if flag.commands is not None and commands and commands[0] not in flag.commands:
+            raise UsageError(f"{name} does not go with {commands[0]}")
 
 
-def _flag_of(word: str) -> str:
-    """The part of a word that cannot be a value."""
-    if word.startswith("--"):
-        return word.partition("=")[0]
-    return word[:2] if word.startswith("-") else "a word without a flag"
-
-
-def caller_config(options: argparse.Namespace) -> dict[str, str]:
-    """What the flags say about settings; raises UsageError, which never repeats a value."""
+def caller_config(line: CommandLine) -> dict[str, str]:
+    """Collect what the flags say about settings; raise UsageError, which never repeats a value."""
     config: dict[str, str] = {}
-    for pair in options.set:
+    for pair in line.values("--set"):
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError("--set wants KEY=VALUE, as in --set LOG_LEVEL=DEBUG")
@@ -165,22 +215,26 @@ def caller_config(options: argparse.Namespace) -> dict[str, str]:
                 f"can read it: give it as environment variable {name}, or as {name}_FILE=PATH"
             )
         config[key] = value
-    for key in options.unset:
+    _check_unset(line.values("--unset"))
+    for flag, setting in (("--preset", "PRESET"), ("--auth-type", "AUTH_TYPE")):
+        if line.has(flag):
+            config[setting] = line.values(flag)[-1]
+    return config
+
+
+def _check_unset(keys: Iterable[str]) -> None:
+    for key in keys:
         if key.lower() in SECRETS:
             raise UsageError(f"--unset {key.upper()}: a secret has no default to go back to; it stays as it is")
         if "=" in key:
             raise UsageError("--unset wants a KEY alone, as in --unset LOG_LEVEL")
-    if options.preset is not None:
-        config["PRESET"] = options.preset
-    if options.auth_type is not None:
-        config["AUTH_TYPE"] = options.auth_type
-    return config
 
 
-def copies_to_keep(options: argparse.Namespace, usual: int) -> int:
-    """The number behind --keep; raises UsageError."""
-    if options.keep is None:
+def backups_to_keep(line: CommandLine, usual: int) -> int:
+    """Return the number of --keep; raise UsageError."""
+    text = line.value("--keep")
+    if text is None:
         return usual
-    if not (options.keep.isascii() and options.keep.isdigit() and int(options.keep[:6]) > 0 and len(options.keep) < 5):
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and int(text) > 0):
         raise UsageError("--keep wants a number from 1 to 9999, as in --keep 20")
-    return int(options.keep)
+    return int(text)

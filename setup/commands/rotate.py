@@ -59,9 +59,7 @@ class _StateChanged(Exception):
     """Another run has written the state between the plan and the lock."""
 
 
-def rotate(
-    configurator: DeploymentConfigurator, names: Sequence[str], options: RunOptions, *, reencrypted: bool = False
-) -> Answer:
+def rotate(configurator: DeploymentConfigurator, names: Sequence[str], options: RunOptions) -> Answer:
     """Rotate secrets after confirmation; the same command finishes an interrupted rotation."""
     finishes = False
     options = options._replace(interactive=options.interactive and console.is_terminal())
@@ -71,7 +69,7 @@ def rotate(
             backups.require_whole(volume)
             seen = volume.read(STATE)
             session = configurator.session(volume, configurator.gather(options), options)
-            rotation = _plan(session, names, reencrypted)
+            rotation = _plan(session, names)
             if finishes and not rotation.interrupted:
                 return _unchanged(configurator, rotation, ["another run has finished this rotation"])
             if not rotation.left and not rotation.interrupted:
@@ -104,7 +102,7 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     return summary.with_decision(_answer(configurator, rotation), left)
 
 
-def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotation:
+def _plan(session: Session, names: Sequence[str]) -> _Rotation:
     """Plan a rotation; raise InputError if the deployment is not complete, unless a rotation left it so."""
     given, problems = secrets_plan.parse_given(session.inputs.secrets)
     if problems:
@@ -122,7 +120,7 @@ def _plan(session: Session, names: Sequence[str], reencrypted: bool) -> _Rotatio
             chosen.append(secret)
         elif secret.name in words:
             problems.append(f"--rotate {secret.name}: it has no value yet")
-    problems += rotations.list_refusals(chosen, reencrypted, given)
+    problems += rotations.list_refusals(chosen, session.options.reencrypted, given)
     if interrupted and set(interrupted.reason.secrets) != set(_names(chosen)):
         problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.reason.text})"]
     if problems:

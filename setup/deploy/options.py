@@ -30,6 +30,7 @@ class RunOptions(NamedTuple):
     keep: int = backups.LAST  # so many backups
     dry_run: bool = False
     confirmed: bool = False  # by --yes
+    reencrypted: bool = False  # the operator has re-encrypted the data of the key to rotate
     # Filled in by the commands, not by flags:
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 import setup
-from setup import flags
-from setup.flags import HELP
+from setup.flags import FLAGS, help_text
 from tests.support.runs import (
     LOCK,
     OPERATORS,
@@ -52,10 +51,7 @@ def out(tmp_path: Path) -> Path:
 # --- help and version ---------------------------------------------------------------------------
 
 
-def known_flags() -> set[str]:
-    """Every flag that the parser takes."""
-    verbs = {f"--{verb}" for verb in flags.VERBS}
-    return {*flags.SWITCHES, *flags.VALUES, *flags.REPEATED, *verbs, "--output-dir"}
+HELP = help_text()
 
 
 def test_help_fits_a_screen() -> None:
@@ -65,15 +61,21 @@ def test_help_fits_a_screen() -> None:
 
 
 def test_help_names_every_flag_and_no_other() -> None:
-    known = known_flags()
+    known = {flag.name for flag in FLAGS}
     assert len(known) >= 17
-    assert set(re.findall(r"--[a-z][a-z-]+", re.sub("docker run .*", "", HELP))) - {"--rm", "--preset"} == known - {
-        "--preset"
-    }
+    assert set(re.findall(r"^  (--[a-z][a-z-]+)", HELP, re.MULTILINE)) == known
 
 
 def test_help_shows_three_examples() -> None:
     assert len(re.findall("^  docker run ", HELP, re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize(
+    ("word", "suggested"),
+    [("--stat", "--status"), ("help", "--help"), ("check", "--check"), ("--outputdir", "--output-dir")],
+)
+def test_a_word_close_to_a_flag_is_answered_with_it(out: Path, word: str, suggested: str) -> None:
+    assert f"did you mean {suggested}?" in ran(out, word, settings={}, code=2).stderr
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -442,7 +444,7 @@ def test_a_full_disk_behind_standard_output_is_no_fault_of_ours(tmp_path: Path, 
     before = stamps(out)
     done = filled(out, *flags)
     assert done.returncode == 1
-    assert "standard output cannot be written (no space left on device), and what it got is not whole" in done.stderr
+    assert "standard output cannot be written (no space left on device), and the output is incomplete" in done.stderr
     assert done.stderr.count("\n") == 1
     assert stamps(out) == before
 
@@ -513,11 +515,11 @@ def test_a_fault_of_our_own_shows_no_value_and_no_traceback(tmp_path: Path) -> N
     shutil.copytree(ROOT / "setup", root / "setup", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "templates").symlink_to(ROOT / "templates")
     source = root / "setup" / "secrets" / "plan.py"
-    broken = f"def plan(*_, **__):\n    {{}}['{SECRET}']\n\n\ndef _plan("
-    source.write_text(source.read_text().replace("def plan(", broken))
+    broken = f"def plan_secrets(*_, **__):\n    {{}}['{SECRET}']\n\n\ndef _plan("
+    source.write_text(source.read_text().replace("def plan_secrets(", broken))
     done = run(out, root=root)
     assert done.returncode == 70
-    assert re.search(r"a fault of its own \(KeyError at plan\.py:\d+\)", done.stderr)
+    assert re.search(r"internal error \(KeyError at plan\.py:\d+\)", done.stderr)
     assert SECRET not in done.stderr + done.stdout
     debug = run(out, "--debug", root=root)
     assert debug.returncode == 70

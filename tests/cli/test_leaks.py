@@ -13,7 +13,7 @@ import yaml
 
 from setup.cli import main
 from setup.config.secrets import SECRETS
-from setup.flags import REPEATED, VALUES, VERBS
+from setup.flags import FLAGS
 from setup.volume.layout import SECRETS_FOLDER
 from tests.support.canaries import BY_MAIL, BY_NAME, DEPLOYMENTS, Canary, canaries, environment, places, seen
 from tests.support.runs import ROOT, command, paths, ran, require_strace, run, secrets
@@ -109,9 +109,10 @@ def life(
     yield says("--status")
     (out.parent / "lost").rename(out / SECRETS_FOLDER / "db_password")
     yield says("--reset")
-    for flag in (f"--{verb}" for verb in VERBS):
-        for values in [("-",), ("seaweedfs_admin_password",)] if flag in (*VALUES, *REPEATED) else [()]:
-            yield says(flag, *values, code=None)
+    for flag in FLAGS:
+        if flag.is_command:
+            for values in [("-",), ("seaweedfs_admin_password",)] if flag.value else [()]:
+                yield says(flag.name, *values, code=None)
 
 
 @pytest.mark.parametrize("case", LIVES)

@@ -323,7 +323,7 @@ MUTANTS = (
     broken(
         "print the text of an internal error",
         by_test("cli/test_leaks", "a_fault_in_a_template_shows_no_value"),
-        ("cli", "({type(error).__name__} at {where})", "({error} at {where})"),
+        ("cli", "({type(error).__name__} at {place})", "({error} at {place})"),
     ),
     broken(
         "show a value in the place of a key",

@@ -146,8 +146,7 @@ def _continue(configurator: DeploymentConfigurator, volume: Volume, options: Run
         options = options._replace(on_conflict=OnConflict.REPLACE, reason=newest.reason)
     if options.dry_run:
         return looking.preview(configurator, options)
-    configurator.configure(options._replace(interactive=False))
-    return Answer((), configurator.result)
+    return Answer((), configurator.configure(options._replace(interactive=False)))
 
 
 def _prepare(configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: RunOptions) -> Session:
