@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from setup import console
 from setup.config.model import Given, Source
 from setup.config.settings import SETTINGS
 from setup.console import Answer
@@ -65,11 +66,10 @@ def unified(path: str, old: Lines | None, new: Lines) -> list[str]:
         (_, top, _, new_top, _), (_, _, end, _, new_end) = group[0], group[-1]
         rows.append(f"@@ -{_range(top, end)} +{_range(new_top, new_end)} @@")
         for how, start, stop, new_start, new_stop in group:
-            if how == "equal":
-                rows += [f" {line}" for line in new.shown[new_start:new_stop]]
-            else:
-                rows += [f"-{line}" for line in before.shown[start:stop]]
-                rows += [f"+{line}" for line in new.shown[new_start:new_stop]]
+            added = new.shown[new_start:new_stop]
+            sides = [(" ", added)] if how == "equal" else [("-", before.shown[start:stop]), ("+", added)]
+            for sign, lines in sides:
+                rows += [sign + line for line in lines]
     return rows if len(rows) > 2 else []
 
 
@@ -106,13 +106,15 @@ def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict
     lines = [f"Because {reason}" for reason in data["reasons"] if reason.partition(":")[0] not in SETTINGS]
     if data["settings"]:
         lines += ["", "Settings that would change:"]
-        lines += [f"  {line}" for line in setting_lines(data["settings"])]
+        lines += console.indent(setting_lines(data["settings"]))
     if rows["secrets"]:
         lines += ["", "Secrets that would change, as fingerprints:"]
-        lines += [f"  {row['name']}: {row['old']} -> {row['new']}" for row in rows["secrets"]]
+    for row in rows["secrets"]:
+        lines.append(f"  {row['name']}: {row['old']} -> {row['new']}")
     if rows["files"]:
         lines += ["", "Files that would change:"]
-        lines += [f"  {row['path']} ({_WORDS[row['change']]})" for row in rows["files"]]
+    for row in rows["files"]:
+        lines.append(f"  {row['path']} ({_WORDS[row['change']]})")
     for row in rows["files"]:
         lines += ["", *row["diff"]]
     lines += ["", "Nothing was written."]

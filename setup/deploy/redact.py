@@ -67,10 +67,11 @@ class Redactor:
         self._key = (on_disk.get(KEYED_BY) or "").encode()
         self._generated = {wanted[name] for name in generated}
         self._unquoted: dict[tuple[str, str], str] = {}  # a secret's name and text as a file has it -> its text
-        for name, text in (*((name, "") for name in SECRETS), *on_disk.items(), *wanted.items()):
-            with contextlib.suppress(ValueError):  # a text that a file cannot carry is in none
-                self._unquoted[name, config_file.spelled(text or "")] = text or ""
-                self._unquoted[name, quote_env((text or "").removesuffix("\n"))] = text or ""
+        for name in SECRETS:
+            for text in ("", on_disk.get(name) or "", wanted.get(name, "")):
+                with contextlib.suppress(ValueError):  # a text that a file cannot carry is in none
+                    self._unquoted[name, config_file.spelled(text)] = text
+                    self._unquoted[name, quote_env(text.removesuffix("\n"))] = text
 
     def secret(self, name: str, text: str | None) -> str:
         """Return what is shown in place of a secret's text."""

@@ -104,9 +104,9 @@ class Session:
             return self._context
         self._refuse_unsafe(resolution, on_disk, given)
         planned = secrets_plan.plan_secrets(resolution.values, on_disk, given, self.run.generated, self.options.rotated)
-        targets, saved = self._targets(resolution, planned), self._saved(resolution, planned)
-        ask_secrets = self.options.prompt_secrets
-        self._context = Context(resolution, targets, planned, accepted, again, self.ask, ask_secrets, saved)
+        targets = self._targets(resolution, planned)
+        context = Context(resolution, targets, planned, accepted, again, self.ask, self.options.prompt_secrets)
+        self._context = context._replace(saved=self._saved(context))
         return self._context
 
     def context_now(self) -> Context:
@@ -169,13 +169,13 @@ class Session:
         owner = os.geteuid(), os.getegid()
         return self.run.targets(Parts(resolution.values, texts, generations, material, owner))
 
-    def _saved(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> tuple[File, ...]:
+    def _saved(self, context: Context) -> tuple[File, ...]:
         """Return the configuration file, if it is or was asked for; with the secrets, if they are or were."""
         if not (self.options.save_config or CONFIG in self.state.files):
             return ()
         if not (self.options.with_secrets or holds_secrets(self.volume.read(CONFIG) or b"")):
-            return (config_file(resolution),)
-        return (config_file(resolution, {name: secret.text for name, secret in planned.items()}),)
+            return (config_file(context.resolution),)
+        return (config_file(context.resolution, context.secret_texts),)
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:
         """Return the first step that has something to do, and why; (None, []) if everything is as it should be."""

@@ -54,6 +54,11 @@ class Context(NamedTuple):
     ask_secrets: bool = True
     saved: tuple[File, ...] = ()  # the configuration file, if it is wanted
 
+    @property
+    def secret_texts(self) -> dict[str, str]:
+        """Return every planned secret's text, "" while pending."""
+        return {name: secret.text for name, secret in self.planned.items()}
+
 
 def collect_required_config(context: Context) -> Outcome:
     """Collect PUBLIC_URL and ENV_NAME."""

@@ -105,8 +105,8 @@ def status_data(
         "next_step": state.next_step,
         "complete": state.is_complete,
         "ready": state.is_complete and not pending and not lost,
-        "pending_secrets": [secret.name for secret in pending],
-        "lost_secrets": [secret.name for secret in lost],
+        "pending_secrets": _names(pending),
+        "lost_secrets": _names(lost),
         "settings": settings,
         "files": files,
     }
@@ -117,7 +117,11 @@ def _count_completed(state: DeploymentState) -> int:
 
 
 def _indented_paths(secrets: Iterable[Secret]) -> list[str]:
-    return [f"  {secret_path(secret.name)}" for secret in secrets]
+    return console.indent(map(secret_path, _names(secrets)))
+
+
+def _names(secrets: Iterable[Secret]) -> list[str]:
+    return [secret.name for secret in secrets]
 
 
 def _file_state(path: str, known: str, data: bytes | None) -> str:
@@ -164,7 +168,7 @@ def review_lines(
             masked = "******" if planned[key].text else "(empty)"
             lines.append(f"{number:3} {key} = {masked}  ({ORIGINS[planned[key].origin]})")
     changed = [f"Changed: {reason}" for reason in reasons]
-    return lines + (["", *changed] if changed else [])
+    return [*lines, "", *changed] if changed else lines
 
 
 # --- the last message ---------------------------------------------------------------------------
@@ -207,7 +211,7 @@ def result(session: Session, status: str) -> dict[str, Any]:
     return {
         "status": status,
         "written": session.written,
-        "pending_secrets": [secret.name for secret in _pending(session.context_now())],
+        "pending_secrets": _names(_pending(session.context_now())),
         "kept_files": session.kept,
         "copy": session.copy,
         "notes": [*_notes(session), *session.notes, *session.volume.warnings],
@@ -268,7 +272,7 @@ def _written_lines(place: Place, written: list[str]) -> list[str]:
         return [f"{place.name} is up to date; no file was changed."]
     secrets = {path for path in written if path.startswith(f"{SECRETS_FOLDER}/")}
     lines = [f"Written to {place.name} (owner {place.owner[0]}:{place.owner[1]}):"]
-    lines += [f"  {path}" for path in sorted(set(written) - secrets)]
+    lines += console.indent(sorted(set(written) - secrets))
     return lines + ([f"  {SECRETS_FOLDER}/ ({len(secrets)} files)"] if secrets else [])
 
 
@@ -290,7 +294,7 @@ def _finished_rotation(session: Session, values: Values) -> list[str]:
     if not began or not (names := backups.rotated(session.volume, began)):
         return []
     title = f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:"
-    return ["", title, "", *(f"  {line}" for line in after_rotation(session, values, names, began.id))]
+    return ["", title, "", *console.indent(after_rotation(session, values, names, began.id))]
 
 
 def after_rotation(session: Session, values: Values, names: list[str], backup: str) -> list[str]:
@@ -329,5 +333,4 @@ def with_decision(answer: Answer, left: DecisionNeeded | None) -> Answer:
 
 
 def _pending(context: Context) -> list[Secret]:
-    texts = {name: secret.text for name, secret in context.planned.items()}
-    return secrets_plan.list_pending(context.resolution.values, texts)
+    return secrets_plan.list_pending(context.resolution.values, context.secret_texts)

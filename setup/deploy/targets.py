@@ -114,7 +114,7 @@ class Targets:
     def compose(self) -> File:
         """Render `docker-compose.yml`, whose labels name what each service mounts."""
         context = self._context() | {
-            "secret_names": sorted({name for names in self._mounted().values() for name in names}),
+            "secret_names": sorted(set().union(*self._mounted().values())),
             "secret_directory": f"./{SECRETS_FOLDER}",
             "service_secrets": self._mounted(),
             "generations": {service: self._generation(names) for service, names in self._mounted().items()},
@@ -135,10 +135,11 @@ class Targets:
     def _file_mounts(self) -> dict[str, list[tuple[str, str]]]:
         """Return for each service the files that it mounts: path in the deployment, and path in the container."""
         mounts = {"nginx": [(NGINX, f"/etc/{NGINX}")]}
-        if self.tls.files:
-            mounts["nginx"] += [(path, f"/etc/nginx/{path}") for path in (CERTIFICATE, CERTIFICATE_KEY)]
+        for path in (CERTIFICATE, CERTIFICATE_KEY) if self.tls.files else ():
+            mounts["nginx"].append((path, f"/etc/nginx/{path}"))
         trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.tls.ca_bundle else []
-        mounts |= {service: trusted for service in _API_SERVICES if trusted}
+        if trusted:
+            mounts |= dict.fromkeys(_API_SERVICES, trusted)
         branding = list(trusted)
         for file in self.authentik:
             for source, target in _IN_AUTHENTIK:
@@ -173,9 +174,11 @@ class Targets:
         groups = []
         for group in GROUPS:
             lines = [(key, values.pop(key)) for key, row in SETTINGS.items() if row.group == group and key in values]
-            groups.append((group, lines))
-        groups.append(("Secrets that must also stand here", list(values.items())))
-        return [(title, lines) for title, lines in groups if lines]
+            if lines:
+                groups.append((group, lines))
+        if values:
+            groups.append(("Secrets that must also stand here", list(values.items())))
+        return groups
 
     def _mounted(self) -> dict[str, tuple[str, ...]]:
         """Return for each service the secrets that it mounts, of those that this deployment has."""

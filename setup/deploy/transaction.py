@@ -24,6 +24,8 @@ from setup.volume.layout import COMPOSE, HISTORY, STATE, File, file_at, secret_p
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from setup.deploy.session import Session
     from setup.volume.backups import Backup
     from setup.volume.volume import Staged
@@ -61,9 +63,13 @@ def check(session: Session, context: Context) -> None:
 def commit(session: Session, step: str, outcome: Outcome) -> None:
     """Make an outcome true; a crash at any point repeats it."""
     changes = session.reconcile(outcome.files)
-    if session.was_complete or any(change.action is Action.REPLACED for change in changes):
+    files: list[File] = []
+    replaces = False
+    for change in changes:
+        replaces = replaces or change.action is Action.REPLACED
+        files += change.publish
+    if session.was_complete or replaces:
         keep_copy(session, session.options.reason)
-    files = [file for change in changes for file in change.publish]
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
     planned = session.context_now().planned
@@ -82,9 +88,13 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         _conclude(session)
     if session.ask or not outcome.done or session.state.is_complete:
         session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
-    session.written += [file.path for file in files] + [secret_path(secret.name) for secret in outcome.secrets]
-    session.kept += [change.file.path for change in changes if change.action is Action.KEPT]
-    session.merged += [change.file.path for change in changes if change.action is Action.MERGED]
+    session.written += _paths(files)
+    session.written += map(secret_path, _names(outcome.secrets))
+    for change in changes:
+        if change.action is Action.KEPT:
+            session.kept.append(change.file.path)
+        elif change.action is Action.MERGED:
+            session.merged.append(change.file.path)
     if outcome.secrets or not outcome.done:
         session.forget_context()
 
@@ -94,7 +104,7 @@ def keep_copy(session: Session, reason: backups.Reason) -> None:
     if session.copy or not session.use_state:
         return
     state = session.state
-    files = {*state.files, *state.announced, *(file.path for file in session.files(session.context_now()))}
+    files = {*state.files, *state.announced, *_paths(session.files(session.context_now()))}
     paths = baseline.everything(session.volume, files)
     session.copy = backups.keep(session.volume, paths, reason, session.options.keep, still_wanted(session.volume))
 
@@ -121,6 +131,14 @@ def _is_complete(volume: Volume, path: str) -> bool:
         return set(parse(volume.read(path) or b"").steps.values()) == {COMPLETED}
     except Malformed:
         return False
+
+
+def _paths(files: Iterable[File]) -> list[str]:
+    return [file.path for file in files]
+
+
+def _names(secrets: Iterable[SecretFile]) -> list[str]:
+    return [secret.name for secret in secrets]
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
@@ -150,9 +168,11 @@ def _remember(session: Session, outcome: Outcome) -> None:
             for key in session.state.answers.keys() - session.context_now().resolution.answers.keys():
                 del session.state.answers[key]
     settled = {*session.state.accepted, *session.state.again}  # Enter at one of `again` keeps the earlier answer
-    session.state.accepted += [key for key in outcome.accepted if key not in settled]
+    for key in outcome.accepted:
+        if key not in settled:
+            session.state.accepted.append(key)
     if not outcome.done:
-        asked = [*(outcome.answers or ()), *outcome.accepted, *(secret.name for secret in outcome.secrets)]
+        asked = [*(outcome.answers or ()), *outcome.accepted, *_names(outcome.secrets)]
         session.state.again = [key for key in session.state.again if key not in asked]
         session.history += asked
 
@@ -175,8 +195,8 @@ def go_back(session: Session) -> None:
 def _conclude(session: Session) -> None:
     """Record what the complete deployment depends on, and forget files that it no longer has."""
     context = session.context_now()
-    paths = {file.path for file in session.files(context)}
-    session.state.files = {path: known for path, known in session.state.files.items() if path in paths}
+    for path in session.state.files.keys() - _paths(session.files(context)):
+        del session.state.files[path]
     mark = context.targets.tls.mark
     session.state.basis = session.basis | ({MARK: mark} if mark else {})
     session.state.again = []  # the questions that are left no longer apply
