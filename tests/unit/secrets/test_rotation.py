@@ -24,7 +24,8 @@ def names(*words: str, **settings: str) -> list[str]:
 
 
 def test_every_password_and_key_can_be_rotated_and_no_name_can() -> None:
-    assert [secret for secret in SECRETS.values() if bool(secret.breaks) != secret.masked] == []
+    wrong = [secret.name for secret in SECRETS.values() if bool(secret.breaks) != secret.masked]
+    assert wrong == [], "say in its row in config/secrets.py what a rotation `breaks`"
     assert {secret.role for secret in SECRETS.values() if secret.role} == set(TEXTS)
     assert {"storage_encryption_key", "pepper", "file_encryption_key"} == ENCRYPTING < IRREPLACEABLE
     assert {"db_password", "db_admin_password", "authentik_database_password", "db_user"} < IRREPLACEABLE
