@@ -213,7 +213,7 @@ def test_a_fault_of_the_program_shows_no_secret(out: Path, flags: tuple[str, ...
     settings = BY_MAIL | environment(wanted) | {"PYTHONHASHSEED": "0"}
     done = run(out, *flags, prefix=prefix, settings=settings)
     assert done.returncode == 70
-    assert "a fault of its own (OSError at vault.py" in done.stderr
+    assert "internal error (OSError at plan.py" in done.stderr
     assert ("in _run" in done.stderr) == bool(flags)
     assert seen(done.stdout + done.stderr, wanted) == set()
     assert places(out, wanted) == set()
