@@ -1,4 +1,4 @@
-"""Writes the texts that derive from the catalogue, and the recorded session; `make reference` runs it."""
+"""Write the texts that derive from the catalogue, and the recorded session; `make reference` runs it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TYPED = {
 
 
 def texts() -> dict[Path, str]:
-    """Every generated file with the text it should have."""
+    """Return every generated file with the text it should have."""
     defaults = load_yaml((ROOT / "setup" / "defaults.yaml").read_bytes())["settings"]
     found = documents(defaults, (ROOT / README).read_text())
     recorded = record()
@@ -75,7 +75,7 @@ def _part(text: str, first: str, last: str) -> list[str]:
 
 
 def picture(lines: list[str]) -> str:
-    """Lines as an SVG: monospace text on a ground of its own, so that it reads on light and dark pages."""
+    """Draw lines as an SVG: monospace text on its own background, so that it reads on light and dark pages."""
     step, width = 17, 8 * max(map(len, lines)) + 32
     height = step * len(lines) + 32
     rows = "".join(

@@ -1,4 +1,4 @@
-"""The catalogue as documentation, examples and JSON Schema; pure, and checked for drift by the tests."""
+"""Turn the catalogue into documentation, examples and JSON Schema; the tests check them for drift."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOTICE = "Generated from the catalogue by `make reference`; do not edit."
 
 
 def documents(defaults: Mapping[str, str], readme: str) -> dict[str, str]:
-    """Every generated text by its path below the project; `defaults` are those of `defaults.yaml`."""
+    """Return every generated text by its path below the project; `defaults` are those of `defaults.yaml`."""
     return {
         "docs/settings.md": settings_page(defaults),
         "docs/config.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
@@ -43,12 +43,12 @@ def settings_page(defaults: Mapping[str, str]) -> str:
     lines = ["# Settings and secrets", "", _NOTICE, ""]
     lines += [
         "Every setting is an environment variable of this name (or `NAME_FILE`, a file that holds the value), a key",
-        "of the configuration file, and `--set NAME=VALUE`. Where several speak, the later of these wins: default,",
+        "of the configuration file, and `--set NAME=VALUE`. If several are given, the later of these wins: default,",
         "defaults file, preset, saved answer, configuration file, environment, flag, answer at the prompt. *derived*",
         "defaults follow from other settings. *conditional* settings apply only to some deployments.",
         "",
         "Four more variables steer the program itself: `NON_INTERACTIVE=true` asks nothing, `PUID` and `PGID` say",
-        "whose the files become where it runs as root, and `NO_COLOR` is respected.",
+        "who owns the files if it runs as root, and `NO_COLOR` is respected.",
         "",
     ]
     for group in GROUPS:
@@ -74,12 +74,12 @@ def _secret_lines() -> list[str]:
     lines = [
         "## Secrets",
         "",
-        "A secret's file is `.secrets/NAME` in the deployment; it never stands in the state. Each may",
+        "A secret's file is `.secrets/NAME` in the deployment; it is never in the state. Each may",
         "be given beforehand as an environment variable (the name in upper case), by `NAME_FILE`, or in the",
         "configuration file, never by `--set`. A *bound* one keeps its first value on every later run; `--rotate`,",
         "with its name or that of its group, gives it another (see [day-two.md](day-two.md)).",
         "",
-        "| secret | what it is | comes from | bound to | group | also stands in `.env` as |",
+        "| secret | what it is | comes from | bound to | group | also in `.env` as |",
         "|---|---|---|---|---|---|",
     ]
     for secret in SECRETS.values():
@@ -111,7 +111,7 @@ def env_example(defaults: Mapping[str, str]) -> str:
 
 def config_example(defaults: Mapping[str, str]) -> str:
     """Return a commented configuration file for `--config`."""
-    lines = [f"# {_NOTICE}", "# Uncomment what you want to set. Secrets may stand here too, under their name."]
+    lines = [f"# {_NOTICE}", "# Uncomment what you want to set. Secrets may be given here too, under their name."]
     for group in GROUPS:
         lines += ["", f"# --- {group} ---"]
         for row in SETTINGS.values():
@@ -128,7 +128,7 @@ def _sample(row: Setting, defaults: Mapping[str, str]) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of the configuration file; editors complete and check with it."""
+    """Write the JSON Schema of the configuration file; editors complete and check with it."""
     properties: dict[str, Any] = {}
     for row in SETTINGS.values():
         properties[row.key] = {"description": row.help, **_type_of(row)}
