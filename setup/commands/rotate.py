@@ -83,7 +83,7 @@ def rotate(configurator: DeploymentConfigurator, names: Sequence[str], options: 
 def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: bytes | None) -> Answer:
     session, options, interrupted = rotation.session, rotation.session.options, rotation.interrupted
     _require_new_values(rotation, asks=options.interactive and not options.dry_run)
-    session.options = options._replace(
+    session.run.options = options._replace(
         quiet=True,  # this command has its own last message
         rotated=frozenset(_names(rotation.left)),
         reason=interrupted.reason._replace(kind=Kind.FINISHED_ROTATION) if interrupted else Reason(),

@@ -70,7 +70,7 @@ class Session:
         self.state = state
         self.run = run
         self.use_state = use_state
-        self.inputs, self.options, self.asker, self.basis = run.inputs, run.options, run.asker, run.basis
+        self.inputs, self.asker, self.basis = run.inputs, run.asker, run.basis
         self.ask = run.asker.ask if run.asker else None
         self.answered: dict[str, Given] = {}
         self.answers_before = dict(state.answers)
@@ -84,6 +84,11 @@ class Session:
         self.copy = ""  # the backup that this run has saved
         self._deployed: dict[str, Given] | None = None
         self._context: Context | None = None  # until something is written or answered
+
+    @property
+    def options(self) -> RunOptions:
+        """The options of the run, which a command or an answer may change before the lock is taken."""
+        return self.run.options
 
     def context(self) -> Context:
         """Plan the deployment as it should be, from what was given and what is on the volume.

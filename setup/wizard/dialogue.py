@@ -109,7 +109,7 @@ class Dialogue:
         self._renewal_was_offered = True
         console.show(["", *map(console.wrapped, notes)])
         if self._questions.choose("Renew it now? [y/n]: ", ("y", "n")) == "y":
-            session.options = session.options._replace(renew_certificate=True)
+            session.run.options = session.options._replace(renew_certificate=True)
 
     def _choose_entry(self, entries: tuple[str, ...], otherwise: str) -> str:
         """Return the entry to change, "" for Enter."""
