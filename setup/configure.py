@@ -1,4 +1,4 @@
-"""DeploymentConfigurator: gathers what is known, runs the steps that have something to do, and reports."""
+"""DeploymentConfigurator: gather the inputs, run the steps that have something to do, and report."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 def find_templates() -> str:
-    """The templates: inside the installed package, or beside it in a checkout."""
+    """Return the directory of the templates: inside the installed package, or beside it in a checkout."""
     inside = os.path.join(PACKAGE, "templates")
     return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(PACKAGE), "templates")
 
 
 class DeploymentConfigurator:
-    """Writes one deployment into `output_dir`, resuming where an earlier run ended.
+    """Write one deployment into `output_dir`, resuming where an earlier run ended.
 
-    `config` is the caller's word, by key; it outranks environment and files. `result` tells, after a
-    run, what happened: `status` (complete, unchanged), `written`, `changed`, `pending_secrets`, `notes`.
+    `config` holds the caller's settings by key; they outrank environment and files. After a run,
+    `result` tells what happened: `status` (complete, unchanged), `written`, `changed`, `pending_secrets`, `notes`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DeploymentConfigurator:
         self._dialogue: Dialogue | None = None
 
     def preload(self, options: RunOptions) -> None:
-        """Reads the files of this run's inputs now, while this process may still read them."""
+        """Read the input files of this run now, while this process may still read them."""
         self._preloaded = sources.preload(sources.files_named(self.environ, options.config_file, self.defaults_file))
 
     def run(
@@ -77,10 +77,10 @@ class DeploymentConfigurator:
         prompt_secrets: bool = True,
         reset: bool = False,
     ) -> None:
-        """Completes the deployment, or says that there is nothing to do.
+        """Complete the deployment, or say that there is nothing to do.
 
-        Without a terminal nobody is asked. `auth_type` counts as the caller's word when it is not the
-        default. Raises a SetupError before anything is written when an input will not do.
+        Without a terminal nobody is asked. `auth_type` counts as the caller's setting if it is not the
+        default. Raise a SetupError before anything is written if an input is invalid.
         """
         options = RunOptions(
             interactive=interactive,
@@ -92,7 +92,7 @@ class DeploymentConfigurator:
         self.configure(options, auth_type)
 
     def configure(self, options: RunOptions, auth_type: str = "email") -> dict[str, Any]:
-        """Completes the deployment as `run` does, with every option that the command line knows; return the result."""
+        """Complete the deployment as `run` does, with every option of the command line, and return the result."""
         inputs = self.gather(options, auth_type)
         console.warn(f"warning: {warning}" for warning in inputs.warnings)
         with Volume(self.output_dir) as volume, self._conversation(options) as dialogue:
@@ -101,18 +101,18 @@ class DeploymentConfigurator:
             seen = volume.read(STATE)
             session = self.session(volume, inputs, options, _asker(dialogue))
             if not session.state.is_complete:
-                volume.check_writable()  # before a word about anything else
+                volume.check_writable()  # a read-only volume is reported before anything else
             if not dialogue and transaction.nothing_to_do(session, seen):
                 self._conclude(session, "unchanged")
             elif left := self.settle(session):
                 raise left
         return self.result
 
-    def settle(self, looked: Session, prepare: Callable[[Session], None] | None = None) -> DecisionNeeded | None:
-        """Does under the lock what a look has found to do, after `prepare`; returns what is left to decide then."""
-        looked.volume.check_writable()
-        with looked.volume.locked((*SWEPT, *map(os.path.dirname, looked.volume.coming))):
-            self._live = self._load(looked.volume, looked.run)
+    def settle(self, planned: Session, prepare: Callable[[Session], None] | None = None) -> DecisionNeeded | None:
+        """Take the lock, call `prepare`, and do what `planned` found to do; return what is left to decide then."""
+        planned.volume.check_writable()
+        with planned.volume.locked((*SWEPT, *map(os.path.dirname, planned.volume.coming))):
+            self._live = self._load(planned.volume, planned.run)
             try:
                 if prepare:
                     prepare(self._live)
@@ -122,17 +122,17 @@ class DeploymentConfigurator:
                 self._live = None
 
     def prompt_user_secrets(self, auth_type: str = "email", skip_prompts: bool = False) -> None:
-        """Runs the step of that name: asks for the operator's secrets, or leaves the open ones pending."""
+        """Run the step of that name: ask for the operator's secrets, or leave the open ones pending."""
         with self._session_for_a_step(RunOptions(prompt_secrets=not skip_prompts), auth_type) as session:
             self._step(session, "prompt_user_secrets")
 
     def _prompt_optional_config(self) -> None:
-        """Runs the step `collect_optional_config`: asks for the settings that have a default."""
+        """Run the step `collect_optional_config`: ask for the settings that have a default."""
         with self._session_for_a_step(RunOptions()) as session:
             self._step(session, "collect_optional_config")
 
     def gather(self, options: RunOptions, auth_type: str = "email") -> sources.Inputs:
-        """Everything this run was given."""
+        """Gather everything this run was given."""
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
         path = options.config_file
         inputs = sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
@@ -142,7 +142,7 @@ class DeploymentConfigurator:
     def session(
         self, volume: Volume, inputs: sources.Inputs, options: RunOptions, asker: Asker | None = None
     ) -> Session:
-        """Begin a run: load the state; raises VolumeError for one that cannot be read."""
+        """Begin a run: load the state; raise VolumeError if it cannot be read."""
         basis = program_basis(self.templates_dir, PACKAGE)
         return self._load(volume, Run(inputs, options, asker, self._renderer, basis))
 
@@ -157,7 +157,7 @@ class DeploymentConfigurator:
 
     @contextlib.contextmanager
     def _conversation(self, options: RunOptions) -> Iterator[Dialogue | None]:
-        """Somebody to ask, for the time of a run; None where nobody is asked."""
+        """Yield the dialogue with the operator for the time of a run; None if nobody is asked."""
         if not (options.interactive and console.is_terminal()):
             yield None
             return
@@ -171,7 +171,7 @@ class DeploymentConfigurator:
             self._dialogue = None
 
     def _run_steps(self, session: Session) -> bool:
-        """Runs every step that has something to do; False when none had."""
+        """Run every step that has something to do; return False if none had."""
         transaction.recover(session)
         if self._dialogue:
             self._dialogue.attach(session)
@@ -183,7 +183,7 @@ class DeploymentConfigurator:
         if session.options.reset and session.state.exists:
             transaction.keep_copy(session, Reason(Kind.RESET))
             kept = f"{HISTORY}/{session.copy}"
-            self._say(session, f"Starting from scratch; secrets and files stay. All is kept as it was in {kept}")
+            self._say(session, f"Starting from scratch; secrets and files stay. A backup of the previous state: {kept}")
         if first is None and not session.options.reset:
             return False
         for reason in () if self._dialogue else reasons:  # the review has shown them
@@ -202,7 +202,7 @@ class DeploymentConfigurator:
         return True
 
     def _review(self, session: Session) -> bool:
-        """The look at everything before it is written; False when a change asks for another round."""
+        """Show everything before it is written; return False if a change asks for another round."""
         if self._dialogue and self._dialogue.review(session):
             return False
         transaction.check(session, session.context())  # refuses before the first write
@@ -210,7 +210,7 @@ class DeploymentConfigurator:
         return True
 
     def _step(self, session: Session, name: str) -> None:
-        """Runs one step, as often as it has another question, or until somebody goes back."""
+        """Run one step, as often as it has another question, or until the operator goes back."""
         done = False
         while not done:
             outcome = STEPS[name](session.context_now())
@@ -225,7 +225,7 @@ class DeploymentConfigurator:
 
     @contextlib.contextmanager
     def _session_for_a_step(self, options: RunOptions, auth_type: str = "email") -> Iterator[Session]:
-        """The session of the run under way, or one of its own for a step that is called alone."""
+        """Yield the session of the run in progress, or a new one for a step that is called alone."""
         if self._live:
             yield self._live
             return

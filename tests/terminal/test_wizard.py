@@ -886,7 +886,7 @@ def test_reset_saves_a_backup_and_keeps_the_secrets_and_the_outputs(out: Path, f
         terminal.answer("r")
         terminal.asks("avatar.example.com): ")
         message = " ".join(terminal.fresh.split())
-        backup = re.search(r"All is kept as it was in (\S+)", message)[1]
+        backup = re.search(r"A backup of the previous state: (\S+)", message)[1]
         assert {**present(made), LOCK: before[LOCK]} == before
         assert tree(made)[f"{backup}/{STATE}"] == before[STATE]
         finish(terminal)
