@@ -20,4 +20,4 @@ What a run replaces is saved first, in a backup (`backups`). A backup counts onc
 last. A restore leaves a mark while it is in progress, and no other run begins until it is finished.
 """
 
-__all__ = ["atomic", "backups", "directories", "layout", "lock", "volume"]
+__all__ = ["backups", "layout", "lock", "volume"]
