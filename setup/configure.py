@@ -181,8 +181,8 @@ class DeploymentConfigurator:
         if session.asker is None:
             transaction.check(session, context)  # refuses before the first write
         if session.options.reset and session.state.exists:
-            transaction.keep_copy(session, Reason(Kind.RESET))
-            kept = f"{HISTORY}/{session.copy}"
+            transaction.save_backup(session, Reason(Kind.RESET))
+            kept = f"{HISTORY}/{session.backup}"
             self._say(session, f"Starting from scratch; secrets and files stay. A backup of the previous state: {kept}")
         if first is None and not session.options.reset:
             return False

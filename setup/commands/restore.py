@@ -193,7 +193,7 @@ def _require_consent(plan: RestorePlan, yes: bool) -> None:
 def _back_up(volume: Volume, backup: Backup, last: int) -> Backup:
     """Save a backup of the present state; keep the one to be restored, and those that an interrupted run needs."""
     paths = set(filter(is_shown, (*backup.paths, *backup.absent, *files_of_state(volume))))
-    needed = [backup.id, *transaction.still_wanted(volume)]
+    needed = [backup.id, *transaction.list_needed_backups(volume)]
     reason = Reason(Kind.RESTORE, source=backup.id)
     return backups.find(volume, backups.keep(volume, baseline.everything(volume, paths), reason, last, needed))
 

@@ -193,7 +193,7 @@ def _save_backup(live: Session, rotation: _Rotation, seen: bytes | None) -> None
     if live.volume.read(STATE) != seen:
         raise _StateChanged
     if not rotation.interrupted:
-        transaction.keep_copy(live, Reason(Kind.ROTATION, tuple(rotation.names)))
+        transaction.save_backup(live, Reason(Kind.ROTATION, tuple(rotation.names)))
 
 
 def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reasons: list[str]) -> Answer:

@@ -81,7 +81,7 @@ class Session:
         self.merged: list[str] = []
         self.notes: tuple[str, ...] = ()
         self.kept: list[str] = []  # edited files whose new text is beside them
-        self.copy = ""  # the backup that this run has saved
+        self.backup = ""  # the backup that this run has saved
         self._deployed: dict[str, Given] | None = None
         self._context: Context | None = None  # until something is written or answered
 

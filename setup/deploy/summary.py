@@ -213,7 +213,7 @@ def result(session: Session, status: str) -> dict[str, Any]:
         "written": session.written,
         "pending_secrets": _names(_pending(session.context_now())),
         "kept_files": session.kept,
-        "copy": session.copy,
+        "copy": session.backup,
         "notes": [*_notes(session), *session.notes, *session.volume.warnings],
     }
 
@@ -236,9 +236,9 @@ def last_message(session: Session, status: str, environ: Mapping[str, str]) -> l
     if status == "unchanged":
         return [NOTHING_TO_DO, *_pending_lines(place, pending)]
     lines = ["", *heading("Configuration complete"), *_written_lines(place, session.written)]
-    if session.copy:
+    if session.backup:
         lines += ["", "A backup of the previous state was saved. To undo this change:"]
-        lines.append(f"  {place.command} --restore {session.copy}")
+        lines.append(f"  {place.command} --restore {session.backup}")
     lines += _pending_lines(place, pending)
     if certificate_is_made(values):
         lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]
@@ -290,7 +290,7 @@ def _next_commands(place: Place, values: Values, first_database: bool, missing: 
 def _finished_rotation(session: Session, values: Values) -> list[str]:
     """Say what else must know the new values, if this run has finished a rotation that was interrupted."""
     interrupted = session.existed and not session.was_complete
-    began = transaction.last_whole(session.volume) if interrupted else None
+    began = transaction.find_last_complete(session.volume) if interrupted else None
     if not began or not (names := backups.rotated(session.volume, began)):
         return []
     title = f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:"

@@ -69,7 +69,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         replaces = replaces or change.action is Action.REPLACED
         files += change.publish
     if session.was_complete or replaces:
-        keep_copy(session, session.options.reason)
+        save_backup(session, session.options.reason)
     staged = _stage(session, files, outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
     planned = session.context_now().planned
@@ -99,26 +99,28 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         session.forget_context()
 
 
-def keep_copy(session: Session, reason: backups.Reason) -> None:
+def save_backup(session: Session, reason: backups.Reason) -> None:
     """Save a backup of the deployment, once in a run and before its first change."""
-    if session.copy or not session.use_state:
+    if session.backup or not session.use_state:
         return
     state = session.state
     files = {*state.files, *state.announced, *_paths(session.files(session.context_now()))}
     paths = baseline.everything(session.volume, files)
-    session.copy = backups.keep(session.volume, paths, reason, session.options.keep, still_wanted(session.volume))
+    session.backup = backups.keep(
+        session.volume, paths, reason, session.options.keep, list_needed_backups(session.volume)
+    )
 
 
-def still_wanted(volume: Volume) -> list[str]:
+def list_needed_backups(volume: Volume) -> list[str]:
     """Return the backups that are never forgotten: while a run is incomplete, the one it began with and later ones."""
     if _is_complete(volume, STATE):
         return []
-    began = last_whole(volume)
+    began = find_last_complete(volume)
     later = [backup.id for backup in backups.since(volume, began)]
     return [*later, began.id] if began else later
 
 
-def last_whole(volume: Volume) -> Backup | None:
+def find_last_complete(volume: Volume) -> Backup | None:
     """Return the newest backup of a complete deployment: an interrupted run began there, and it has the old values."""
     for backup in backups.history(volume):
         if _is_complete(volume, f"{HISTORY}/{backup.id}/{STATE}"):

@@ -268,8 +268,8 @@ MUTANTS = (
         by_sweep("kills", "a reset, KILL at renameat"),
         (
             "configure",
-            "            transaction.keep_copy(session, Reason(Kind.RESET))\n",
-            '            session.copy = ""\n',
+            "            transaction.save_backup(session, Reason(Kind.RESET))\n",
+            '            session.backup = ""\n',
         ),
     ),
     broken(

@@ -226,7 +226,7 @@ def _copy_files(live: Session, preview: Session, source: Adoptable) -> None:
     if _is_adopted(live, preview):
         return
     if source.in_place:
-        transaction.keep_copy(live, backups.Reason(backups.Kind.ADOPTION, source=source.path))
+        transaction.save_backup(live, backups.Reason(backups.Kind.ADOPTION, source=source.path))
     files = [File(secret_path(name), given.text.encode(), 0o644) for name, given in live.inputs.exact.items()]
     files += [File(path, source.tree.files[path], 0o644) for path in source.unknown_secrets]
     wanted = []
