@@ -104,6 +104,30 @@ def _run_command(
     line: CommandLine, configurator: DeploymentConfigurator, options: RunOptions, source: Adoptable | None
 ) -> Answer:
     """Run the command that the flags name, or configure; each imports only what it needs."""
+    answer = _report(line, configurator, options)
+    if answer is not None:
+        return answer
+    match line.command:
+        case "--rotate":
+            from setup.commands.rotate import rotate
+
+            answer = rotate(configurator, line.values("--rotate"), options)
+        case "--adopt" if source:
+            from setup.commands.adopt.command import adopt
+
+            answer = adopt(configurator, source, options)
+        case "--restore":
+            from setup.commands.restore import restore
+
+            answer = restore(configurator, line.values("--restore")[-1], options)
+        case _:
+            answer = Answer((), configurator.configure(options))
+    return answer
+
+
+def _report(line: CommandLine, configurator: DeploymentConfigurator, options: RunOptions) -> Answer | None:
+    """Run a command that changes nothing of the deployment; return None for the others."""
+    answer = None
     match line.command:
         case "--status":
             from setup.commands.status import status
@@ -117,28 +141,14 @@ def _run_command(
             from setup.commands.export import export
 
             answer = export(configurator, line.values("--export")[-1], with_secrets=options.with_secrets)
-        case "--rotate":
-            from setup.commands.rotate import rotate
-
-            answer = rotate(configurator, line.values("--rotate"), options)
-        case "--adopt" if source:
-            from setup.commands.adopt.command import adopt
-
-            answer = adopt(configurator, source, options)
         case "--history":
             from setup.commands.history import history
 
             answer = history(configurator)
-        case "--restore":
-            from setup.commands.restore import restore
-
-            answer = restore(configurator, line.values("--restore")[-1], options)
         case "--diff":
             from setup.commands.diff import preview
 
             answer = preview(configurator, options)
-        case _:
-            answer = Answer((), configurator.configure(options))
     return answer
 
 
