@@ -45,9 +45,9 @@ def make_durable(descriptors: Iterable[int]) -> None:
 def keep(folder: int, name: str) -> None:
     """Keep a file that will be replaced as NAME.bak; one of the two exists at every moment."""
     kept = f"{name}{BACKUP_SUFFIX}"
-    there = status(kept, folder)
-    if there is not None:
-        directories.require_regular(kept, there)
+    existing = status(kept, folder)
+    if existing is not None:
+        directories.require_regular(kept, existing)
     if linked(kept, folder, name, _free(folder, kept)):
         os.rename(staged_name(kept), kept, src_dir_fd=folder, dst_dir_fd=folder)
         return

@@ -81,7 +81,7 @@ def keep(volume: Volume, paths: Iterable[str], reason: Reason, last: int = LAST,
     else:
         newest = _next_id(volume)
         _make(volume, Backup(newest, __version__, reason, tuple(file.path for file in files), absent), files)
-    _forget(volume, {newest, *spare, *(one.id for one in kept[: last - 1])})
+    _forget(volume, {newest, *spare, *(backup.id for backup in kept[: last - 1])})
     return newest
 
 

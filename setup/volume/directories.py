@@ -72,8 +72,8 @@ def close(descriptor: int) -> None:
 
 def _mode_differs(descriptor: int, mode: int) -> bool:
     """Whether a directory of ours lacks bits, or a private one has too many; wider public ones stay."""
-    there = _mode(descriptor)
-    return there != mode if mode == 0o700 else there & mode != mode
+    current = _mode(descriptor)
+    return current != mode if mode == 0o700 else current & mode != mode
 
 
 def require_mode(descriptor: int, mode: int, path: str) -> None:

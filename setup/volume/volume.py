@@ -61,8 +61,8 @@ class Volume:
 
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a regular file, None if there is none; raise VolumeError for anything else."""
-        found = self.file(path)
-        return self.coming.get(path) if found is None else found.data
+        file = self.file(path)
+        return self.coming.get(path) if file is None else file.data
 
     def file(self, path: str) -> File | None:
         """Return a regular file with its mode, None if there is none; raise VolumeError for anything else."""
@@ -180,10 +180,10 @@ class Volume:
         places: dict[str, str] = {}
         path = ""
         try:
-            for one in staged:
-                path = one.path
+            for file in staged:
+                path = file.path
                 with directories.parent(self._root, path) as (folder, name):
-                    self._publish_one(one, folder, name)
+                    self._publish_file(file, folder, name)
                 places |= dict.fromkeys(self._unsettled(path), path)
             for place in sorted(places):
                 path = places[place]
@@ -218,20 +218,20 @@ class Volume:
             if place not in self._settled:
                 yield place
 
-    def _publish_one(self, one: Staged, folder: int, name: str) -> None:
-        there = atomic.status(name, folder)
-        if there is not None:
-            directories.require_regular(one.path, there)
-        if one.once and there is not None and there.st_size:
-            raise VolumeError(f"{one.path} has been filled in the meantime: run the same command again")
+    def _publish_file(self, file: Staged, folder: int, name: str) -> None:
+        existing = atomic.status(name, folder)
+        if existing is not None:
+            directories.require_regular(file.path, existing)
+        if file.once and existing is not None and existing.st_size:
+            raise VolumeError(f"{file.path} has been filled in the meantime: run the same command again")
         staged = staged_name(name)
-        if one.once and there is None:
-            if atomic.linked(one.path, folder, staged, name):
+        if file.once and existing is None:
+            if atomic.linked(file.path, folder, staged, name):
                 os.unlink(staged, dir_fd=folder)
                 return
             self._warn("it has no hard links; new secrets are renamed into place under the lock instead")
-        elif one.backup and there is not None:
-            self._keep(one.path, folder, name)
+        elif file.backup and existing is not None:
+            self._keep(file.path, folder, name)
         os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _keep(self, path: str, folder: int, name: str) -> None:

@@ -234,8 +234,8 @@ MUTANTS = (
     broken(
         "rename a new secret over an old one",
         by_test("unit/volume/test_files", "a_new_secret_cannot_replace_one"),
-        ("volume/volume", "one.once and there is not None and there.st_size", "False"),
-        ("volume/volume", "        if one.once and there is None:\n", "        if False:\n"),
+        ("volume/volume", "file.once and existing is not None and existing.st_size", "False"),
+        ("volume/volume", "        if file.once and existing is None:\n", "        if False:\n"),
     ),
     broken(
         "generate existing secrets again",
