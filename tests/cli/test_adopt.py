@@ -1,4 +1,4 @@
-"""Adoption: settings and secrets of the source, key by key and to the byte, and the source as it was."""
+"""`--adopt`: the same settings, secrets copied unchanged, and an unchanged source."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def own(tmp_path: Path) -> Path:
     return deployed(tmp_path / "source", settings=settings)
 
 
-def test_a_deployment_that_came_while_the_word_was_awaited_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_deployment_that_appears_during_confirmation_is_not_changed(tmp_path: Path) -> None:
     source, out = own(tmp_path), tmp_path / "out"
     (source / ".secrets/extra_thing").write_text("of somebody")
     out.mkdir()
@@ -200,7 +200,7 @@ def test_the_same_adoption_by_two_at_once_is_one(in_place: bool, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_in_place_a_dated_copy_of_what_stood_there_is_kept(name: str, tmp_path: Path) -> None:
+def test_in_place_a_backup_of_the_previous_files_is_saved(name: str, tmp_path: Path) -> None:
     out = made(name, tmp_path / "out")
     before = tree(out)
     told = ran(out, "--adopt", str(out), "--yes", settings={})
@@ -229,7 +229,7 @@ def test_in_place_containers_can_read_the_secrets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(IRREPLACEABLE - {"pepper", "file_encryption_key"}))
-def test_a_secret_that_data_depends_on_is_not_made_anew(name: str, tmp_path: Path) -> None:
+def test_a_secret_that_data_depends_on_is_not_generated(name: str, tmp_path: Path) -> None:
     source, out = foreign_trees.by_hand(tmp_path / "source", **{f".secrets/{name}": None}), tmp_path / "out"
     out.mkdir()
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1)
@@ -363,7 +363,7 @@ LOST: Mapping[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("how", LOST)
 def test_a_deployment_that_lost_its_state_is_not_taken_for_one_made_by_hand(how: str, tmp_path: Path) -> None:
-    """Else it would be taken over without its settings, and its authority be left behind."""
+    """Otherwise it would be adopted without its settings and its authority."""
     source, (lose, reason) = self_signed(tmp_path / "source"), LOST[how]
     lose(source / STATE)
     told = refused_elsewhere(source, code=1)
@@ -451,7 +451,7 @@ def test_an_output_that_cannot_be_opened_is_not_said_of_the_source(output: str, 
 @pytest.mark.parametrize("call", ["openat", "newfstatat"])
 @pytest.mark.slow
 def test_a_directory_that_fails_while_it_is_looked_at_is_no_fault_of_the_program(call: str, tmp_path: Path) -> None:
-    """As one of a network share does, once: at each look at the source, at what stands there, and at the output."""
+    """Like a network share that fails once: at each access to the source, its files and the output."""
     require_strace()
     source, out = deployed(tmp_path / "source", settings={**REQUIRED, "TLS_MODE": "self-signed"}), tmp_path / "out"
     out.mkdir()
@@ -489,7 +489,7 @@ def test_a_deployment_of_ours_that_is_not_complete_is_finished_first(tmp_path: P
 
 
 @pytest.mark.parametrize("made", [deployed, foreign_trees.by_hand])
-def test_a_source_in_which_a_run_is_at_work_is_left_to_it(made: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_a_source_in_use_by_another_run_is_refused(made: Callable[[Path], Path], tmp_path: Path) -> None:
     source = made(tmp_path / "source")
     (source / LOCK).touch()
     with holding(source / LOCK):
@@ -499,7 +499,7 @@ def test_a_source_in_which_a_run_is_at_work_is_left_to_it(made: Callable[[Path],
 
 @pytest.mark.parametrize("bits", [0o600, 0o644])
 def test_a_deployment_of_ours_moves_with_its_authority(bits: int, tmp_path: Path) -> None:
-    """Clients trust it, and it has issued the certificate: neither is made anew, whatever became of the key's mode."""
+    """Clients trust it, and it has issued the certificate: neither is generated again, whatever the mode of the key."""
     settings = {**REQUIRED, "TLS_MODE": "self-signed", "TLS_EXTRA_NAMES": "b.example"}
     source, out = deployed(tmp_path / "source", settings=settings), tmp_path / "out"
     one = tree(source)
@@ -519,7 +519,7 @@ AUTHORITY = ("tls/avatar-ca.crt", "tls/private/avatar-ca.key")
 
 
 @pytest.mark.parametrize("lost", ["folder", "files", "gone", "empty"])
-def test_an_authority_that_cannot_be_read_is_not_made_anew(lost: str, tmp_path: Path) -> None:
+def test_an_authority_that_cannot_be_read_is_not_generated(lost: str, tmp_path: Path) -> None:
     source = own(tmp_path)
     if lost == "folder":
         shutil.rmtree(source / "tls")
@@ -685,7 +685,7 @@ def test_compose_accepts_an_adopted_tree(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_a_look_at_an_adoption_tells_all_of_it_and_writes_nothing(name: str, tmp_path: Path) -> None:
+def test_a_preview_of_an_adoption_is_complete_and_writes_nothing(name: str, tmp_path: Path) -> None:
     source, out = made(name, tmp_path / "source"), tmp_path / "out"
     out.mkdir()
     before = stamps(source)
@@ -700,7 +700,7 @@ def test_a_look_at_an_adoption_tells_all_of_it_and_writes_nothing(name: str, tmp
     assert "Nothing to do" in ran(out, "--adopt", str(source), "--dry-run", settings={}).stdout
 
 
-def test_in_place_a_look_at_a_deployment_of_ours_writes_nothing(tmp_path: Path) -> None:
+def test_in_place_a_preview_of_an_adopted_deployment_writes_nothing(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out")
     before, look = stamps(out), ("--adopt", str(out), "--dry-run")
     assert "Nothing to do" in ran(out, *look).stdout
@@ -736,7 +736,7 @@ def ended_at(scene: Scene, out: Path, call: str, number: int) -> int:
 
 
 @pytest.mark.slow
-def test_in_place_a_look_at_an_interrupted_adoption_writes_nothing(scene: Scene) -> None:
+def test_in_place_a_preview_of_an_interrupted_adoption_writes_nothing(scene: Scene) -> None:
     for number in range(2, len([point for point in scene.points if point.call == "renameat"]), 5):
         with scene.copy() as out:
             assert ended_at(scene, out, "renameat", number) == -9

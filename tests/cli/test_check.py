@@ -19,8 +19,8 @@ import pytest
 
 from setup.tls.provided import CERTIFICATE_FILE, KEY_FILE
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
+from tests.cli.test_restore import half_restored
 from tests.cli.test_self_signed import issue
-from tests.cli.test_undo import half_restored
 from tests.support import pki
 from tests.support.runs import (
     LAST_GOOD,

@@ -1,4 +1,4 @@
-"""Rotation: new values for the secrets that were named and for no others, and the old ones in a dated copy."""
+"""`--rotate`: new values for the named secrets and no others, and the old ones in a backup."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def counts(out: Path) -> dict[str, int]:
     return yaml.safe_load((out / STATE).read_text())["secrets"]
 
 
-def copies_of(out: Path) -> list[Path]:
+def backups_of(out: Path) -> list[Path]:
     folder = out / ".deployment-history"
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
@@ -80,7 +80,7 @@ def test_a_secret_gets_a_new_value_and_its_services_are_recreated(out: Path) -> 
     assert re.fullmatch("[0-9a-f]{64}", secrets(out)["db_password"])
     assert {name for name, mark in labels(out).items() if mark != marks[name]} == set(SECRETS["db_password"].services)
     assert counts(out)["db_password"] == 2
-    (copy,) = copies_of(out)
+    (copy,) = backups_of(out)
     assert (copy / ".secrets/db_password").read_text() == before["db_password"]
     assert copy.name in told.stdout
     assert differing(files, out) == {".secrets/db_password", "docker-compose.yml"}
@@ -255,10 +255,10 @@ def test_the_status_tells_when_each_secret_was_made_or_rotated(out: Path) -> Non
     assert set(told) == {name for name in secrets(out) if SECRETS[name].masked}
 
 
-def test_a_rotation_that_seems_repeated_waits_for_a_restore_that_was_interrupted(out: Path) -> None:
+def test_an_interrupted_restore_must_be_finished_before_a_rotation(out: Path) -> None:
     ran(out, "--rotate", "db_password", "--yes", settings={})
     mark = out / ".deployment-history/restoring"
-    mark.write_text(f"{copies_of(out)[0].name}\n")
+    mark.write_text(f"{backups_of(out)[0].name}\n")
     assert "halfway" in ran(out, "--rotate", "db_password", "--yes", settings={}, code=4).stderr
 
 
@@ -277,7 +277,7 @@ def test_beside_an_edited_file_it_still_says_what_to_type(edited: Path) -> None:
     done = ran(edited, "--rotate", "db_password", "--yes", settings={}, code=4)
     assert changed(before, edited) == {"db_password"}
     assert "ALTER ROLE" in done.stdout
-    assert copies_of(edited)[-1].name in done.stdout
+    assert backups_of(edited)[-1].name in done.stdout
     assert "docker-compose.yml holds changes of yours and was left unchanged" in done.stderr
     told = json.loads(ran(edited, "--rotate", "sessions", "--yes", "--json", settings={}, code=4).stdout)
     assert told["rotated"] == ["authentik_secret_key", "authjwt_secret_key"]
@@ -307,8 +307,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return rehearsed(case, tmp_path_factory.mktemp("rotation"))
 
 
-def after_the_copy(scene: Scene) -> list[int]:
-    """The renames of a rotation that are not those of its dated copy."""
+def after_the_backup(scene: Scene) -> list[int]:
+    """Return the renames of a rotation after those of its backup."""
     return [point.number for point in scene.points if point.call == "renameat"][-18:]
 
 
@@ -321,7 +321,7 @@ def killed(scene: Scene, out: Path, number: int) -> None:
 @pytest.mark.slow
 def test_the_same_command_finishes_an_interrupted_rotation_and_rotates_nothing_twice(scene: Scene) -> None:
     original, between, names = secrets(scene.start), 0, NAMES.split(",")
-    for number in after_the_copy(scene):
+    for number in after_the_backup(scene):
         with scene.copy() as out:
             killed(scene, out, number)
             halfway, values = changed(original, out), secrets(out)
@@ -330,25 +330,25 @@ def test_the_same_command_finishes_an_interrupted_rotation_and_rotates_nothing_t
             assert changed(original, out) == set(names)
             assert {name for name in halfway if secrets(out)[name] != values[name]} == set(), number
             assert {name: counts(out)[name] for name in names} == dict.fromkeys(names, 2)
-            (copy,) = copies_of(out)
+            (copy,) = backups_of(out)
             assert {name: (copy / ".secrets" / name).read_text() for name in names} == {n: original[n] for n in names}
             assert parse((out / ".env").read_bytes()).values["SSO_CLIENT_SECRET"] == secrets(out)["sso_client_secret"]
             assert leftovers(out) == []
     assert between > 2
 
 
-def test_a_rotation_waits_for_a_run_that_is_at_work(scene: Scene) -> None:
+def test_a_rotation_is_refused_while_another_run_is_in_progress(scene: Scene) -> None:
     with scene.copy() as out:
-        killed(scene, out, after_the_copy(scene)[9])
+        killed(scene, out, after_the_backup(scene)[9])
         with holding(out / LOCK):
             for names in ("sessions", NAMES):
                 refused = ran(out, "--rotate", names, "--yes", settings={}, code=4).stderr
                 assert "another run is working on this volume (process 4711 on elsewhere)" in refused
 
 
-def test_another_rotation_waits_for_an_interrupted_one(scene: Scene) -> None:
+def test_an_interrupted_rotation_must_be_finished_first(scene: Scene) -> None:
     with scene.copy() as out:
-        killed(scene, out, after_the_copy(scene)[9])
+        killed(scene, out, after_the_backup(scene)[9])
         refused = ran(out, "--rotate", "sessions", "--yes", settings={}, code=1)
         assert f"--rotate {NAMES}" in refused.stderr
         ran(out, settings={})  # a plain run makes the deployment whole with whatever is new by then
@@ -358,14 +358,14 @@ def test_another_rotation_waits_for_an_interrupted_one(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_edited_before_a_rotation_is_finished_is_kept_however_often_that_is_killed(scene: Scene) -> None:
-    """In copies beside the one with the old values, which stands where it stood, whatever number is kept."""
+def test_edits_before_a_rotation_is_finished_are_saved_however_often_that_is_killed(scene: Scene) -> None:
+    """In further backups: the one with the old values stays unchanged, whatever number is kept."""
     finish, names = ("--rotate", NAMES, "--yes", "--on-conflict", "replace", "--keep", "1"), NAMES.split(",")
     edits = {".env": b"SSO_CLIENT_SECRET=mine\n", "docker-compose.yml": b"# mine\n"}
     with scene.copy() as half:
         original = secrets(half)
-        killed(scene, half, after_the_copy(scene)[9])
-        (began,) = copies_of(half)
+        killed(scene, half, after_the_backup(scene)[9])
+        (began,) = backups_of(half)
         olds = {name: (began / ".secrets" / name).read_text() for name in names}
         for path, pattern in ((".env", "(?m)^SSO_CLIENT_SECRET=.*\n"), ("docker-compose.yml", "(?m)^(?=services:)")):
             text = (half / path).read_text()
@@ -384,16 +384,16 @@ def test_what_was_edited_before_a_rotation_is_finished_is_kept_however_often_tha
             before = secrets(out)
             told = ran(out, *finish, settings={}).stdout
             for path, words in edits.items():
-                assert [copy.name for copy in copies_of(out) if words in (copy / path).read_bytes()], number
+                assert [copy.name for copy in backups_of(out) if words in (copy / path).read_bytes()], number
             assert {name: (out / began.relative_to(half) / ".secrets" / name).read_text() for name in names} == olds
             assert changed(original, out) == set(names)
             assert changed(before, out) == {name for name in names if before[name] == original[name]}
             assert f"The old values are in .deployment-history/{began.name}." in told
-            others = [f".deployment-history/{copy.name}" for copy in copies_of(out) if copy.name != began.name]
+            others = [f".deployment-history/{copy.name}" for copy in backups_of(out) if copy.name != began.name]
             assert all(other in told.partition("replaced now, are in")[2] for other in others)
 
 
-def test_a_rotation_that_was_done_long_ago_is_not_finished_by_a_run_without_a_state(out: Path) -> None:
+def test_a_run_without_a_state_does_not_finish_an_earlier_rotation(out: Path) -> None:
     ran(out, "--rotate", "db_password", "--yes", settings={})
     for name in (STATE, f"{STATE}.bak"):
         (out / name).unlink()
@@ -403,9 +403,9 @@ def test_a_rotation_that_was_done_long_ago_is_not_finished_by_a_run_without_a_st
 
 
 @pytest.mark.slow
-def test_a_run_that_finishes_a_rotation_says_what_to_type(scene: Scene) -> None:
+def test_a_run_that_finishes_a_rotation_prints_what_to_type(scene: Scene) -> None:
     told = 0
-    for number in after_the_copy(scene):
+    for number in after_the_backup(scene):
         with scene.copy() as out:
             original = secrets(out)
             killed(scene, out, number)
@@ -425,17 +425,17 @@ def test_a_run_that_finishes_a_rotation_keeps_the_old_values_whatever_else_it_ke
     with scene.copy() as out:
         original = secrets(out)
         (out / "nginx/nginx.conf").write_text("# mine\n")
-        killed(scene, out, after_the_copy(scene)[12])
+        killed(scene, out, after_the_backup(scene)[12])
         assert "db_password" in changed(original, out)
         said = ran(out, *flags, "--on-conflict", "replace", "--keep", "1", settings=SETTINGS).stdout
-        olds = [(copy / ".secrets/db_password").read_text() for copy in copies_of(out)]
+        olds = [(copy / ".secrets/db_password").read_text() for copy in backups_of(out)]
         assert original["db_password"] in olds
         assert "ALTER ROLE" in said
 
 
 def test_a_reset_that_was_interrupted_too_says_what_to_type_when_it_is_repeated(scene: Scene) -> None:
     with scene.copy() as out:
-        killed(scene, out, after_the_copy(scene)[12])
+        killed(scene, out, after_the_backup(scene)[12])
         inject = ("-e", "trace=renameat", "-e", "inject=renameat:signal=KILL:when={}")
         whole = Path(shutil.copytree(out, out.parent / "whole" / "out", symlinks=True))
         log = out.parent / "log"
@@ -444,7 +444,7 @@ def test_a_reset_that_was_interrupted_too_says_what_to_type_when_it_is_repeated(
         kill = (*QUIET, *inject[:3], inject[3].format(made + 3))
         assert run(out, "--reset", settings=SETTINGS, prefix=kill).returncode == -9
         assert "ALTER ROLE" in ran(out, "--reset", settings=SETTINGS).stdout
-        assert len(copies_of(out)) == 3
+        assert len(backups_of(out)) == 3
 
 
 def test_a_reset_after_a_rotation_does_not_claim_to_have_finished_it(out: Path) -> None:
@@ -452,7 +452,7 @@ def test_a_reset_after_a_rotation_does_not_claim_to_have_finished_it(out: Path) 
     assert "finished a rotation" not in ran(out, "--reset", settings=SETTINGS).stdout
 
 
-def test_a_copy_of_another_command_does_not_stand_for_a_rotations_own(out: Path) -> None:
+def test_a_rotation_saves_its_own_backup_beside_that_of_another_command(out: Path) -> None:
     require_strace()
     log = out.parent / "trace"
     change = ("--set", "LOG_LEVEL=DEBUG")
@@ -461,14 +461,14 @@ def test_a_copy_of_another_command_does_not_stand_for_a_rotations_own(out: Path)
     made = [number for number, line in enumerate(log.read_text().splitlines(), 1) if "manifest.json" in line][-1]
     kill = (*QUIET, "-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={made + 1}")
     assert run(out, *change, settings={}, prefix=kill).returncode == -9
-    assert len(copies_of(out)) == 1
+    assert len(backups_of(out)) == 1
     ran(out, "--rotate", "db_password", "--yes", settings={})
-    assert len(copies_of(out)) == 2
+    assert len(backups_of(out)) == 2
 
 
 def test_a_run_that_was_interrupted_after_a_rotation_was_is_no_rotation(scene: Scene) -> None:
     with scene.copy() as out:
-        killed(scene, out, after_the_copy(scene)[0])  # its copy is made, and nothing else
+        killed(scene, out, after_the_backup(scene)[0])  # its copy is made, and nothing else
         inject = ("-e", "trace=linkat", "-e", "inject=linkat:signal=KILL:when=2")
         assert run(out, "--set", "LOG_LEVEL=DEBUG", settings={}, prefix=(*QUIET, *inject)).returncode == -9
         before = secrets(out)
@@ -477,10 +477,10 @@ def test_a_run_that_was_interrupted_after_a_rotation_was_is_no_rotation(scene: S
         assert secrets(out) == before
 
 
-def test_of_two_that_finish_a_rotation_at_once_one_has_nothing_left_to_do(scene: Scene) -> None:
+def test_one_of_two_runs_that_finish_a_rotation_has_nothing_to_do(scene: Scene) -> None:
     before_the_lock = next(point for point in scene.points if point.call == "access")
     with scene.copy() as out:
-        killed(scene, out, after_the_copy(scene)[9])
+        killed(scene, out, after_the_backup(scene)[9])
         log = out.parent / "log"
         log.touch()
         stop = ("-e", "trace=access", "-e", f"inject=access:signal=STOP:when={before_the_lock.number}")
@@ -501,9 +501,9 @@ def test_of_two_that_finish_a_rotation_at_once_one_has_nothing_left_to_do(scene:
 
 
 @pytest.mark.slow
-def test_a_look_at_an_interrupted_rotation_says_what_is_left_and_writes_nothing(scene: Scene) -> None:
+def test_a_preview_of_an_interrupted_rotation_lists_what_is_left_and_writes_nothing(scene: Scene) -> None:
     original, names = secrets(scene.start), NAMES.split(",")
-    for number in after_the_copy(scene):
+    for number in after_the_backup(scene):
         with scene.copy() as out:
             killed(scene, out, number)
             before, left = stamps(out), set(names) - changed(original, out)
@@ -512,7 +512,7 @@ def test_a_look_at_an_interrupted_rotation_says_what_is_left_and_writes_nothing(
             assert stamps(out) == before
 
 
-def test_a_look_at_a_rotation_says_what_it_breaks_and_changes_and_writes_nothing(out: Path) -> None:
+def test_a_preview_of_a_rotation_lists_what_it_breaks_and_changes_and_writes_nothing(out: Path) -> None:
     before = stamps(out)
     told = ran(out, "--rotate", "db_password", "--dry-run", settings={}, code=3).stdout
     assert "the API loses its database until" in told

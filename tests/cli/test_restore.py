@@ -1,4 +1,4 @@
-"""`--history` and `--restore`: what happened, one of it brought back, and that again undone."""
+"""`--history` and `--restore`: list the backups, restore one, and undo that."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ def out(tmp_path: Path) -> Path:
     return deployed(tmp_path / "out", settings=GIVEN)
 
 
-def copies(out: Path) -> list[str]:
-    """The ids of the copies, the oldest first."""
+def backup_ids(out: Path) -> list[str]:
+    """Return the ids of the backups, the oldest first."""
     rows = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"]
     return [row["id"] for row in rows][::-1]
 
 
-def as_it_was(out: Path) -> dict[str, tuple[str, bytes]]:
-    """What a restore brings back: all but the copies, the lock and the second state."""
+def restorable(out: Path) -> dict[str, tuple[str, bytes]]:
+    """Return what a restore brings back: all but the backups, the lock and the second state."""
     return {path: one for path, one in present(out).items() if path not in (LOCK, LAST_GOOD)}
 
 
 def changed(out: Path) -> Path:
-    """A deployment that was changed twice, and a third time by hand."""
+    """Change a deployment twice, and a third time by hand."""
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
     ran(out, "--set", "PUBLIC_URL=other.example.com", "--save-config", settings={"ORGANIZATION_NAME": "Other"})
     (out / "nginx" / "nginx.conf").write_text("# mine\n")
     return out
 
 
-# --- what happened ------------------------------------------------------------------------------
+# --- the history --------------------------------------------------------------------------------
 
 
 def test_a_new_deployment_has_no_history(out: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_new_deployment_has_no_history(out: Path) -> None:
     assert stamps(out) == before
 
 
-def test_the_history_tells_what_changed_after_each_copy(out: Path) -> None:
+def test_the_history_lists_what_changed_after_each_backup(out: Path) -> None:
     changed(out)
     before = stamps(out)
     said = ran(out, "--history").stdout
@@ -93,30 +93,30 @@ def test_the_history_tells_what_changed_after_each_copy(out: Path) -> None:
         assert text not in said or text == "Example"
 
 
-def test_as_many_copies_are_kept_as_wanted(out: Path) -> None:
+def test_as_many_backups_are_kept_as_asked_for(out: Path) -> None:
     for number in range(12):
         ran(out, "--set", f"DATASET_EXPIRATION_DAYS={number + 1}d", settings={})
-    assert len(copies(out)) == 10
+    assert len(backup_ids(out)) == 10
     ran(out, "--set", "DATASET_EXPIRATION_DAYS=20d", "--keep", "3", settings={})
-    assert len(copies(out)) == 3
+    assert len(backup_ids(out)) == 3
     ran(out, "--set", "DATASET_EXPIRATION_DAYS=21d", "--keep", "1", settings={})
-    [last] = copies(out)
+    [last] = backup_ids(out)
     assert "DATASET_EXPIRATION_DAYS=20d" in (out / DATED / last / ".env").read_text()
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "x", "", "10000", "1.5", "٣"])
-def test_a_number_that_is_none_is_refused(out: Path, number: str) -> None:
+@pytest.mark.parametrize("number", ["0", "-1", "x", "", "10000", "1.5", pytest.param("\u0663", id="an arabic digit")])
+def test_an_invalid_number_is_refused(out: Path, number: str) -> None:
     before = stamps(out)
     assert "--keep wants a number from 1 to 9999" in ran(out, "--keep", number, code=2).stderr
     assert stamps(out) == before
 
 
-def test_an_unchanged_run_keeps_no_copy(out: Path) -> None:
+def test_an_unchanged_run_saves_no_backup(out: Path) -> None:
     ran(out, settings=GIVEN)
     assert not (out / DATED).exists()
 
 
-def test_an_incomplete_deployment_is_not_kept(tmp_path: Path) -> None:
+def test_no_backup_of_an_incomplete_deployment_is_saved(tmp_path: Path) -> None:
     require_strace()
     out = tmp_path / "out"
     out.mkdir()
@@ -126,32 +126,32 @@ def test_an_incomplete_deployment_is_not_kept(tmp_path: Path) -> None:
     assert not (out / DATED).exists()
 
 
-# --- brought back -------------------------------------------------------------------------------
+# --- a restore ----------------------------------------------------------------------------------
 
 
-def test_a_restore_brings_all_of_it_back_and_can_be_undone(out: Path) -> None:
-    first = as_it_was(out)
+def test_a_restore_is_complete_and_can_be_undone(out: Path) -> None:
+    first = restorable(out)
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
-    second = as_it_was(out)
+    second = restorable(out)
     changed(out)
-    third = as_it_was(out)
-    before_first, before_second = copies(out)[:2]
+    third = restorable(out)
+    before_first, before_second = backup_ids(out)[:2]
     done = ran(out, "--restore", before_first, settings={})
-    assert as_it_was(out) == first
+    assert restorable(out) == first
     assert (out / LAST_GOOD).read_bytes() == (out / STATE).read_bytes()
     undo = re.search(r"--restore (\S+)\n", done.stdout)[1]
-    assert undo == copies(out)[-1]
+    assert undo == backup_ids(out)[-1]
     assert "docker compose up -d" in done.stdout
     ran(out, "--restore", undo, settings={})
-    assert as_it_was(out) == third
+    assert restorable(out) == third
     ran(out, "--restore", before_second, settings={})
-    assert as_it_was(out) == second
+    assert restorable(out) == second
     assert leftovers(out) == []
 
 
-def test_a_second_restore_of_the_same_copy_has_nothing_to_do(out: Path) -> None:
+def test_a_second_restore_of_the_same_backup_has_nothing_to_do(out: Path) -> None:
     changed(out)
-    oldest = copies(out)[0]
+    oldest = backup_ids(out)[0]
     told = ran(out, "--restore", oldest, settings={}).stdout
     before = stamps(out)
     done = ran(out, "--restore", oldest, settings={})
@@ -165,10 +165,10 @@ def test_a_second_restore_of_the_same_copy_has_nothing_to_do(out: Path) -> None:
     assert told == {"restored": oldest, "written": [], "removed": [], "secrets": [], "copy": ""}
 
 
-def test_a_restore_that_ended_in_silence_says_what_to_type_when_it_is_repeated(out: Path) -> None:
-    """The database has to know the earlier password, though nobody may have seen the first answer."""
+def test_a_repeated_restore_prints_again_what_to_type(out: Path) -> None:
+    """The database must learn the earlier password, and the first answer may not have been printed."""
     ran(out, "--rotate", "db_password", "--yes", settings={})
-    (back,) = copies(out)
+    (back,) = backup_ids(out)
     told = ran(out, "--restore", back, "--yes", settings={}).stdout
     again = ran(out, "--restore", back, "--yes", settings={}).stdout
     assert "Nothing to do" in again
@@ -180,9 +180,9 @@ def test_a_restore_that_ended_in_silence_says_what_to_type_when_it_is_repeated(o
     assert "ALTER ROLE" not in ran(out, "--restore", back, "--yes", settings={}).stdout
 
 
-def test_after_a_restore_runs_say_what_is_so(out: Path) -> None:
+def test_a_restored_deployment_is_unmodified_and_unchanged(out: Path) -> None:
     changed(out)
-    ran(out, "--restore", copies(out)[0], settings={})
+    ran(out, "--restore", backup_ids(out)[0], settings={})
     status = json.loads(ran(out, "--status", "--json", settings={}).stdout)
     assert status["ready"] is True
     assert {row["state"] for row in status["files"].values()} == {"unmodified"}
@@ -193,10 +193,10 @@ def test_after_a_restore_runs_say_what_is_so(out: Path) -> None:
     assert "Changed: LOG_LEVEL: (default) -> DEBUG (caller)" in said
 
 
-def test_inputs_that_still_say_otherwise_apply_again_and_are_named(out: Path) -> None:
-    """A variable of the compose file that calls this outlives the restore."""
+def test_inputs_that_differ_apply_again_and_are_named(out: Path) -> None:
+    """Such as a variable in the compose file of an init service."""
     ran(out, settings={**GIVEN, "LOG_LEVEL": "DEBUG"})
-    ran(out, "--restore", copies(out)[0], settings={})
+    ran(out, "--restore", backup_ids(out)[0], settings={})
     assert env_file(out)["LOG_LEVEL"] == "INFO"
     said = ran(out, settings={**GIVEN, "LOG_LEVEL": "DEBUG"}).stdout
     assert "Changed: LOG_LEVEL: (default) -> DEBUG (environment)" in said
@@ -204,19 +204,19 @@ def test_inputs_that_still_say_otherwise_apply_again_and_are_named(out: Path) ->
 
 
 def test_edits_by_hand_come_back_as_edits(out: Path) -> None:
-    """With what was written last, so that they are merged as before."""
+    """The text that was written last comes back too, so that edits are merged as before."""
     (out / ".env").write_text((out / ".env").read_text().replace("LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"))
     ran(out, "--set", "SMTP_PORT=26", "--on-conflict", "replace", settings={})
     ran(out, "--set", "SMTP_PORT=27", settings={})
-    ran(out, "--restore", copies(out)[0], settings={})
+    ran(out, "--restore", backup_ids(out)[0], settings={})
     assert ".env was edited by hand and is left unchanged" in ran(out, settings={}).stderr
     ran(out, "--set", "SMTP_PORT=28", settings={})
     assert (env_file(out)["LOG_LEVEL"], env_file(out)["SMTP_PORT"]) == ("DEBUG", "28")
 
 
-def test_a_look_at_a_restore_writes_nothing_and_tells_the_difference(out: Path) -> None:
+def test_a_preview_of_a_restore_writes_nothing_and_shows_the_difference(out: Path) -> None:
     changed(out)
-    oldest = copies(out)[0]
+    oldest = backup_ids(out)[0]
     before = stamps(out)
     done = ran(out, "--restore", oldest, "--dry-run", settings={}, code=3)
     assert "-LOG_LEVEL=DEBUG\n+LOG_LEVEL=INFO\n" in done.stdout
@@ -228,64 +228,64 @@ def test_a_look_at_a_restore_writes_nothing_and_tells_the_difference(out: Path) 
     assert "Nothing to do" in ran(out, "--restore", oldest, "--diff", settings={}).stdout
 
 
-def test_a_file_that_was_not_there_then_goes(out: Path) -> None:
+def test_a_later_file_is_removed(out: Path) -> None:
     ran(out, "--save-config", settings={})
-    done = json.loads(ran(out, "--restore", copies(out)[0], "--json", settings={}).stdout)
+    done = json.loads(ran(out, "--restore", backup_ids(out)[0], "--json", settings={}).stdout)
     assert done["removed"] == ["deployment-config.yaml"]
     assert not (out / "deployment-config.yaml").exists()
     ran(out, "--restore", done["copy"], settings={})
     assert (out / "deployment-config.yaml").exists()
 
 
-def test_the_copy_that_is_brought_back_is_not_forgotten_for_the_one_that_is_made(out: Path) -> None:
+def test_the_restored_backup_is_kept_whatever_number_is_kept(out: Path) -> None:
     changed(out)
-    oldest = copies(out)[0]
+    oldest = backup_ids(out)[0]
     ran(out, "--restore", oldest, "--keep", "1", settings={})
-    assert copies(out)[0] == oldest
-    assert len(copies(out)) == 2
+    assert backup_ids(out)[0] == oldest
+    assert len(backup_ids(out)) == 2
 
 
-def test_the_secrets_of_then_come_back_but_nothing_that_data_is_bound_to_in_passing(out: Path) -> None:
+def test_secrets_are_restored_and_bound_ones_only_with_consent(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
     (out / ".secrets" / "db_password").write_text("rotated since")
     (out / ".secrets" / "seaweedfs_admin_password").write_text("changed since")
     before = stamps(out)
-    done = ran(out, "--restore", copies(out)[0], settings={}, code=4)
+    done = ran(out, "--restore", backup_ids(out)[0], settings={}, code=4)
     assert ".secrets/db_password would get an earlier value, and is bound to" in done.stderr
     assert "--yes" in done.stderr and "rotated since" not in done.stderr
     assert stamps(out) == before
-    done = ran(out, "--restore", copies(out)[0], "--yes", settings={})
+    done = ran(out, "--restore", backup_ids(out)[0], "--yes", settings={})
     assert secrets(out)["db_password"] == every_secret()["DB_PASSWORD"]
     assert secrets(out)["seaweedfs_admin_password"] == every_secret()["SEAWEEDFS_ADMIN_PASSWORD"]
     assert "ALTER ROLE" in done.stdout
-    assert f" --restore {copies(out)[-1]} --yes\n" in done.stdout, "what takes it back is complete"
+    assert f" --restore {backup_ids(out)[-1]} --yes\n" in done.stdout, "the command that undoes it is complete"
     assert every_secret()["DB_PASSWORD"] not in done.stdout
 
 
-def test_a_secret_that_was_filled_in_since_is_not_emptied(tmp_path: Path) -> None:
+def test_a_secret_that_was_filled_in_later_is_not_emptied(tmp_path: Path) -> None:
     out = deployed(tmp_path / "out")
     ran(out, "--set", "LOG_LEVEL=DEBUG")
     (out / ".secrets" / "organization_name").write_text("Example")
-    ran(out, "--restore", copies(out)[0], settings={})
+    ran(out, "--restore", backup_ids(out)[0], settings={})
     assert secrets(out)["organization_name"] == "Example"
     assert env_file(out)["LOG_LEVEL"] == "INFO"
 
 
 def test_a_reset_can_be_undone(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
-    before = as_it_was(out)
+    before = restorable(out)
     ran(out, "--reset", settings={**GIVEN, "PUBLIC_URL": "third.example.com"})
-    ran(out, "--restore", copies(out)[-1], settings={})
-    assert as_it_was(out) == before
+    ran(out, "--restore", backup_ids(out)[-1], settings={})
+    assert restorable(out) == before
 
 
-def test_a_deployment_whose_state_was_lost_can_be_brought_back(out: Path) -> None:
-    before = as_it_was(out)
+def test_a_deployment_whose_state_was_lost_can_be_restored(out: Path) -> None:
+    before = restorable(out)
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
     (out / STATE).write_text("damaged")
     assert ran(out, settings={}, code=1)
-    ran(out, "--restore", copies(out)[0], settings={})
-    assert as_it_was(out) == before
+    ran(out, "--restore", backup_ids(out)[0], settings={})
+    assert restorable(out) == before
     assert "Nothing to do" in ran(out, settings={}).stdout
 
 
@@ -293,23 +293,23 @@ AUTHORITY, AUTHORITY_KEY = "tls/avatar-ca.crt", "tls/private/avatar-ca.key"
 CERTIFICATE, CERTIFICATE_KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
 
 
-def test_an_authority_stays_when_a_restore_leads_to_before_it(out: Path) -> None:
-    """Its clients trust it, and it cannot be made again; what it issued can."""
+def test_a_restore_keeps_a_later_authority(out: Path) -> None:
+    """Clients trust it, and it cannot be generated again; a certificate can."""
     ran(out, "--set", "TLS_MODE=self-signed", "--set", "PUBLIC_URL=other.example.com", settings={})
     made = tree(out)
-    done = json.loads(ran(out, "--restore", copies(out)[0], "--json", settings={}).stdout)
+    done = json.loads(ran(out, "--restore", backup_ids(out)[0], "--json", settings={}).stdout)
     assert done["removed"] == ["tls/ca-bundle.crt", CERTIFICATE]
     for path in (AUTHORITY, AUTHORITY_KEY, CERTIFICATE_KEY):
         assert tree(out)[path] == made[path]
-    for flags in (("--restore", copies(out)[0]), ()):
+    for flags in (("--restore", backup_ids(out)[0]), ()):
         assert "Nothing to do" in ran(out, *flags, settings={}).stdout
     ran(out, "--set", "TLS_MODE=self-signed", settings={})
     assert tree(out)[AUTHORITY] == made[AUTHORITY]
     assert (out / CERTIFICATE).exists()
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["put there afterwards", "served for a while"])
-def test_a_certificate_of_the_operators_stays(known: bool, out: Path) -> None:
+@pytest.mark.parametrize("known", [False, True], ids=["added later", "recorded in the state"])
+def test_a_restore_keeps_the_operators_certificate(known: bool, out: Path) -> None:
     ran(out, "--set", "TLS_MODE=self-signed", settings={})
     mine = put(out, full(pki.server()), pki.server().private())
     (mine / CERTIFICATE_KEY).chmod(0o600)
@@ -317,49 +317,49 @@ def test_a_certificate_of_the_operators_stays(known: bool, out: Path) -> None:
         ran(out, "--set", "LOG_LEVEL=DEBUG", "--set", "NGINX_HTTP_REDIRECT_PORT=80", settings={})
     ran(out, "--set", "TLS_MODE=provided", "--set", f"TLS_CA_PATH=./{AUTHORITY}", settings={})
     mine = tree(out)
-    done = json.loads(ran(out, "--restore", copies(out)[0], "--json", settings={}).stdout)
+    done = json.loads(ran(out, "--restore", backup_ids(out)[0], "--json", settings={}).stdout)
     assert done["removed"] == ["tls/ca-bundle.crt"]
     for path in (CERTIFICATE, CERTIFICATE_KEY, AUTHORITY, AUTHORITY_KEY):
         assert tree(out)[path] == mine[path]
 
 
-def test_a_later_file_that_was_edited_stays(out: Path) -> None:
+def test_a_restore_keeps_a_later_file_that_was_edited(out: Path) -> None:
     ran(out, "--save-config", settings={})
     mine = (out / "deployment-config.yaml").read_text() + "# mine\n"
     (out / "deployment-config.yaml").write_text(mine)
-    oldest = copies(out)[0]
+    oldest = backup_ids(out)[0]
     assert json.loads(ran(out, "--restore", oldest, "--json", settings={}).stdout)["removed"] == []
     assert (out / "deployment-config.yaml").read_text() == mine
     assert "Nothing to do" in ran(out, "--restore", oldest, settings={}).stdout
 
 
-# --- what does not work -------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["20200101T000000Z", "..", "../../etc", "latest", "restoring"])
-def test_a_copy_that_is_not_there_is_named_with_those_that_are(out: Path, name: str) -> None:
+def test_the_refusal_of_an_unknown_backup_lists_those_that_exist(out: Path, name: str) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
     before = stamps(out)
     done = ran(out, "--restore", name, settings={}, code=1)
-    assert f"there are {copies(out)[0]}" in done.stderr
+    assert f"there are {backup_ids(out)[0]}" in done.stderr
     assert stamps(out) == before
 
 
-def test_a_copy_of_a_newer_release_is_refused(out: Path) -> None:
+def test_a_backup_of_a_newer_release_is_refused(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
-    state = out / DATED / copies(out)[0] / STATE
+    state = out / DATED / backup_ids(out)[0] / STATE
     state.write_text(re.sub(r"(?m)^schema: .*$", "schema: '99'", state.read_text()))
     before = stamps(out)
     assert (
         f"{STATE} cannot be restored by this release: its schema is 99"
-        in ran(out, "--restore", copies(out)[0], settings={}, code=1).stderr
+        in ran(out, "--restore", backup_ids(out)[0], settings={}, code=1).stderr
     )
     assert stamps(out) == before
 
 
-def test_a_copy_that_lost_a_file_is_refused(out: Path) -> None:
+def test_a_backup_that_lost_a_file_is_refused(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
-    (out / DATED / copies(out)[0] / ".env").unlink()
+    (out / DATED / backup_ids(out)[0] / ".env").unlink()
     before = stamps(out)
     name = os.listdir(out / DATED)[0]
     assert "this backup is incomplete" in ran(out, "--restore", name, settings={}, code=1).stderr
@@ -368,7 +368,7 @@ def test_a_copy_that_lost_a_file_is_refused(out: Path) -> None:
 
 def test_a_restore_takes_the_lock(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
-    name = copies(out)[0]
+    name = backup_ids(out)[0]
     with holding(out / LOCK):
         before = tree(out)
         assert "another run is working" in ran(out, "--restore", name, settings={}, code=4).stderr
@@ -388,10 +388,10 @@ def test_wrong_usage(out: Path, flags: tuple[str, ...]) -> None:
 
 
 def half_restored(out: Path) -> str:
-    """A deployment that a restore was killed in the middle of; the id of the copy."""
+    """Kill a restore halfway and return the id of its backup."""
     require_strace()
     changed(out)
-    oldest = copies(out)[0]
+    oldest = backup_ids(out)[0]
     whole = Path(shutil.copytree(out, out.parent / "whole", symlinks=True))
     log = out.parent / "trace"
     trace = ("strace", "-f", "-qq", "-y", "-o", str(log), "-e", "trace=renameat")
@@ -404,9 +404,9 @@ def half_restored(out: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_deployment_that_is_half_restored_is_only_finished(out: Path) -> None:
+def test_an_interrupted_restore_must_be_finished_first(out: Path) -> None:
     oldest = half_restored(out)
-    kept = copies(out)
+    kept = backup_ids(out)
     half = tree(out)
     for flags in ((), ("--set", "LOG_LEVEL=ERROR"), ("--reset",), ("--diff",), ("--export", "-")):
         done = ran(out, *flags, settings=GIVEN, code=4)
@@ -418,12 +418,12 @@ def test_a_deployment_that_is_half_restored_is_only_finished(out: Path) -> None:
     assert "would be restored" in ran(out, "--restore", oldest, "--dry-run", settings={}, code=3).stdout
     assert stamps(out) == before
     ran(out, "--restore", oldest, settings={})
-    assert as_it_was(out) == as_it_was(out.parent / "whole")
+    assert restorable(out) == restorable(out.parent / "whole")
     assert not (out / MARK).exists()
-    assert copies(out) == kept, "the halves were not kept as if they were a deployment"
+    assert backup_ids(out) == kept, "no backup was saved of the incomplete restore"
 
 
-def test_while_a_restore_is_at_work_others_wait_for_it(out: Path) -> None:
+def test_other_runs_are_refused_while_a_restore_is_in_progress(out: Path) -> None:
     oldest = half_restored(out)
     with holding(out / LOCK):
         before = tree(out)
@@ -438,17 +438,17 @@ def test_while_a_restore_is_at_work_others_wait_for_it(out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_half_restored_deployment_may_go_back_to_where_it_came_from(out: Path) -> None:
+def test_an_interrupted_restore_may_be_undone_at_once(out: Path) -> None:
     half_restored(out)
-    done = ran(out, "--restore", copies(out)[-1], settings={})
-    assert "To undo the restore" not in done.stdout, "it would name the copy that was just brought back"
+    done = ran(out, "--restore", backup_ids(out)[-1], settings={})
+    assert "To undo the restore" not in done.stdout, "it would name the backup that was just restored"
     assert env_file(out)["AVATAR_DOMAIN"] == "other.example.com"
     assert (out / "nginx" / "nginx.conf").read_text() == "# mine\n"
     assert not (out / MARK).exists()
 
 
-def test_a_restore_whose_copies_were_removed_by_hand_says_the_way_out(out: Path) -> None:
-    oldest, *others = half_restored(out), *copies(out)[1:]
+def test_an_interrupted_restore_whose_backups_were_removed_says_what_to_do(out: Path) -> None:
+    oldest, *others = half_restored(out), *backup_ids(out)[1:]
     shutil.rmtree(out / DATED / oldest)
     for told in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
         assert "That backup is gone: restore another one" in told
@@ -461,29 +461,29 @@ def test_a_restore_whose_copies_were_removed_by_hand_says_the_way_out(out: Path)
 
 
 @pytest.mark.slow
-def test_a_signal_in_a_restore_leaves_nothing_staged(out: Path) -> None:
+def test_a_signal_in_a_restore_leaves_no_staged_file(out: Path) -> None:
     require_strace()
     changed(out)
-    oldest = copies(out)[0]
+    oldest = backup_ids(out)[0]
     ended = 0
     for number in range(3, 60, 7):
-        there = Path(shutil.copytree(out, out.parent / str(number), symlinks=True))
+        copy = Path(shutil.copytree(out, out.parent / str(number), symlinks=True))
         stop = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject=renameat:signal=TERM:when={number}")
         done = subprocess.run(
-            [*stop, *command(there, "--restore", oldest)], env=environment({}), capture_output=True, check=False
+            [*stop, *command(copy, "--restore", oldest)], env=environment({}), capture_output=True, check=False
         )
         if done.returncode == 0:
             break
         ended += 1
         assert done.returncode == 143
-        assert leftovers(there) == []
-        ran(there, "--restore", oldest, settings={})
-        assert env_file(there)["LOG_LEVEL"] == "INFO"
+        assert leftovers(copy) == []
+        ran(copy, "--restore", oldest, settings={})
+        assert env_file(copy)["LOG_LEVEL"] == "INFO"
     assert ended > 3
 
 
 def killed(out: Path, rule: str, *flags: str) -> int:
-    """The exit code of a run that is killed at a call, if it comes to that one."""
+    """Return the exit code of a run that is killed at a call, if it gets there."""
     require_strace()
     call, _, number = rule.partition(" ")
     kill = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject={call}:signal=KILL:when={number}")
@@ -491,7 +491,7 @@ def killed(out: Path, rule: str, *flags: str) -> int:
 
 
 def calls(out: Path, name: str, *flags: str) -> list[str]:
-    """Where an undisturbed run makes a call that does something: rules for `killed`."""
+    """Return the successful calls of an undisturbed run, as rules for `killed`."""
     require_strace()
     log = out.parent / "trace"
     ran(out, *flags, settings={}, prefix=("strace", "-f", "-qq", "-o", str(log), "-e", f"trace={name}"))
@@ -500,29 +500,29 @@ def calls(out: Path, name: str, *flags: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_files_that_came_later_go_however_often_the_restore_is_killed(out: Path) -> None:
-    """Among them is one with every secret, so that none may stay for want of a state that tells of it."""
+def test_later_files_are_removed_however_often_the_restore_is_killed(out: Path) -> None:
+    """One of them holds every secret: it must not stay because no state names it any more."""
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
     ran(out, "--set", "TLS_MODE=self-signed", "--save-config", "--with-secrets", settings={})
-    back = ("--restore", copies(out)[0])
+    back = ("--restore", backup_ids(out)[0])
     whole, other = (shutil.copytree(out, out.parent / name, symlinks=True) for name in ("whole", "other"))
     removals = calls(whole, "unlinkat", *back)
     assert not (whole / "deployment-config.yaml").exists()
     rules = [*calls(other, "renameat", *back)[-2:], *removals]
     assert len(rules) > 6
     for rule in rules:
-        there = shutil.copytree(out, out.parent / rule, symlinks=True)
-        assert killed(there, rule, *back) == -9
-        killed(there, "unlinkat 2", *back)  # and once more, where it comes to that
-        ran(there, *back, settings={})
-        assert as_it_was(there) == as_it_was(whole), rule
-        assert not (there / MARK).exists()
+        copy = shutil.copytree(out, out.parent / rule, symlinks=True)
+        assert killed(copy, rule, *back) == -9
+        killed(copy, "unlinkat 2", *back)  # and once more, where it comes to that
+        ran(copy, *back, settings={})
+        assert restorable(copy) == restorable(whole), rule
+        assert not (copy / MARK).exists()
 
 
-def test_a_restore_that_is_finished_tells_what_it_did_in_all(out: Path) -> None:
-    """The database has to know the earlier password, whichever of the runs wrote it."""
+def test_a_finished_restore_lists_everything_that_was_restored(out: Path) -> None:
+    """The database must learn the earlier password, whichever of the runs wrote it."""
     ran(out, "--rotate", "db_password,authjwt_secret_key", "--yes", settings={})
-    back = ("--restore", copies(out)[0], "--yes")
+    back = ("--restore", backup_ids(out)[0], "--yes")
     whole, half = (shutil.copytree(out, out.parent / name, symlinks=True) for name in ("whole", "half"))
     renames = calls(whole, "renameat", *back)
     told = ran(out, *back, settings={}).stdout
@@ -535,14 +535,14 @@ def test_a_restore_that_is_finished_tells_what_it_did_in_all(out: Path) -> None:
     assert re.sub(r"\d{8}T\d{6}Z(-\d+)?", "ID", again.replace(str(half), str(out))) == re.sub(
         r"\d{8}T\d{6}Z(-\d+)?", "ID", told
     )
-    assert f"--restore {copies(half)[-1]} --yes\n" in again
-    assert as_it_was(half) == as_it_was(whole)
+    assert f"--restore {backup_ids(half)[-1]} --yes\n" in again
+    assert restorable(half) == restorable(whole)
 
 
-def test_the_values_that_an_interrupted_rotation_replaces_outlast_a_restore(out: Path) -> None:
-    """Of two rotations the second was interrupted: what is in use until then stands in its copy alone."""
+def test_a_restore_keeps_the_values_that_an_interrupted_rotation_replaces(out: Path) -> None:
+    """If the second of two rotations is interrupted, only its backup holds the values in use."""
     ran(out, "--rotate", "db_password", "--yes", settings={})
-    (first,) = copies(out)
+    (first,) = backup_ids(out)
     long_ago = out / DATED / "20200101T000000Z"
     (out / DATED / first).rename(long_ago)
     in_use = secrets(out)["db_password"]
@@ -554,25 +554,25 @@ def test_the_values_that_an_interrupted_rotation_replaces_outlast_a_restore(out:
     assert in_use in {(copy / ".secrets/db_password").read_text() for copy in (out / DATED).iterdir()}
 
 
-def test_a_copy_of_a_half_done_deployment_is_finished_first_when_it_is_brought_back(out: Path) -> None:
+def test_a_restored_backup_of_an_incomplete_run_is_finished_first(out: Path) -> None:
     rotation = ("--rotate", "db_password", "--yes")
     renames = calls(shutil.copytree(out, out.parent / "whole", symlinks=True), "renameat", *rotation)
     assert killed(out, renames[-2], *rotation) == -9
     compose = out / "docker-compose.yml"
     compose.write_text(f"# mine\n{compose.read_text()}")
     ran(out, "--on-conflict", "replace", settings={})
-    half = copies(out)[-1]
+    half = backup_ids(out)[-1]
     for told in (ran(out, "--restore", half, settings={}).stdout, ran(out, "--restore", half, settings={}).stdout):
         assert "finishes the run that was incomplete then" in told
         assert "docker compose up" not in told
     assert "docker compose up -d" in ran(out, "--on-conflict", "replace", settings={}).stdout
 
 
-def test_a_restore_that_brought_back_what_was_there_names_no_way_back(out: Path) -> None:
+def test_a_restore_without_a_difference_offers_no_undo(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
-    (first,) = copies(out)
+    (first,) = backup_ids(out)
     ran(out, "--restore", first, settings={})
-    second = copies(out)[-1]
+    second = backup_ids(out)[-1]
     whole = shutil.copytree(out, out.parent / "whole", symlinks=True)
     renames = calls(whole, "renameat", "--restore", second)
     assert killed(out, renames[-2], "--restore", second) == -9
@@ -582,15 +582,15 @@ def test_a_restore_that_brought_back_what_was_there_names_no_way_back(out: Path)
 
 
 @pytest.mark.slow
-def test_another_copy_that_is_brought_back_instead_leaves_nothing_of_the_first(out: Path) -> None:
+def test_another_restore_leaves_nothing_of_an_interrupted_one(out: Path) -> None:
     ran(out, "--save-config", settings={})
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
-    first, second = copies(out)
+    first, second = backup_ids(out)
     ran(out, "--restore", first, settings={})
-    before = as_it_was(out)
+    before = restorable(out)
     renames = calls(shutil.copytree(out, out.parent / "other", symlinks=True), "renameat", "--restore", second)
     assert killed(out, renames[-2], "--restore", second) == -9
     assert (out / "deployment-config.yaml").exists()
-    assert killed(out, "unlinkat 2", "--restore", copies(out)[-1]) == -9
+    assert killed(out, "unlinkat 2", "--restore", backup_ids(out)[-1]) == -9
     ran(out, "--restore", first, settings={})
-    assert as_it_was(out) == before
+    assert restorable(out) == before
