@@ -146,6 +146,10 @@ class DeploymentConfigurator:
         basis = program_basis(self.templates_dir, PACKAGE)
         return self._load(volume, Run(inputs, options, asker, self._renderer, basis))
 
+    def saved_session(self, volume: Volume) -> Session:
+        """Load the deployment as its state describes it, without the environment and the flags of this run."""
+        return self.session(volume, sources.gather({}, None, self.defaults_file, {}, {}), RunOptions())
+
     def _load(self, volume: Volume, run: Run) -> Session:
         state = DeploymentState()
         if self.use_state:

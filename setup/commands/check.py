@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.checks import run
-from setup.config import sources
-from setup.deploy.options import RunOptions
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -16,6 +14,5 @@ if TYPE_CHECKING:
 
 def check(configurator: DeploymentConfigurator, *, online: bool = False) -> Answer:
     """Check the deployment, and with `online` also what the network says about it."""
-    inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
     with Volume(configurator.output_dir) as volume:
-        return run.check_deployment(configurator.session(volume, inputs, RunOptions()), online=online)
+        return run.check_deployment(configurator.saved_session(volume), online=online)

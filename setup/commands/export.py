@@ -7,10 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from setup import console
-from setup.config import sources
 from setup.config.config_file import config_file, is_ours
 from setup.console import Answer
-from setup.deploy.options import RunOptions
 from setup.environment import require_mount
 from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards
@@ -35,8 +33,7 @@ def export(configurator: DeploymentConfigurator, path: str, *, with_secrets: boo
         )
     with Volume(configurator.output_dir) as volume:
         require_whole(volume)
-        inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
-        session = configurator.session(volume, inputs, RunOptions())
+        session = configurator.saved_session(volume)
         texts = {name: text or "" for name, text in read_secrets(volume).items()}
         resolution = session.resolve(texts)
         if not session.state.is_complete or resolution.missing:

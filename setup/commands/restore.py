@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
 from setup.commands.history import by_path, files_of_state, is_secret, is_shown, read_present, settings_of
-from setup.config import sources
 from setup.config.model import Secret
 from setup.config.secrets import SECRETS
 from setup.console import Answer, indent
 from setup.deploy import baseline, diff, summary, transaction
-from setup.deploy.options import RunOptions
 from setup.deploy.redact import Lines, Redactor, lines_of
 from setup.errors import DecisionNeeded, VolumeError
 from setup.formats.digests import digest
@@ -50,6 +48,7 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from setup.commands.history import Tree
     from setup.configure import DeploymentConfigurator
+    from setup.deploy.options import RunOptions
     from setup.volume.backups import Backup
 
 # Never removed, like secrets: clients trust the authority, and a backup holds a key only until it is forgotten.
@@ -313,8 +312,7 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     If the backup was saved while a run was incomplete, that run is finished first.
     """
     sudo = "sudo " if os.geteuid() == 0 else ""
-    inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
-    session = configurator.session(volume, inputs, RunOptions())
+    session = configurator.saved_session(volume)
     if session.state.exists and not session.state.is_complete:
         place = summary.place_of(volume, configurator.environ)
         return [f"  {place.command}", "  (it finishes the run that was incomplete then, and prints the next commands)"]

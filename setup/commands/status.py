@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup.config import sources
 from setup.console import Answer
 from setup.deploy import summary
-from setup.deploy.options import RunOptions
 from setup.errors import Busy, ExitCode
 from setup.secrets import guards, rotation
 from setup.secrets.store import read_filled
@@ -23,8 +21,7 @@ def status(configurator: DeploymentConfigurator) -> Answer:
     """Tell how far the configuration is, and which run is in progress; read only."""
     with Volume(configurator.output_dir) as volume:
         busy = _busy(volume)
-        inputs = sources.gather({}, None, configurator.defaults_file, {}, {})
-        session = configurator.session(volume, inputs, RunOptions())
+        session = configurator.saved_session(volume)
         state, half = session.state, backups.interrupted(volume)
         texts = read_filled(volume)
         resolution = session.resolve(texts)
