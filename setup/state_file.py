@@ -33,8 +33,12 @@ NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
 _STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
 _BY_LABEL = {source.label: source for source in Source}
 _REQUIRED = ("steps", "answers", "accepted", "files", "secrets", "basis")
-RUN_NEWER = "run the newer one"  # how the reason ends if a newer release has written the state
+RUN_NEWER = "run the newer one"
 _END = b"..."  # the last line of a state: without it, the end is missing
+
+
+class WrittenByNewer(Malformed):
+    """A state file that a newer release may have written."""
 
 
 class Sections(NamedTuple):
@@ -116,7 +120,7 @@ def _require_schema(document: Mapping[str, Any]) -> None:
     if not (isinstance(schema, str) and re.fullmatch(r"[1-9]\d{0,5}", schema)):
         raise Malformed(f"its schema is {str(schema)[:20]!r}, which is not a schema")
     if int(schema) > SCHEMA:
-        raise Malformed(f"its schema is {schema}, this release knows {SCHEMA}: {RUN_NEWER}")
+        raise WrittenByNewer(f"its schema is {schema}, this release knows {SCHEMA}: {RUN_NEWER}")
 
 
 def _refuse_unknown_names(state: Sections) -> None:
@@ -125,7 +129,7 @@ def _refuse_unknown_names(state: Sections) -> None:
     unknown = {*(state.answers.keys() - SETTINGS), *(named - SETTINGS.keys() - SECRETS.keys())}
     unknown |= (state.secrets.keys() | state.announced_secrets.keys()) - SECRETS.keys()
     if unknown:
-        raise Malformed(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or {RUN_NEWER}")
+        raise WrittenByNewer(f"this release does not know its entry {min(unknown)[:60]!r}: correct it, or {RUN_NEWER}")
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _read_state(tree: source.Tree) -> _Reading:
     try:
         return _Reading(where, _entries_of_state(data) if tree.states else {})
     except Malformed as error:
-        final = where != STATE or str(error).endswith(state_file.RUN_NEWER)
+        final = where != STATE or isinstance(error, state_file.WrittenByNewer)
         advice = "" if final else f". {source.describe_recovery(STATE in tree.states, tree.last_good)}"
         return _Reading(where, {}, problems=(f"{tree.path}/{where}: {error}{advice}",))
 

@@ -152,7 +152,7 @@ def describe_recovery(has_state: bool, last_good: bytes) -> str:
     try:
         state_file.parse(last_good)
     except Malformed as error:
-        if str(error).endswith(state_file.RUN_NEWER):
+        if isinstance(error, state_file.WrittenByNewer):
             return f"{LAST_GOOD} beside it cannot be used either: {error}"
         names = [STATE] * has_state + [LAST_GOOD] * bool(last_good)
         away = "; ".join(f"mv {name} {name}.broken" for name in names)
