@@ -152,7 +152,10 @@ def contents(volume: Volume, backup: Backup) -> list[File]:
     for path in backup.paths:
         file = volume.file(backup_path(backup.id, path))
         if file is None:
-            raise VolumeError(f"{volume.path}/{backup_path(backup.id, path)} is missing: this backup is incomplete")
+            raise VolumeError(
+                f"{volume.path}/{backup_path(backup.id, path)} is missing: this backup is incomplete; "
+                f"move the folder {HISTORY}/{backup.id} away and run again"
+            )
         files.append(file._replace(path=path))
     return files
 
@@ -214,9 +217,17 @@ def _from_json(name: str, data: bytes) -> Backup:
     try:
         document: Any = json.loads(data)
         secrets, paths, absent = (tuple(map(str, document[key])) for key in ("secrets", "paths", "absent"))
+        _require_possible((*secrets, *paths, *absent))
         reason = Reason(Kind(document["kind"]), secrets, str(document["source"]))
         return Backup(name, str(document["version"]), reason, paths, absent)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise VolumeError(
             f"{manifest_path(name)} cannot be used: move the folder {HISTORY}/{name} away and run again"
         ) from None
+
+
+def _require_possible(names: Iterable[str]) -> None:
+    """Raise ValueError for a name that no file can have."""
+    for name in names:
+        if b"\0" in name.encode():
+            raise ValueError("a null character")

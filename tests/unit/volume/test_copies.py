@@ -211,13 +211,25 @@ def test_a_copy_that_cannot_be_made_leaves_nothing_behind(volume: Volume, out: P
 def test_a_copy_that_lost_a_file_is_named_and_stands_for_nothing(volume: Volume, out: Path) -> None:
     name = keep(volume, PATHS, A_RUN)
     (out / HISTORY / name / ".secrets" / "db_password").unlink()
-    with pytest.raises(VolumeError, match=r"db_password is missing: this backup is incomplete"):
+    with pytest.raises(VolumeError, match=rf"db_password is missing: .* move the folder {HISTORY}/{name} away"):
         contents(volume, find(volume, name))
     assert keep(volume, PATHS, adopting("the same")) != name
 
 
+def manifest(path: str) -> str:
+    row = {"version": "1", "kind": "run", "secrets": [], "source": "", "paths": [path], "absent": []}
+    return json.dumps(row)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"version": "1"}', '{"version": 1, "kind": "run", "paths": 3, "absent": []}']
+    "text",
+    [
+        *("", "{", "[]", '{"version": "1"}', '{"version": 1, "kind": "run", "paths": 3, "absent": []}'),
+        pytest.param('{"version": "1", "cause": "a run", "paths": [], "absent": []}', id="no kind"),
+        pytest.param(manifest("a\0b"), id="a path with a null character"),
+        pytest.param(manifest("\ud800"), id="a path that no encoding has"),
+        pytest.param("[" * 100_000, id="deeply nested"),
+    ],
 )
 def test_a_manifest_that_cannot_be_used_is_named(volume: Volume, out: Path, text: str) -> None:
     folder = out / HISTORY / "20200101T000000Z"
