@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from setup.commands.adopt.command import Adoptable
     from setup.flags import CommandLine
 
+_ASKING = (None, "--rotate", "--adopt")  # the others never ask, whatever NON_INTERACTIVE says
+
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run the command line and return its exit code."""
@@ -71,7 +73,7 @@ def _run(line: CommandLine, environ: Mapping[str, str]) -> int:
 def _run_options(line: CommandLine, environ: Mapping[str, str]) -> RunOptions:
     """Make the options of a run from the flags; raise UsageError, or InputError for NON_INTERACTIVE."""
     on_conflict = line.value("--on-conflict")
-    silent = line.has("--non-interactive") or line.has("--json")
+    silent = line.has("--non-interactive") or line.has("--json") or line.command not in _ASKING
     return RunOptions(
         interactive=not (silent or _is_non_interactive(environ)),
         plain=line.has("--plain"),

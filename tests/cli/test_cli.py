@@ -220,6 +220,12 @@ def test_a_non_interactive_that_is_no_boolean_is_named(out: Path, text: str) -> 
     assert tree(out) == {}
 
 
+@pytest.mark.parametrize(("command", "code"), [("--status", 3), ("--check", 3), ("--history", 0), ("--diff", 3)])
+def test_a_command_that_asks_nothing_ignores_non_interactive(out: Path, command: str, code: int) -> None:
+    done = ran(out, command, settings={**REQUIRED, "NON_INTERACTIVE": "maybe"}, code=code)
+    assert "NON_INTERACTIVE" not in done.stderr
+
+
 @pytest.mark.parametrize("flag", ["--templates-dir", "--defaults-file", "--config"])
 def test_a_path_that_is_not_there_is_named(out: Path, flag: str) -> None:
     done = ran(out, flag, "/no/such/place", code=1)
