@@ -134,8 +134,16 @@ def _read_present(volume: Volume, backup: Backup) -> Tree:
 
 
 def _possible_sources(volume: Volume) -> list[Backup]:
-    """Return the backups whose files may be on the volume: any of them once a restore was interrupted."""
-    return backups.history(volume) if backups.interrupted(volume) else []
+    """Return the backups whose files an interrupted restore may have mixed: of before, the first and the latest.
+
+    No others: what only they have was there before, and may be in use, such as a certificate that was made here once.
+    """
+    identifier = backups.interrupted(volume)
+    if not identifier:
+        return []
+    saved = _saved_by_restore(volume)
+    names = {identifier, saved.id, saved.reason.source} if saved else {identifier}
+    return [backup for backup in backups.history(volume) if backup.id in names]
 
 
 def _known_hashes(volume: Volume) -> set[tuple[str, str]]:

@@ -594,3 +594,16 @@ def test_another_restore_leaves_nothing_of_an_interrupted_one(out: Path) -> None
     assert killed(out, "unlinkat 2", "--restore", backup_ids(out)[-1]) == -9
     ran(out, "--restore", first, settings={})
     assert restorable(out) == before
+
+
+def test_a_finished_restore_keeps_a_certificate_that_both_deployments_name(out: Path) -> None:
+    """avatar-setup made it once; since then it is one that the operator provides, and no later backup has it."""
+    for setting in ("TLS_MODE=self-signed", "TLS_MODE=provided", "LOG_LEVEL=DEBUG", "LOG_LEVEL=ERROR"):
+        ran(out, "--set", setting, settings={})
+    back = ("--restore", backup_ids(out)[-1])
+    whole = shutil.copytree(out, out.parent / "whole", symlinks=True)
+    renames = calls(whole, "renameat", *back)
+    assert (whole / "tls/server.fullchain.crt").exists()
+    assert killed(out, renames[-2], *back) == -9
+    ran(out, *back, settings={})
+    assert restorable(out) == restorable(whole)
