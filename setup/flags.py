@@ -34,7 +34,6 @@ class Flag(NamedTuple):
     value: str
     help: str
     group: str = _RUN
-    repeats: bool = False
     is_command: bool = False
     choices: tuple[str, ...] = ()
     commands: tuple[str, ...] | None = None
@@ -44,9 +43,9 @@ class Flag(NamedTuple):
 FLAGS = (
     Flag("--output-dir", "DIR", "directory of the deployment (in the image: /out)"),
     Flag("--config", "FILE", "settings and secrets from a YAML file"),
-    Flag("--set", "KEY=VALUE", "one setting of docs/settings.md; repeat for more", repeats=True,
+    Flag("--set", "KEY=VALUE", "one setting of docs/settings.md; repeat for more",
          commands=("--rotate", "--adopt")),
-    Flag("--unset", "KEY", "reset to the default (may change with new releases)", repeats=True, commands=("--rotate",)),
+    Flag("--unset", "KEY", "reset to the default (may change with new releases)", commands=("--rotate",)),
     Flag("--preset", "NAME", "default, dev-mode or airgapped"),
     Flag("--auth-type", "TYPE", "email or username"),
     Flag("--non-interactive", "", "ask nothing (the default without a terminal)"),
@@ -67,7 +66,7 @@ FLAGS = (
     Flag("--status", "", "show the progress; exit 3 if incomplete", _COMMANDS, is_command=True),
     Flag("--check", "", "check whether the stack would start; exit 3 if not", _COMMANDS, is_command=True),
     Flag("--online", "", "with --check: check the network too", _COMMANDS, needs=("--check",)),
-    Flag("--rotate", "NAME", "new values for secrets, or a group such as sessions", _COMMANDS, repeats=True,
+    Flag("--rotate", "NAME", "new values for secrets, or a group such as sessions", _COMMANDS,
          is_command=True),
     Flag("--adopt", "DIR", "take over an existing deployment", _COMMANDS, is_command=True),
     Flag("--export", "FILE", "write the configuration to a file, or - to print it", _COMMANDS, is_command=True),
