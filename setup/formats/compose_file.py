@@ -84,12 +84,12 @@ def _data_volume(
         if name:
             found.settings[wanted] = name
         elif source:
-            found.unsure[wanted] = f"{service} keeps its data in {source}, and the name of a Docker volume is wanted"
+            found.unsure[wanted] = f"{service} keeps its data in {source}, but the name of a Docker volume is needed"
         else:
             found.unsure[wanted] = f"{service} has no volume at {target}"
     elif name != wanted:
         found.notes.append(
-            f"{service} keeps its data in {name or source or 'a volume without a name'}, and this stack in the Docker "
+            f"{service} keeps its data in {name or source or 'a volume without a name'}, but this stack in the Docker "
             f"volume {wanted}: copy it there before the stack starts"
         )
 

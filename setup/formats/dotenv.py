@@ -114,7 +114,7 @@ def _next_statement(text: str, at: int) -> int:
 def _value(text: str, head: re.Match[str], env: Env) -> tuple[str, int]:
     """Return the value after a key, and where it ends; raise Unsure."""
     if not head[0].rstrip(_BLANKS).endswith(("=", ":")):
-        raise Unsure("it stands without a value, which Compose then takes from the shell")
+        raise Unsure("it has no value, so Compose takes that from the shell")
     end = _end_of_value(text, head)
     quote = text[head.end() : head.end() + 1]
     if quote not in ('"', "'") or not quote:
@@ -172,10 +172,10 @@ def expanded(text: str, values: Mapping[str, str], *, all_there_is: bool = False
         if escaped:
             return "$"
         if other:
-            raise Unsure("it holds a ${...} of a form that is not read here")
+            raise Unsure("it uses a form of ${...} that avatar-setup does not read")
         name = bare or braced
         if name not in values and not all_there_is:
-            raise Unsure(f"it uses {name}, whose value the lines above do not tell")
+            raise Unsure(f"it uses {name}, which no line above sets")
         return _looked_up(name, operator or "", word or "", values.get(name))
 
     return re.sub(_VARIABLE, replaced, text, flags=re.IGNORECASE)
@@ -187,7 +187,7 @@ def _looked_up(name: str, operator: str, word: str, value: str | None) -> str:
     if operator.endswith("+"):
         return word if counts else ""
     if operator.endswith("?") and not counts:
-        raise Unsure(f"it insists on {name}, which has no value")
+        raise Unsure(f"it requires {name}, which has no value")
     return value or "" if counts or not operator else word
 
 

@@ -233,7 +233,7 @@ def test_a_secret_that_data_depends_on_is_not_generated(name: str, tmp_path: Pat
     source, out = foreign_trees.by_hand(tmp_path / "source", **{f".secrets/{name}": None}), tmp_path / "out"
     out.mkdir()
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1)
-    assert f"{name} is nowhere in {source}" in refused.stderr
+    assert f"{name} was not found in {source}" in refused.stderr
     assert f"{name.upper()}_FILE=PATH" in refused.stderr
     assert f"cat /run/secrets/{name}" in refused.stderr
     assert tree(out) == {}
@@ -252,7 +252,7 @@ def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
     for said in (
         "ENV_NAME is missing",
-        "LOG_LEVEL cannot be determined",
+        "LOG_LEVEL cannot be determined: in .env it uses LEVEL, which no line above sets. Give it as environment",
         "LICENSE='demo' (adopted)",
         "storage_encryption_key",
     ):

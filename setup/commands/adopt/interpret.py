@@ -242,7 +242,7 @@ def _interpret_secrets(texts: Mapping[str, Entry], entries: _Entries) -> tuple[d
         for entry in values:
             places.setdefault(entry.text.removesuffix("\n"), entry.where)
         if len(places) > 1:
-            conflicts[name] = f"has different values in {' and '.join(places.values())}"
+            conflicts[name] = f"it has different values in {' and '.join(places.values())}"
         elif values:
             secrets[name] = values[0]
     return secrets, conflicts

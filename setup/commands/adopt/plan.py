@@ -83,7 +83,7 @@ def find_problems(
         if key not in settings and key not in secrets:
             name = key.upper()
             how = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
-            yield f"{key} cannot be determined: it {reason}. Give it: {how}"
+            yield f"{key} cannot be determined: {reason}. Give it as {how}"
     for name, entry in source.secrets.items():
         if name in secrets and SECRETS[name].bound and not secrets_plan.is_same(secrets[name].text, entry.text):
             yield f"{name.upper()} is given, but {place} has another value ({entry.where}): leave one of them out"
@@ -106,8 +106,8 @@ def _describe_missing(secret: Secret, place: str) -> str:
     if name == "storage_encryption_key":
         inside += " (a SeaweedFS before 4.21 generated its own: 'fs.cat /etc/s3/sse_kek' in weed shell)"
     return (
-        f"{name} is nowhere in {place}, and no new one is generated: it is bound to {secret.bound}. Look for it in "
-        f"backups{inside}. Then give it as {name.upper()}_FILE=PATH. If there never was one, give a new one of your own"
+        f"{name} was not found in {place}. No new one is generated, because it is bound to {secret.bound}. Look for it "
+        f"in backups{inside}. Then give it as {name.upper()}_FILE=PATH. If there never was one, give a new one"
     )
 
 
@@ -121,7 +121,7 @@ def describe(report: Report) -> list[str]:
     rest = sorted(source.settings.keys() - report.answers.keys())
     lines += _wrap(f"  {len(rest)} more settings, with derived or default values:", rest)
     lines += _wrap(f"  {len(source.secrets)} secrets, copied unchanged:", source.secrets)
-    lines += _wrap("  Files that they name:", report.files)
+    lines += _wrap("  Files that the settings name:", report.files)
     unknown = [key_shown(key, "a key") for key in source.unknown] + list(report.left_behind)
     if unknown:
         lines += ["", "Not understood, and left in place:", *indent(unknown)]
@@ -155,7 +155,7 @@ def _changes(report: Report) -> Iterator[str]:
     pending = [secret.name for secret in secrets_plan.list_pending(report.values, texts)]
     if pending:
         yield f"still to be filled in: {', '.join(pending)}"
-    yield "the compose file, nginx's configuration and Authentik's blueprint become those of this release"
+    yield "the compose file, nginx's configuration and Authentik's blueprint are replaced by those of this release"
     for key in report.answers:
         if SETTINGS[key].group == IMAGES:
             yield f"{key} stays as it is; a later run with --unset {key} lets it change with releases"
@@ -163,7 +163,7 @@ def _changes(report: Report) -> Iterator[str]:
 
 def describe_next(place: str, in_place: bool) -> list[str]:
     """Say what to do besides the usual last message: stop the old stack."""
-    lines = ["", "Stop the old stack before the new one starts. Never use --volumes: they hold all data."]
+    lines = ["", "Stop the old stack before the new one starts. Never use --volumes: the volumes hold all data."]
     if in_place:
         return [*lines, "A backup of the previous files was saved (--history lists it)."]
     return [*lines, f"  docker compose down     # in its own directory, here {place}, which is unchanged"]

@@ -45,7 +45,7 @@ UNSURE = {
     "V0=$V1\nV1=x": "V1",
     "V0=${V1:-d}": "V1",
     "V1=x\nV0=${V1:-$V1}": "form",
-    "V0\nV1=x": "without a value",
+    "V0\nV1=x": "no value",
     'V0="\\0101"': "octal",
     "V0='a\r\nb'": "carriage return",
     "V1=$HOME\nV0=$V1": "V1",
