@@ -49,7 +49,7 @@ def become_owner(path: str, environ: Mapping[str, str]) -> None:
         os.setuid(uid)
     except OSError:  # a capability is missing, or the id is not mapped into this namespace
         raise VolumeError(
-            f"{path} belongs to {status.st_uid}:{status.st_gid}, and this container may not become {uid}:{gid}: "
+            f"{path} belongs to {status.st_uid}:{status.st_gid}, and this container cannot become {uid}:{gid}: "
             f"start it with 'docker run --user {uid}:{gid} ...', or allow --cap-add SETUID --cap-add SETGID"
         ) from None
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _RUN = "Configure, or change what is configured"
-_COMMANDS = "Instead of that, one of"
-_ANY = "With any of them"
+_COMMANDS = "Or run one of these commands instead"
+_ANY = "With any of these"
 
 _EXAMPLES = """\
 Every setting is also an environment variable; KEY_FILE names a file with it.
@@ -154,7 +154,7 @@ def parse(words: Sequence[str]) -> CommandLine:
 def _next_value(flag: Flag, left: Iterator[str]) -> str:
     value = next(left, None)
     if value is None or (value.startswith("--") or value == "-h"):
-        raise UsageError(f"{flag.name} wants a value: {flag.name} {flag.value} (see --help)")
+        raise UsageError(f"{flag.name} needs a value: {flag.name} {flag.value} (see --help)")
     return value
 
 
@@ -191,7 +191,7 @@ def _check_combinations(line: CommandLine) -> None:
     """Raise UsageError for two commands, and for flags that a command would ignore."""
     commands = [flag.name for flag in FLAGS if flag.is_command and line.has(flag.name)]
     if len(commands) > 1:
-        raise UsageError(f"one at a time: {' or '.join(commands)}")
+        raise UsageError(f"one command at a time: {' or '.join(commands)}")
     for name in line.given:
         flag = _BY_NAME[name]
         if flag.needs and not any(map(line.has, flag.needs)):

@@ -156,7 +156,7 @@ def _answer(key: str, entry: Any) -> Given:
 def _texts(document: Mapping[str, Any], key: str) -> dict[str, str]:
     section = _mapping(document, key)
     if not all(isinstance(value, str) for value in section.values()):
-        raise Malformed(f"its section {key!r} holds something else than texts")
+        raise Malformed(f"its section {key!r} holds something other than texts")
     return section
 
 
@@ -170,5 +170,5 @@ def _names(document: Mapping[str, Any], key: str) -> list[str]:
 def _counts(document: Mapping[str, Any], key: str) -> dict[str, int]:
     section = _texts(document, key)
     if not all(value.isascii() and value.isdigit() and len(value) < 9 for value in section.values()):
-        raise Malformed(f"its section {key!r} holds something else than numbers")
+        raise Malformed(f"its section {key!r} holds something other than numbers")
     return {name: int(value) for name, value in section.items()}

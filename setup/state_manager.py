@@ -143,4 +143,4 @@ def _advise(volume: Volume) -> str:
             f"Restore it from a backup, or move it away (mv {STATE} {STATE}.broken; rm -f {LAST_GOOD}) and run again "
             "with all settings: existing secrets are kept"
         )
-    return f"The last good state is beside it: put it back (cp {LAST_GOOD} {STATE}) and run the same command again"
+    return f"The last good state is beside it: restore it (cp {LAST_GOOD} {STATE}) and run the same command again"

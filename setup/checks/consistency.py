@@ -69,7 +69,7 @@ def _check_shown_secrets(env: dotenv.Env, values: Values, texts: Mapping[str, st
             if key in env.values and env.values[key] != texts.get(name, "").removesuffix("\n"):
                 stale.append(f"{key} (from {secret_path(name)})")
     if stale:
-        text = f"{ENV} does not have the values of these secrets: {', '.join(stale)}"
+        text = f"{ENV} does not have the current values of these secrets: {', '.join(stale)}"
         yield Finding("env-stale", Level.FAIL, text, _RUN_AGAIN)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LITTLE_SPACE, _NO_SPACE = 100 << 20, 1 << 20  # bytes
 _JITTER = timedelta(minutes=5)
 _RUN_AGAIN = "run avatar-setup, which writes the file again"
-_FROM_BACKUP = "put it back from a backup: it is not regenerated"
+_FROM_BACKUP = "restore it from a backup: it is not regenerated"
 
 
 def check_volume(volume: Volume, state: DeploymentState, basis: Mapping[str, str], now: datetime) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ def export(configurator: DeploymentConfigurator, path: str, *, with_secrets: boo
     """Export the settings of a deployment, and its secrets with --with-secrets; change nothing in it."""
     if path == "-" and with_secrets and console.is_watched():
         raise UsageError(
-            "--with-secrets: a terminal is no place for secrets: name a file, as in --export /out/export.yaml"
+            "--with-secrets: secrets are not shown on a terminal: name a file, as in --export /out/export.yaml"
         )
     with Volume(configurator.output_dir) as volume:
         require_whole(volume)
@@ -61,12 +61,12 @@ def _written(file: File, path: str, configurator: DeploymentConfigurator, own: C
     file = file._replace(path=name)
     with Volume(folder) as volume:
         if volume.file(name) == file:
-            return Answer([f"Nothing to do: {path} holds it already."], {"status": "unchanged", "file": path})
+            return Answer([f"Nothing to do: {path} is up to date."], {"status": "unchanged", "file": path})
         volume.check_writable()
         with _alone(volume, "" if place.startswith("../") else configurator.output_dir):
             there = volume.read(name)
             if there is not None and not is_ours(there):
-                raise VolumeError(f"{path} is there and is something else: name another file, or move it away")
+                raise VolumeError(f"{path} exists and is not an export: name another file, or move it away")
             _replace(volume, file)
     told = [f"Written: {path}. On the other host, with an empty volume and this file mounted:"]
     told.append(f"  docker run --rm -v /app/avatar:/out -v ./{name}:/{name}:ro avatar-setup --config /{name}")

@@ -189,7 +189,7 @@ def _require_consent(plan: RestorePlan, yes: bool) -> None:
     if plan.bound and not yes:
         raise DecisionNeeded(*(
             f"{secret_path(secret.name)} would get an earlier value, and is bound to {secret.bound}. Nothing "
-            "was written. To restore it all the same, add --yes"
+            "was written. To restore it anyway, add --yes"
             for secret in plan.bound
         ))  # fmt: skip
 
@@ -290,7 +290,7 @@ def _answer(
         lines += ["", "A backup of the previous state was saved. To undo the restore:"]
         lines.append(f"  {place.command} --restore {saved.id}{' --yes' if undo.bound else ''}")
     if backup.version != __version__:
-        lines += ["", f"avatar-setup {backup.version} wrote it. The next run of {__version__} would change it."]
+        lines += ["", f"avatar-setup {backup.version} wrote it; the next run of {__version__} will update it."]
     lines += ["", f"Next, on the host, in {place.words}:", *_next_commands(configurator, volume, plan)]
     data = {"restored": backup.id, "written": plan.written, "removed": plan.removed}
     return Answer(lines, data | {"secrets": plan.secrets, "copy": saved.id if saved else ""})
@@ -309,7 +309,7 @@ def _unchanged(configurator: DeploymentConfigurator, volume: Volume, backup: Bac
     lines = [f"Nothing to do: the deployment equals the backup {backup.id}."]
     if saved := _saved_by_restore(volume):
         words = summary.place_of(volume, configurator.environ).words
-        lines += ["", f"If this was not done yet: on the host, in {words}:"]
+        lines += ["", f"If you have not done this yet, on the host, in {words}:"]
         lines += _next_commands(configurator, volume, _plan_since(volume, backup, RestorePlan(), saved))
     return Answer(lines, {"restored": backup.id, "written": [], "removed": [], "secrets": [], "copy": ""})
 

@@ -205,7 +205,7 @@ def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reason
     if newest and names:
         following = summary.after_rotation(rotation.session, rotation.values, names, newest.id)
         place = summary.place_of(volume, configurator.environ)
-        lines += ["", f"If this was not done yet: on the host, in {place.words}, in this order:", "", *following]
+        lines += ["", f"If you have not done this yet, on the host, in {place.words}, in this order:", "", *following]
     return Answer(lines, {"status": "unchanged", "rotated": [], "next": following})
 
 

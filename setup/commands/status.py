@@ -39,7 +39,7 @@ def status(configurator: DeploymentConfigurator) -> Answer:
     if busy:
         lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
     elif half:
-        lines += ["", f"✗ Bringing back {half} was interrupted. {way_out}"]
+        lines += ["", f"✗ The restore of {half} was interrupted. {way_out}"]
     if half or not state.is_complete:
         return Answer(lines, data, ExitCode.NOT_COMPLETE)
     return Answer([*lines, *rotation.format_ages(ages)], data)

@@ -146,9 +146,9 @@ def refuse_upgrade(deployed: str, wanted: str) -> str:
     stop = ".".join(map(str, skipped[0]))
     return (
         f"{AUTHENTIK}={wanted} is more than one release line after the deployed {deployed}, and Authentik migrates its "
-        f"database one line at a time. The next stop is {stop}: --set {AUTHENTIK}={stop}, docker compose "
-        f"up -d, and when authentik_server is healthy the one after it; at the end --unset {AUTHENTIK} follows the "
-        "releases again"
+        f"database one line at a time. The next stop is {stop}: --set {AUTHENTIK}={stop}, then "
+        "docker compose up -d. Once authentik_server is healthy, go on to the one after it. At the end, "
+        f"--unset {AUTHENTIK} follows the releases again"
     )
 
 

@@ -39,7 +39,7 @@ ORIGINS = {
     Origin.KEPT: "on the volume",
     Origin.GIVEN: "given beforehand",
     Origin.GENERATED: "to be generated",
-    Origin.CUSTOMARY: "the customary one",
+    Origin.CUSTOMARY: "the usual value",
     Origin.PENDING: "not given yet",
 }
 TITLE = "Deployment Configuration Status"
@@ -73,7 +73,7 @@ def status_lines(state: DeploymentState, pending: list[Secret], lost: list[Secre
     """Return the answer to `--status`."""
     lines = [*heading(TITLE, 32), *progress(state)]
     if lost:
-        lines += ["", "✗ Secrets that were made and are gone, to be put back from a backup:", *_indented_paths(lost)]
+        lines += ["", "✗ Lost secrets, to be restored from a backup:", *_indented_paths(lost)]
     if state.exists and pending:
         lines += ["", "⊘ Pending secrets, to be filled by hand:", *_indented_paths(pending)]
     return lines
@@ -241,9 +241,9 @@ def last_message(session: Session, status: str, environ: Mapping[str, str]) -> l
         lines.append(f"  {place.command} --restore {session.backup}")
     lines += _pending_lines(place, pending)
     if certificate_is_made(values):
-        lines += ["", f"Clients accept {base_url(values)} once they trust its authority. Hand them this file:"]
+        lines += ["", f"Clients accept {base_url(values)} once they trust its CA. Give them this file:"]
         lines.append(f"  {place.path(AUTHORITY)}")
-    lines += ["", "Its status, at any time:", f"  {place.command} --status", ""]
+    lines += ["", "To see its status at any time:", f"  {place.command} --status", ""]
     first_database = secret_path("db_password") in session.written
     lines += _next_commands(place, values, first_database, context.targets.tls.missing)
     return lines + _finished_rotation(session, values)
@@ -282,7 +282,7 @@ def _next_commands(place: Place, values: Values, first_database: bool, missing: 
     if first_database and bundled_database(values):
         lines += [
             f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",
-            "  # an answer means that this host has an older database: its passwords would not match these secrets",
+            "  # if this prints a name, this host already has a database, whose passwords do not match these secrets",
         ]
     return [*lines, f"  {place.sudo}docker login {registry}", f"  {place.sudo}docker compose up -d"]
 
@@ -293,7 +293,7 @@ def _finished_rotation(session: Session, values: Values) -> list[str]:
     began = transaction.find_last_complete(session.volume) if interrupted else None
     if not began or not (names := backups.rotated(session.volume, began)):
         return []
-    title = f"This has finished a rotation that was interrupted, of {', '.join(names)}. Next, in this order:"
+    title = f"This run finished the interrupted rotation of {', '.join(names)}. Next, in this order:"
     return ["", title, "", *console.indent(after_rotation(session, values, names, began.id))]
 
 

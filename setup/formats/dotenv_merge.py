@@ -67,7 +67,7 @@ def _side(data: bytes) -> _Side:
     texts: dict[str, str] = {}
     for piece in pieces:
         if piece.key in texts:
-            raise Malformed(f"{piece.key} stands twice")
+            raise Malformed(f"{piece.key} appears twice")
         if piece.key:
             texts[piece.key] = piece.text
     return _Side(pieces, texts, dotenv.parse(data).values)

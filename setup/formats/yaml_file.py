@@ -119,7 +119,7 @@ def _add(top: tuple[Any, list[Any]], value: Any, line: int) -> None:
         if not isinstance(value, str):
             raise Malformed(f"line {line}: a key must be a plain name")
         if value in container:
-            raise Malformed(f"line {line}: the key {key_shown(value)} stands twice")
+            raise Malformed(f"line {line}: the key {key_shown(value)} appears twice")
         waiting.append(value)
     else:
         container[waiting.pop()] = value

@@ -40,7 +40,7 @@ def find_lost(values: Values, on_disk: Mapping[str, str | None], made: Mapping[s
 
 def explain_lost(secret: Secret, values: Values) -> str:
     """Say what to do about a lost secret."""
-    text = f"{secret_path(secret.name)} had a value and is now missing or empty: put the file back from a backup"
+    text = f"{secret_path(secret.name)} had a value and is now missing or empty: restore the file from a backup"
     if is_bound(secret, values):
         return f"{text}. It is not regenerated, because it is bound to {secret.bound}"
     return f"{text}, or give it as {secret.name.upper()} or {secret.name.upper()}_FILE"
@@ -95,7 +95,7 @@ def refuse_without_secrets(values: Values, on_disk: Mapping[str, str | None], gi
         raise VolumeError(
             f"{COMPOSE}: avatar-setup wrote it, but there is no state, and these secrets are missing that its "
             f"data is bound to: {', '.join(missing)}. Was it copied without the files whose names begin with a dot? "
-            "Put .secrets back from where it came from (cp -a copies everything). For a new deployment with new "
+            "Copy .secrets again from where it came from (cp -a copies everything). For a new deployment with new "
             "secrets, move docker-compose.yml away and run the same command again"
         )
 

@@ -56,7 +56,7 @@ def list_refusals(secrets: Iterable[Secret], reencrypted: bool, given: Mapping[s
         if secret.name in ENCRYPTING and not (reencrypted and secret.name in given):
             key = secret.name.upper()
             problems.append(
-                f"--rotate {secret.name}: {secret.breaks}, and avatar-setup does not re-encrypt it. Once you have, "
+                f"--rotate {secret.name}: {secret.breaks}. avatar-setup cannot re-encrypt that data: once you have, "
                 f"give the new value as {key} or {key}_FILE, with --i-have-reencrypted"
             )
     return problems

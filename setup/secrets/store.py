@@ -26,7 +26,7 @@ def read_secret(volume: Volume, name: str) -> str | None:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise VolumeError(f"{path} is not UTF-8 text: put its value back from a backup") from None
+        raise VolumeError(f"{path} is not UTF-8 text: restore its value from a backup") from None
     if text and not text.strip():
         raise VolumeError(f"{path} contains only white space: put its value into it, or empty it (: > {path})")
     return text

@@ -32,7 +32,7 @@ _LONGEST_COMMON_NAME = 64
 
 _FOREIGN = (
     f"{CERTIFICATE} was not issued by avatar-setup, or its CA {AUTHORITY} is gone. Nothing was written. To serve a "
-    f"certificate of your own, set TLS_MODE=provided; if the CA was lost, put it back from a backup; for a new CA and "
+    f"certificate of your own, set TLS_MODE=provided; if the CA was lost, restore it from a backup; for a new CA and "
     f"certificate, move the file away: mv {CERTIFICATE} {CERTIFICATE}.mine"
 )
 
@@ -59,11 +59,11 @@ def _complete_authority(files: dict[str, bytes], renew: bool) -> str:
         certificate = _load(files, AUTHORITY)
         if AUTHORITY_KEY not in files:
             raise VolumeError(
-                f"{AUTHORITY_KEY} is missing: put it back from a backup. It is not regenerated, because your clients "
+                f"{AUTHORITY_KEY} is missing: restore it from a backup. It is not regenerated, because your clients "
                 f"trust {AUTHORITY}"
             )
         if not _has_key(certificate, files, AUTHORITY_KEY):
-            raise VolumeError(f"{AUTHORITY_KEY} is not the key of {AUTHORITY}: put both back from a backup")
+            raise VolumeError(f"{AUTHORITY_KEY} is not the key of {AUTHORITY}: restore both from a backup")
         if not renew or certificate.not_valid_after_utc > _now() + CERTIFICATE_LASTS:
             return ""
     elif AUTHORITY_KEY not in files:
@@ -109,7 +109,7 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise VolumeError(
-            f"{path} is not the file that avatar-setup created and cannot be used: put it back from a backup"
+            f"{path} is not the file that avatar-setup created and cannot be used: restore it from a backup"
         ) from None
 
 

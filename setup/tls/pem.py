@@ -41,7 +41,7 @@ def diagnose_chain(file: PemFile) -> Problem | None:
     elif labels & _CERTIFICATES:
         return None
     elif labels & _REQUESTS:
-        problem = Problem("it is a certificate request (CSR)", "put the certificate there that the CA issued for it")
+        problem = Problem("it is a certificate request (CSR)", "put there the certificate that the CA issued for it")
     elif any(label.endswith(b"PRIVATE KEY") for label in labels):
         problem = Problem("it is a private key", "swap the two paths, or put the certificate there")
     elif b"PKCS7" in labels or kind == "PKCS#7":

@@ -131,7 +131,7 @@ def require_whole(volume: Volume) -> None:
     identifier = interrupted(volume)
     if identifier:
         raise DecisionNeeded(
-            f"{volume.path} is halfway between two deployments: restoring {identifier} was interrupted. "
+            f"{volume.path} is halfway between two deployments: the restore of {identifier} was interrupted. "
             + way_out(volume, identifier)
         )
 
@@ -143,7 +143,7 @@ def way_out(volume: Volume, identifier: str) -> str:
         return f"Finish it (--restore {identifier}), or restore another backup (--history lists them)"
     if left:
         return "That backup is gone: restore another one (--history lists them)"
-    return f"No backup is left: correct the files from a backup of your own, then rm {RESTORE_MARK} and run again"
+    return f"No backup is left: restore the files from a backup of your own, then rm {RESTORE_MARK} and run again"
 
 
 def contents(volume: Volume, backup: Backup) -> list[File]:

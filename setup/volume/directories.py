@@ -158,7 +158,7 @@ def _not_regular(path: str) -> VolumeError:
 def explained(root: int, top: str, path: str, verb: str, error: OSError) -> VolumeError:
     """Explain a failed call on a file to the operator, with what to type."""
     if error.errno == errno.ELOOP:
-        return VolumeError(f"{path} is a symbolic link: replace it by the file itself and run again")
+        return VolumeError(f"{path} is a symbolic link: replace it with the file itself and run again")
     if error.errno in _NOT_REGULAR:
         return _not_regular(path)
     if error.errno == errno.EACCES:
@@ -166,7 +166,7 @@ def explained(root: int, top: str, path: str, verb: str, error: OSError) -> Volu
     hint = {
         errno.ENOSPC: ": free some space on the volume (or inodes: see df -i) and run the same command again",
         errno.EDQUOT: ": raise the quota and run the same command again",
-        errno.EPERM: ": it is immutable, or another user's in a directory like /tmp: look with lsattr and ls -l there, "
+        errno.EPERM: ": it is immutable (lsattr), or another user owns it in a directory like /tmp (ls -l): "
         "make it ordinary (chattr -i -a) or move it away, and run the same command again",
         errno.EROFS: ": mount the volume without :ro",
         errno.EBUSY: ": it is a mount point; mount the directory as a whole, not single files in it",
@@ -183,7 +183,7 @@ def _whose(root: int) -> str:
     owner = f"{status.st_uid}:{status.st_gid}"
     if os.geteuid() == status.st_uid:
         return (
-            f": it is another user's: give all that is in the directory to its owner, as in 'sudo chown -R {owner} ...'"
+            f": another user owns it: give everything in the directory to its owner, as in 'sudo chown -R {owner} ...'"
         )
     return f": run as the directory's owner, as in 'docker run --user {owner} ...'"
 

@@ -110,7 +110,7 @@ def _lock(descriptor: int, how: int) -> None:
     except OSError as error:
         raise VolumeError(
             f"the volume cannot be locked ({directories.reason(error)}): "
-            "use a local volume, or a network one with flock"
+            "use a local volume, or a network one that supports flock"
         ) from None
 
 

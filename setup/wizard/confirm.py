@@ -27,7 +27,7 @@ def conversation(wanted: bool) -> Iterator[None]:
 def confirm(question: str, word: str, *, interactive: bool) -> None:
     """Return if the operator types the word; raise NotComplete otherwise, or DecisionNeeded if nobody is there."""
     if not interactive:
-        raise DecisionNeeded("nothing was written: the same command with --yes goes on")
+        raise DecisionNeeded("nothing was written: to confirm, run the same command with --yes")
     if plain.read(Field(question, lambda _text: "")).text.strip() != word:
         raise NotComplete("Nothing was changed")
 

@@ -174,7 +174,7 @@ EDITED = ("warn", "file-edited")
 DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[str]]] = {
     "a file is gone": (remove("nginx/nginx.conf"), [("fail", "file-missing")], ["nginx/nginx.conf"]),
     "the compose file is gone": (remove("docker-compose.yml"), [("fail", "file-missing")], ["docker-compose.yml"]),
-    "the authority's key is gone": (remove("tls/private/avatar-ca.key"), [("fail", "file-missing")], ["tls/private/avatar-ca.key", "put it back from a backup: it is not regenerated"]),
+    "the authority's key is gone": (remove("tls/private/avatar-ca.key"), [("fail", "file-missing")], ["tls/private/avatar-ca.key", "restore it from a backup: it is not regenerated"]),
     "a file is a directory": (becomes_directory("nginx/nginx.conf"), [("fail", "file-odd")], ["nginx/nginx.conf"]),
     "an edit": (edit("nginx/nginx.conf", "worker_connections 4096", "worker_connections 1024"), [EDITED], ["nginx/nginx.conf", "if you meant the change"]),
     "another level in .env": (edit(".env", "LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"), [EDITED, ("warn", "env-differs")], [".env"]),

@@ -100,7 +100,7 @@ def test_a_lost_secret_is_not_handed_over_as_one_that_never_was(tmp_path: Path, 
         lost.touch()
     for target in ("-", str(tmp_path / "export.yaml")):
         done = ran(out, "--export", target, "--with-secrets", settings={}, code=1)
-        assert ".secrets/db_password had a value and is now missing or empty: put the file back" in done.stderr
+        assert ".secrets/db_password had a value and is now missing or empty: restore the file" in done.stderr
         assert "PASSWORD" not in done.stdout
     assert not (tmp_path / "export.yaml").exists()
     assert "It holds no secret" in ran(out, "--export", "-", settings={}).stdout
@@ -174,7 +174,7 @@ def test_no_other_file_is_overwritten(there: str, tmp_path: Path) -> None:
     out, exported = deployed(tmp_path / "out"), tmp_path / "export.yaml"
     exported.write_text(there)
     refused = ran(out, "--export", str(exported), settings={}, code=1)
-    assert "something else" in refused.stderr
+    assert "is not an export" in refused.stderr
     assert exported.read_text() == there
 
 

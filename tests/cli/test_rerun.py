@@ -327,7 +327,7 @@ def test_a_lost_secret_is_named_and_never_generated_again(out: Path, name: str, 
     for flags in ((), ("--reset",), ("--set", "LOG_LEVEL=DEBUG")):
         done = ran(out, *flags, code=1)
         assert f".secrets/{name} had a value and is now missing or empty" in done.stderr
-        assert "put the file back from a backup" in done.stderr
+        assert "restore the file from a backup" in done.stderr
         assert stamps(out) == before
     assert "7/7" in ran(out, "--status").stdout
     path.write_text(text)

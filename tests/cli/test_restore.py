@@ -158,7 +158,8 @@ def test_a_second_restore_of_the_same_backup_has_nothing_to_do(out: Path) -> Non
     following = told.partition("Next, on the host")[2]
     assert "docker compose up -d" in following
     assert done.stdout == (
-        f"Nothing to do: the deployment equals the backup {oldest}.\n\nIf this was not done yet: on the host{following}"
+        f"Nothing to do: the deployment equals the backup {oldest}.\n\n"
+        f"If you have not done this yet, on the host{following}"
     )
     assert stamps(out) == before
     told = json.loads(ran(out, "--restore", oldest, "--json", settings={}).stdout)
@@ -410,9 +411,9 @@ def test_an_interrupted_restore_must_be_finished_first(out: Path) -> None:
     half = tree(out)
     for flags in ((), ("--set", "LOG_LEVEL=ERROR"), ("--reset",), ("--diff",), ("--export", "-")):
         done = ran(out, *flags, settings=GIVEN, code=4)
-        assert f"restoring {oldest} was interrupted. Finish it (--restore {oldest})" in done.stderr
+        assert f"the restore of {oldest} was interrupted. Finish it (--restore {oldest})" in done.stderr
     done = ran(out, "--status", settings={}, code=3)
-    assert f"Bringing back {oldest} was interrupted. Finish it (--restore {oldest})" in done.stdout
+    assert f"The restore of {oldest} was interrupted. Finish it (--restore {oldest})" in done.stdout
     assert {**tree(out), LOCK: half[LOCK]} == half
     before = stamps(out)
     assert "would be restored" in ran(out, "--restore", oldest, "--dry-run", settings={}, code=3).stdout

@@ -121,7 +121,7 @@ def test_a_new_value_may_be_given_and_is_not_rotated_when_it_is_given_again(out:
     before = stamps(out)
     again = rotation(settings=given).stdout
     assert "db_password has the given value already" in again
-    assert f"If this was not done yet: on the host{following}" in again
+    assert f"If you have not done this yet, on the host{following}" in again
     assert stamps(out) == before
     rotation(settings={"DB_PASSWORD": "another value of mine"})
     assert secrets(out)["db_password"] == "another value of mine"

@@ -139,9 +139,7 @@ def test_the_last_message_names_the_ca_file_and_shows_no_key(tmp_path: Path) -> 
     out = tmp_path / "out"
     out.mkdir()
     done = ran(out, settings=SETTINGS)
-    told = (
-        f"Clients accept https://avatar.example.com once they trust its authority. Hand them this file:\n  {out}/{CA}\n"
-    )
+    told = f"Clients accept https://avatar.example.com once they trust its CA. Give them this file:\n  {out}/{CA}\n"
     assert told in done.stdout
     told = done.stdout + done.stderr + (out / ".deployment-state.yaml").read_text()
     for key in (CA_KEY, KEY):
@@ -246,7 +244,7 @@ def test_clients_trust_a_ca_certificate_that_was_created_again(out: Path, tmp_pa
 def test_a_lost_authority_key_is_named_and_never_regenerated(flags: tuple[str, ...], out: Path) -> None:
     (out / CA_KEY).unlink()
     before = tree(out)
-    assert f"{CA_KEY} is missing: put it back from a backup" in ran(out, *flags, settings={}, code=1).stderr
+    assert f"{CA_KEY} is missing: restore it from a backup" in ran(out, *flags, settings={}, code=1).stderr
     assert tree(out) == before
 
 

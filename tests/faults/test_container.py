@@ -182,7 +182,7 @@ def test_without_the_capabilities_the_way_out_is_told_and_nothing_written(
 ) -> None:
     done = started(checkout, out, prefix=("setpriv", "--bounding-set", dropped))
     assert done.returncode == 1, done.stderr
-    assert f"{out} belongs to {UID}:{GID}, and this container may not become {UID}:{GID}" in done.stderr
+    assert f"{out} belongs to {UID}:{GID}, and this container cannot become {UID}:{GID}" in done.stderr
     assert f"docker run --user {UID}:{GID}" in done.stderr
     assert "--cap-add SETUID --cap-add SETGID" in done.stderr
     assert paths(out) == []
@@ -202,7 +202,7 @@ def test_an_owner_that_does_not_exist_in_this_namespace_is_no_fault_of_ours(chec
     done = started(checkout, out, prefix=prefix)
     assert done.returncode == 1
     assert "internal error" not in done.stderr
-    assert "may not become" in done.stderr
+    assert "cannot become" in done.stderr
     assert paths(out) == []
 
 

@@ -982,7 +982,7 @@ def test_the_last_message_names_pending_secrets_and_what_to_type(out: Path, flag
     end = shown.partition("Configuration complete\n")[2]
     assert f"Written to {out} " in end
     assert re.search(rf"\n  (cat >|sudo tee) {out}/\.secrets/admin_emails", end)
-    status = re.search(r"Its status, at any time:\n +(.*)\n", end)[1]
+    status = re.search(r"To see its status at any time:\n +(.*)\n", end)[1]
     done = subprocess.run(status.split(), env=environ(), cwd=out.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "7/7 steps completed" in done.stdout
