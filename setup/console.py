@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 def prepare() -> None:
-    """Lets a terminal without UTF-8 show what it can, and keeps the numbers of closed streams from our files."""
+    """Let a terminal without UTF-8 show what it can, and keep our files from getting the numbers of closed streams."""
     _lost.clear()
     for number in (0, 1, 2):
         try:
@@ -44,17 +44,17 @@ def prepare() -> None:
 
 
 def lost() -> str:
-    """Why somebody who reads standard output misses a part of it, as on a full disk; "" where nobody does."""
+    """Return why standard output is incomplete, as on a full disk; "" if it is complete."""
     return _lost[0] if _lost else ""
 
 
 def is_terminal() -> bool:
-    """Whether somebody can be asked: a terminal on stdin and on stdout."""
+    """Tell whether somebody can be asked: both stdin and stdout are a terminal."""
     return bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
 
 
 def is_watched() -> bool:
-    """Whether results show on a terminal rather than going into a file or a pipe."""
+    """Tell whether results show on a terminal, rather than go into a file or a pipe."""
     return bool(sys.stdout and sys.stdout.isatty())
 
 
@@ -69,7 +69,7 @@ def write(text: str) -> None:
 
 
 def ask(question: str) -> None:
-    """As `write`, also from a handler of signals amidst any other write, which a stream refuses: it is passed by."""
+    """Write a question past the stream: a signal handler may call this during another write, which a stream refuses."""
     with contextlib.suppress(OSError):  # the terminal is gone, as whoever reads the answer finds
         os.write(sys.stdout.fileno(), question.encode(sys.stdout.encoding, _SPELLING))
 
@@ -89,17 +89,17 @@ def indent(lines: Iterable[str], by: int = 2) -> list[str]:
 
 
 def show(lines: Iterable[str]) -> None:
-    """Results: they go to stdout."""
+    """Show results on stdout."""
     _write(sys.stdout, "".join(f"{line}\n" for line in lines))
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Messages about the run: they go to stderr."""
+    """Show messages about the run on stderr."""
     _write(sys.stderr, "".join(f"{line}\n" for line in lines))
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Nobody may be listening, or no longer, or the disk behind is full: the work goes on."""
+    """Write and go on with the work, even if the reader is gone or the disk is full."""
     if stream is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""What is special about running as a container: whose files are written, and whether a volume is there."""
+"""Adapt to running in a container: require a volume, become its owner, and name it as the host does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE_FLAG = "AVATAR_SETUP_IMAGE"  # set by the Dockerfile
 
 
 def require_mount(path: str, environ: Mapping[str, str]) -> None:
-    """In the image, raises VolumeError unless a volume is mounted: what is written would be lost."""
+    """Raise VolumeError in a container without a mounted volume: what is written would be lost."""
     if not environ.get(IMAGE_FLAG):
         return
     place = os.path.realpath(path)
@@ -29,7 +29,7 @@ def require_mount(path: str, environ: Mapping[str, str]) -> None:
 def become_owner(path: str, environ: Mapping[str, str]) -> None:
     """Become PUID:PGID, or the owner of the output directory, if this process is root.
 
-    So the host gets no files of root's in somebody else's directory. Raises VolumeError with the
+    So no files owned by root appear in somebody else's directory. Raise VolumeError with the
     command to type when the container may not change its user.
     """
     wanted = {name: _identity(name, environ.get(name, "")) for name in ("PUID", "PGID")}

@@ -1,4 +1,4 @@
-"""A look at what a run would change: settings, secrets and files; nothing is written, not even a lock."""
+"""`--diff`: preview what a run would change: settings, secrets and files; nothing is written, not even a lock."""
 
 from __future__ import annotations
 
@@ -40,12 +40,15 @@ def shown(session: Session, context: Context, reasons: list[str], report: list[s
     """Show how settings, secrets and files would change, after the report of a command."""
     session.refuse_jump(context)
     changes = session.reconcile(session.files(context))
-    there, planned = read_secrets(session.volume), context.planned
-    minted = [name for name, one in planned.items() if one.origin == Origin.GENERATED]
-    redactor = Redactor(there, {name: one.text for name, one in planned.items()}, minted)
+    on_disk, planned = read_secrets(session.volume), context.planned
+    generated = [name for name, secret in planned.items() if secret.origin == Origin.GENERATED]
+    redactor = Redactor(on_disk, {name: secret.text for name, secret in planned.items()}, generated)
     ours = {change.file.path: lines_of_ours(session.volume, session.state, change.file) for change in changes}
-    secrets = diff.secrets(there, {name: one.text for name, one in planned.items() if one.file}, redactor)
-    after = {key: Given(show(one.value), one.source) for key, one in context.resolution.applying().items()}
+    wanted = {name: secret.text for name, secret in planned.items() if secret.file}
+    secrets = diff.secrets(on_disk, wanted, redactor)
+    after = {
+        key: Given(show(resolved.value), resolved.source) for key, resolved in context.resolution.applying().items()
+    }
     changed = diff.settings(session.deployed() or session.answers_before, after)
     answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(changes, redactor, ours))
     if not report:

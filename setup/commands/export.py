@@ -64,13 +64,13 @@ def _written(file: File, path: str, configurator: DeploymentConfigurator, own: C
             return Answer([f"Nothing to do: {path} is up to date."], {"status": "unchanged", "file": path})
         volume.check_writable()
         with _alone(volume, "" if place.startswith("../") else configurator.output_dir):
-            there = volume.read(name)
-            if there is not None and not is_ours(there):
+            on_disk = volume.read(name)
+            if on_disk is not None and not is_ours(on_disk):
                 raise VolumeError(f"{path} exists and is not an export: name another file, or move it away")
             _replace(volume, file)
-    told = [f"Written: {path}. On the other host, with an empty volume and this file mounted:"]
-    told.append(f"  docker run --rm -v /app/avatar:/out -v ./{name}:/{name}:ro avatar-setup --config /{name}")
-    return Answer(told, {"status": "complete", "file": path})
+    lines = [f"Written: {path}. On the other host, with an empty volume and this file mounted:"]
+    lines.append(f"  docker run --rm -v /app/avatar:/out -v ./{name}:/{name}:ro avatar-setup --config /{name}")
+    return Answer(lines, {"status": "complete", "file": path})
 
 
 @contextlib.contextmanager

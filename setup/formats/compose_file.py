@@ -76,7 +76,7 @@ def _images(services: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, st
 def _data_volume(
     found: Composed, document: Mapping[str, Any], env: Mapping[str, str], place: tuple[str, str, str]
 ) -> None:
-    """Which Docker volume holds a service's data; what cannot be told is named, as an empty one would start instead."""
+    """Find the Docker volume with a service's data; report an unknown one, because an empty one would start instead."""
     service, target, wanted = place
     source = _mount(document["services"], service, target, env)
     name = _volume_name(document, source, env) if source and not source.startswith((".", "/", "~")) else ""
@@ -139,9 +139,9 @@ def value(mapping: Any, key: str) -> Any:
     if key in mapping:
         return mapping[key]
     merged = mapping.get("<<")
-    for one in merged if isinstance(merged, list) else [merged]:
-        if isinstance(one, dict) and key in one:
-            return one[key]
+    for parent in merged if isinstance(merged, list) else [merged]:
+        if isinstance(parent, dict) and key in parent:
+            return parent[key]
     return None
 
 

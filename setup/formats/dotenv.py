@@ -137,7 +137,7 @@ def _end_of_value(text: str, head: re.Match[str]) -> int:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the quote that opens at `start` is closed."""
+    """Return where the quote that opens at `start` is closed."""
     at = start + 1
     while at < len(text) and text[at] != text[start]:
         at += 2 if text[at] == "\\" else 1

@@ -27,7 +27,7 @@ class _Side(NamedTuple):
     values: Mapping[str, str]
 
     def same(self, key: str, other: _Side) -> bool:
-        """Whether the other side says the same of a key: nothing, the same text, or the same value in other words."""
+        """Tell whether both sides agree on a key: neither has it, or the text or at least the value is the same."""
         mine, theirs = self.texts.get(key), other.texts.get(key)
         if mine is None or theirs is None:
             return mine is theirs
@@ -35,31 +35,31 @@ class _Side(NamedTuple):
 
 
 def merge(base: bytes, theirs: bytes, ours: bytes) -> Merged:
-    """Their file with what changed from `base` to `ours`; the order and the comments stay theirs.
+    """Return their file with what changed from `base` to `ours`; the order and the comments stay theirs.
 
-    Raises Malformed for a file that Compose would misread, or that says something twice.
+    Raise Malformed for a file that Compose would misread, or that has a key twice.
     """
-    before, there, here = _side(base), _side(theirs), _side(ours)
+    before, edited, wanted = _side(base), _side(theirs), _side(ours)
     changed, conflicts = set(), []
-    for key in dict.fromkeys((*before.texts, *there.texts, *here.texts)):
-        if here.same(key, before) or here.same(key, there):
+    for key in dict.fromkeys((*before.texts, *edited.texts, *wanted.texts)):
+        if wanted.same(key, before) or wanted.same(key, edited):
             continue
-        if there.same(key, before):
+        if edited.same(key, before):
             changed.add(key)
         else:
             conflicts.append(key)
     if conflicts:
         return Merged(b"", tuple(conflicts))
-    pieces = [_taken(piece, here) if piece.key in changed else piece for piece in there.pieces]
-    for key in here.texts:
-        if key in changed and key not in there.texts:
-            pieces.insert(_place(key, list(here.texts), pieces), Statement(key, here.texts[key]))
+    pieces = [_taken(piece, wanted) if piece.key in changed else piece for piece in edited.pieces]
+    for key in wanted.texts:
+        if key in changed and key not in edited.texts:
+            pieces.insert(_place(key, list(wanted.texts), pieces), Statement(key, wanted.texts[key]))
     return Merged(_joined(pieces))
 
 
-def _taken(piece: Statement, here: _Side) -> Statement:
+def _taken(piece: Statement, wanted: _Side) -> Statement:
     """Return a key as our side has it, without text if it no longer has the key."""
-    return piece._replace(text=here.texts.get(piece.key, ""))
+    return piece._replace(text=wanted.texts.get(piece.key, ""))
 
 
 def _side(data: bytes) -> _Side:
@@ -78,11 +78,11 @@ def _ended(text: str) -> str:
 
 
 def _place(key: str, order: list[str], pieces: list[Statement]) -> int:
-    """Where a new key belongs: behind the nearest one that stands before it, else before all others."""
-    there = {piece.key: index for index, piece in enumerate(pieces) if piece.text}
+    """Return where a new key belongs: after the nearest key that precedes it, or else before all others."""
+    positions = {piece.key: index for index, piece in enumerate(pieces) if piece.text}
     for earlier in reversed(order[: order.index(key)]):
-        if earlier in there:
-            return there[earlier] + 1
+        if earlier in positions:
+            return positions[earlier] + 1
     return next((index for index, piece in enumerate(pieces) if piece.key), 0)
 
 

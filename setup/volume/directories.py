@@ -71,7 +71,7 @@ def close(descriptor: int) -> None:
 
 
 def _mode_differs(descriptor: int, mode: int) -> bool:
-    """Whether a directory of ours lacks bits, or a private one has too many; wider public ones stay."""
+    """Tell whether a directory lacks bits, or a private one has too many; public ones may have more."""
     current = _mode(descriptor)
     return current != mode if mode == 0o700 else current & mode != mode
 

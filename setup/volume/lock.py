@@ -74,7 +74,7 @@ def _open(root: int, top: str) -> int:
 
 
 def sign(descriptor: int) -> None:
-    """Says in the lock file who holds it; at rest it is empty. On a full disk the lock holds without."""
+    """Write into the lock file who holds it; otherwise it is empty. On a full disk the lock holds all the same."""
     _write(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n")
 
 
@@ -85,7 +85,7 @@ def release(descriptor: int) -> None:
 
 
 def _require_ours(status: os.stat_result) -> None:
-    """Empty the file and write it in place: under a second name it would belong to somebody else."""
+    """Raise VolumeError for a file with a second name: `sign` and `release` would overwrite somebody else's file."""
     directories.require_regular(LOCK, status)
     if status.st_nlink != 1:
         raise VolumeError(f"{LOCK} has other names (hard links): remove it and run the same command again")

@@ -32,9 +32,9 @@ class Volume:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.warnings: list[str] = []
-        self.coming: dict[str, bytes] = {}  # files that are about to stand here, for looks that come before
+        self.coming: dict[str, bytes] = {}  # files that this run will write, for what reads them before
         self._settled: set[str] = set()  # folders whose own entries this run has made durable
-        self._worked = False  # it had the lock: what it says of the volume is so
+        self._worked = False  # this run had the lock, so no other run explains what it found
         try:
             self._root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -85,7 +85,7 @@ class Volume:
             directories.close(descriptor)
 
     def status(self, path: str) -> os.stat_result | None:
-        """Mode, owner and times of what stands at a path, no link followed; None for nothing."""
+        """Return mode, owner and times of what exists at a path, without following a link; None if nothing does."""
         try:
             with directories.parent(self._root, path) as (folder, name):
                 return atomic.status(name, folder)
@@ -95,7 +95,7 @@ class Volume:
             raise self._error(path, "looked at", error) from None
 
     def free(self) -> tuple[int, int]:
-        """Bytes and inodes that are free for somebody without privileges; inodes are -1 where they are not counted."""
+        """Return the bytes and inodes free for an ordinary user; inodes are -1 on a file system that has no count."""
         status = os.fstatvfs(self._root)
         return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else -1
 
@@ -114,7 +114,7 @@ class Volume:
             raise self._error(path, "removed", error) from None
 
     def owner(self) -> tuple[int, int]:
-        """User and group id of the output directory."""
+        """Return the user and group id of the output directory."""
         try:
             status = os.fstat(self._root)
         except OSError as error:
