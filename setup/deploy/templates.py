@@ -81,11 +81,11 @@ class Renderer:
     def static_names(self, below: str) -> tuple[str, ...]:
         """List every file below a folder of the templates, sorted, with / between the parts."""
         top = os.path.join(self._directory, below)
-        found = []
+        paths = []
         for folder, _, names in os.walk(top):
             relative = os.path.relpath(folder, self._directory)
-            found += [os.path.join(relative, name) for name in names]
-        return tuple(sorted(found))
+            paths += [os.path.join(relative, name) for name in names]
+        return tuple(sorted(paths))
 
     def bake(self) -> None:
         """Compile every template into the cache below the templates; the build of the image does so."""

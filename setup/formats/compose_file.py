@@ -45,36 +45,36 @@ def read(data: bytes, env: Mapping[str, str]) -> Composed:
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(services, dict):
         raise Malformed("it has no services")
-    found = Composed(_images(services, env), {}, [])
+    composed = Composed(_images(services, env), {}, [])
     for service, target, name in _DATA if "db" in services else ():
-        _data_volume(found, document, env, (service, target, name))
-    found.settings.update(_nginx(services, env) if "nginx" in services else {})
-    return found
+        _data_volume(composed, document, env, (service, target, name))
+    composed.settings.update(_nginx(services, env) if "nginx" in services else {})
+    return composed
 
 
 def _nginx(services: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
-    """Its certificate and its ports; with a certificate it serves TLS."""
+    """Return the settings of nginx: its certificate and ports; with a certificate, it serves TLS."""
     certificate, key = (_mount(services, "nginx", f"{_IN_NGINX}/{name}", env) for name in (_CERTIFICATE, _KEY))
     published = list(ports(services, env))
     if not certificate:
         return {"NGINX_TLS_ENABLED": "false"} | ({"NGINX_HTTP_PORT": published[0]} if published else {})
-    found = {"NGINX_TLS_ENABLED": "true", "NGINX_SSL_CERTIFICATE_PATH": certificate}
-    found |= {"NGINX_SSL_CERTIFICATE_KEY_PATH": key} if key else {}
-    return found | ({"NGINX_HTTP_REDIRECT_PORT": "80"} if "80" in published else {})
+    settings = {"NGINX_TLS_ENABLED": "true", "NGINX_SSL_CERTIFICATE_PATH": certificate}
+    settings |= {"NGINX_SSL_CERTIFICATE_KEY_PATH": key} if key else {}
+    return settings | ({"NGINX_HTTP_REDIRECT_PORT": "80"} if "80" in published else {})
 
 
 def _images(services: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for service, pattern in _IMAGES:
         image = _text(value(services.get(service), "image"), env)
         parts = re.fullmatch(pattern, image) if image else None
         if parts:
-            found = parts.groupdict() | found
-    return found
+            settings = parts.groupdict() | settings
+    return settings
 
 
 def _data_volume(
-    found: Composed, document: Mapping[str, Any], env: Mapping[str, str], place: tuple[str, str, str]
+    composed: Composed, document: Mapping[str, Any], env: Mapping[str, str], place: tuple[str, str, str]
 ) -> None:
     """Find the Docker volume with a service's data; report an unknown one, because an empty one would start instead."""
     service, target, wanted = place
@@ -82,13 +82,13 @@ def _data_volume(
     name = _volume_name(document, source, env) if source and not source.startswith((".", "/", "~")) else ""
     if wanted.isupper():
         if name:
-            found.settings[wanted] = name
+            composed.settings[wanted] = name
         elif source:
-            found.unsure[wanted] = f"{service} keeps its data in {source}, but the name of a Docker volume is needed"
+            composed.unsure[wanted] = f"{service} keeps its data in {source}, but the name of a Docker volume is needed"
         else:
-            found.unsure[wanted] = f"{service} has no volume at {target}"
+            composed.unsure[wanted] = f"{service} has no volume at {target}"
     elif name != wanted:
-        found.notes.append(
+        composed.notes.append(
             f"{service} keeps its data in {name or source or 'a volume without a name'}, but this stack in the Docker "
             f"volume {wanted}: copy it there before the stack starts"
         )
