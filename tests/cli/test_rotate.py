@@ -412,7 +412,7 @@ def test_a_run_that_finishes_a_rotation_prints_what_to_type(scene: Scene) -> Non
             done = changed(original, out)
             said = ran(out, settings={}).stdout
             assert ("ALTER ROLE" in said) == ("db_password" in done), number
-            assert ("finished a rotation" in said) == bool(done), number
+            assert ("finished the interrupted rotation" in said) == bool(done), number
             told += "ALTER ROLE" in said
             assert "ALTER ROLE" not in ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
     assert told > 2
@@ -449,7 +449,7 @@ def test_a_reset_that_was_interrupted_too_says_what_to_type_when_it_is_repeated(
 
 def test_a_reset_after_a_rotation_does_not_claim_to_have_finished_it(out: Path) -> None:
     ran(out, "--rotate", "db_password", "--yes", settings={})
-    assert "finished a rotation" not in ran(out, "--reset", settings=SETTINGS).stdout
+    assert "finished the interrupted rotation" not in ran(out, "--reset", settings=SETTINGS).stdout
 
 
 def test_a_rotation_saves_its_own_backup_beside_that_of_another_command(out: Path) -> None:
