@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
-from setup.commands import diff as looking
+from setup.commands import diff
 from setup.config.model import Given, Secret, Source
 from setup.config.types import show
 from setup.console import Answer
@@ -90,7 +90,7 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     )
     report = ["What a new value breaks:", *rotations.list_breaks(rotation.left), *_done_lines(rotation)]
     if options.dry_run:
-        return looking.shown(session, session.context(), [], report)
+        return diff.shown(session, session.context(), [], report)
     transaction.check(session, session.context())
     if not interrupted:
         console.show(report if not options.quiet else [])
@@ -203,7 +203,7 @@ def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reason
     chosen = _names(rotation.chosen)
     names = list(filter(chosen.__contains__, backups.rotated(volume, newest))) if newest else []
     if newest and names:
-        following = summary.after_rotation(rotation.session, rotation.values, names, newest.id)
+        following = summary.after_rotation(rotation.session, rotation.values, names)
         place = summary.place_of(volume, configurator.environ)
         lines += ["", f"If you have not done this yet, on the host, in {place.words}, in this order:", "", *following]
     return Answer(lines, {"status": "unchanged", "rotated": [], "next": following})
@@ -214,7 +214,7 @@ def _answer(configurator: DeploymentConfigurator, rotation: _Rotation) -> Answer
     volume, interrupted = rotation.session.volume, rotation.interrupted
     place = summary.place_of(volume, configurator.environ)
     began = interrupted.id if interrupted else configurator.result["copy"]
-    following = summary.after_rotation(rotation.session, rotation.values, rotation.names, began)
+    following = summary.after_rotation(rotation.session, rotation.values, rotation.names)
     folder = f"{HISTORY}/{began}"
     lines = [f"Rotated: {', '.join(rotation.names)}. The old values are in {folder}.", ""]
     edited = []

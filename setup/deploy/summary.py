@@ -19,7 +19,7 @@ from setup.secrets.store import read_filled
 from setup.state_file import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 from setup.volume import backups
-from setup.volume.layout import AUTHORITY, HISTORY, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
+from setup.volume.layout import AUTHORITY, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -294,18 +294,19 @@ def _finished_rotation(session: Session, values: Values) -> list[str]:
     if not began or not (names := backups.rotated(session.volume, began)):
         return []
     title = f"This run finished the interrupted rotation of {', '.join(names)}. Next, in this order:"
-    return ["", title, "", *console.indent(after_rotation(session, values, names, began.id))]
+    return ["", title, "", *console.indent(after_rotation(session, values, names))]
 
 
-def after_rotation(session: Session, values: Values, names: list[str], backup: str) -> list[str]:
-    """Return the commands to type on the host once secrets have new values; the old ones are in the backup."""
+def after_rotation(session: Session, values: Values, names: list[str]) -> list[str]:
+    """Return the commands to type on the host once secrets have new values; the old ones are in the backups."""
     from setup.secrets import rotation
 
     sudo = "sudo " if os.geteuid() == 0 else ""
+    old_keys = backups.list_old_values(session.volume, secret_path(rotation.STORAGE_KEY))
     return [
         *rotation.list_commands_before(names, values, read_filled(session.volume), sudo),
         f"{sudo}docker compose up -d",
-        *rotation.list_commands_after(names, f"{HISTORY}/{backup}", sudo),
+        *rotation.list_commands_after(names, old_keys, sudo),
     ]
 
 

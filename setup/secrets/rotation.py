@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # psql takes the new password from its environment, and quotes it and the role's name itself.
 _SQL = r"""export new="$(cat)"; printf '%s\n' '\set new `printenv new`' "ALTER ROLE :\"role\" PASSWORD :'new';" | """
-_STORAGE_KEY = "storage_admin_access_key_id"
+STORAGE_KEY = "storage_admin_access_key_id"
 
 
 def select_secrets(words: Iterable[str], values: Values) -> list[Secret]:
@@ -85,13 +85,16 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     return commands
 
 
-def list_commands_after(names: Collection[str], backup: str, sudo: str) -> Iterator[str]:
-    """List what to do once the services run with the new values; the old ones are in the backup."""
-    if _STORAGE_KEY in names:
-        yield "# the storage still accepts the old key: remove it"
-        old = f"{sudo}cat {backup}/{secret_path(_STORAGE_KEY)}"
+def list_commands_after(names: Collection[str], old_keys: Iterable[str], sudo: str) -> Iterator[str]:
+    """List what to do once the services run with the new values; `old_keys` are the files of the old storage keys.
+
+    Removing a key that the storage does not have changes nothing (SeaweedFS, weed/shell/command_s3_configure.go).
+    """
+    if STORAGE_KEY in names:
+        yield "# the storage still accepts each old key until it is removed"
         shell = f"{sudo}docker compose exec -T master weed shell -master=master:9333 -filer=filer:8888"
-        yield f'echo "s3.configure -apply -delete -user power_user -access_key $({old})" | {shell}'
+        for path in old_keys:
+            yield f'echo "s3.configure -apply -delete -user power_user -access_key $({sudo}cat {path})" | {shell}'
     for name, secret in SECRETS.items():
         if name in names and secret.by_hand:
             yield f"# {secret.by_hand}"

@@ -160,6 +160,22 @@ def contents(volume: Volume, backup: Backup) -> list[File]:
     return files
 
 
+def list_old_values(volume: Volume, path: str) -> list[str]:
+    """Return where the backups keep other contents of a file than it has now: each content once, the oldest first.
+
+    A file that was missing or empty counts as none.
+    """
+    seen = {volume.read(path), None, b""}
+    places = []
+    for backup in reversed(history(volume)):
+        place = backup_path(backup.id, path)
+        data = volume.read(place)
+        if data not in seen:
+            seen.add(data)
+            places.append(place)
+    return places
+
+
 def rotated(volume: Volume, backup: Backup) -> list[str]:
     """Return the secrets of the rotation that saved this backup which have another value by now."""
     names = []

@@ -110,6 +110,18 @@ def test_a_finished_rotation_rotates_again_when_it_is_repeated(out: Path) -> Non
     assert counts(out)["db_password"] == 3
 
 
+def test_every_key_that_the_storage_may_still_accept_is_removed(out: Path) -> None:
+    """Whoever missed the last message of a rotation repeats it: the first key is valid until it is removed."""
+    keys = []
+    for _ in range(3):
+        keys.append(secrets(out)["storage_admin_access_key_id"])
+        shown = ran(out, "--rotate", "storage", "--yes", settings={}).stdout
+        deletions = [line for line in shown.splitlines() if "s3.configure -apply -delete" in line]
+        removed = [re.search(r"cat (\S+storage_admin_access_key_id)", line) for line in deletions]
+        assert [(out / found[1]).read_text() for found in removed if found] == keys
+    assert not any(key in shown for key in keys)
+
+
 def test_a_new_value_may_be_given_and_is_not_rotated_when_it_is_given_again(out: Path, tmp_path: Path) -> None:
     """The first run may have been killed before it said what to type, so the second says it."""
     (tmp_path / "new").write_text("given by a vault\n")

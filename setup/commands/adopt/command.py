@@ -7,7 +7,7 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
-from setup.commands import diff as looking
+from setup.commands import diff
 from setup.commands.adopt import plan
 from setup.commands.adopt.interpret import Interpretation, interpret
 from setup.commands.adopt.source import Tree, is_at, read_more, read_tree, require_finished
@@ -128,7 +128,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
             return _unchanged(preview, source)
         report = _report(preview, source)
         if options.dry_run:
-            return looking.shown(preview, preview.context_now(), [], report)
+            return diff.shown(preview, preview.context_now(), [], report)
         console.show(report if not options.quiet else [])
         if not options.confirmed:
             confirm.confirm("Type adopt to take it over: ", "adopt", interactive=interactive)
@@ -145,7 +145,7 @@ def _continue(configurator: DeploymentConfigurator, volume: Volume, options: Run
         # The files that are replaced are in that backup. A second backup gets its cause: this run may be interrupted.
         options = options._replace(on_conflict=OnConflict.REPLACE, reason=newest.reason)
     if options.dry_run:
-        return looking.preview(configurator, options)
+        return diff.preview(configurator, options)
     return Answer((), configurator.configure(options._replace(interactive=False)))
 
 
