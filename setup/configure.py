@@ -12,11 +12,11 @@ from setup.deploy import summary, transaction
 from setup.deploy.options import Asker, RunOptions
 from setup.deploy.planner import program_basis
 from setup.deploy.session import Run, Session
-from setup.deploy.steps import STEPS, generate_env_file
+from setup.deploy.steps import STEPS
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, VolumeError
-from setup.state_file import STEP_NAMES
 from setup.state_manager import DeploymentState
+from setup.step_names import COLLECT_OPTIONAL_CONFIG, GENERATE_ENV_FILE, PROMPT_USER_SECRETS, STEP_NAMES
 from setup.volume.backups import Kind, Reason
 from setup.volume.layout import HISTORY, STATE, SWEPT
 from setup.volume.volume import Volume
@@ -124,12 +124,12 @@ class DeploymentConfigurator:
     def prompt_user_secrets(self, auth_type: str = "email", skip_prompts: bool = False) -> None:
         """Run the step of that name: ask for the operator's secrets, or leave the open ones pending."""
         with self._session_for_a_step(RunOptions(prompt_secrets=not skip_prompts), auth_type) as session:
-            self._step(session, "prompt_user_secrets")
+            self._step(session, PROMPT_USER_SECRETS)
 
     def _prompt_optional_config(self) -> None:
         """Run the step `collect_optional_config`: ask for the settings that have a default."""
         with self._session_for_a_step(RunOptions()) as session:
-            self._step(session, "collect_optional_config")
+            self._step(session, COLLECT_OPTIONAL_CONFIG)
 
     def gather(self, options: RunOptions, auth_type: str = "email") -> sources.Inputs:
         """Gather everything this run was given."""
@@ -195,11 +195,11 @@ class DeploymentConfigurator:
         self.result["changed"] = reasons
         session.state.reopen(first or STEP_NAMES[0])
         while name := session.state.next_step:
-            if name == generate_env_file.__name__ and self._dialogue and not reviewed:
+            if name == GENERATE_ENV_FILE and self._dialogue and not reviewed:
                 reviewed = self._review(session)
-            elif name == "collect_optional_config":
+            elif name == COLLECT_OPTIONAL_CONFIG:
                 self._prompt_optional_config()
-            elif name == "prompt_user_secrets":
+            elif name == PROMPT_USER_SECRETS:
                 self.prompt_user_secrets(skip_prompts=not session.options.prompt_secrets)
             else:
                 self._step(session, name)
@@ -224,7 +224,7 @@ class DeploymentConfigurator:
                 continue
             transaction.commit(session, name, outcome)
             done = outcome.done
-        if self._dialogue and name == "prompt_user_secrets" and session.options.prompt_secrets:
+        if self._dialogue and name == PROMPT_USER_SECRETS and session.options.prompt_secrets:
             self._dialogue.summarise_secrets(session)
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats.yaml_file import Malformed, load_yaml
+from setup.step_names import STEP_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
 TOOL = "avatar-setup"
 SCHEMA = 1
 
-# The seven steps in their order, under the names that the file holds; `deploy.steps` has a function for each.
-STEP_NAMES = (
-    "collect_required_config",
-    "collect_optional_config",
-    "generate_env_file",
-    "generate_nginx_config",
-    "generate_secrets",
-    "prompt_user_secrets",
-    "finalize",
-)
 NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
 _STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
 _BY_LABEL = {source.label: source for source in Source}

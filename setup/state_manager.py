@@ -10,7 +10,8 @@ from setup.errors import VolumeError
 from setup.formats import dotenv
 from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
-from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES, Sections
+from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, Sections
+from setup.step_names import STEP_NAMES
 from setup.volume.layout import ENV, LAST_GOOD, STATE, File, file_at
 from setup.volume.volume import Volume
 

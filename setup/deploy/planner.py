@@ -13,9 +13,9 @@ from setup.config.types import show
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
-from setup.state_file import STEP_NAMES
 from setup.state_manager import DeploymentState, split_additions
-from setup.volume.layout import CA_BUNDLE, CONFIG, ENV
+from setup.step_names import STEP_NAMES
+from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ def find_work(
             reasons.append((step_of_setting(line.partition(":")[0]), line))
     for part in basis:
         if state.basis and basis[part] != state.basis.get(part):
-            reasons.append((STEP_NAMES[2], f"the {part} of this release changed"))
+            reasons.append((step_of_file(ENV), f"the {part} of this release changed"))
     files, edited = _compare_files(volume, state, context)
     reasons += [*files, *_compare_secrets(state, context)]
     if state.is_complete and not reasons:
@@ -107,9 +107,9 @@ def _compare_files(volume: Volume, state: DeploymentState, context: Context) -> 
     tls = context.targets.tls
     bundle = digest(tls.ca_bundle) if tls.ca_bundle else ""
     if state.is_complete and bundle != state.files.get(CA_BUNDLE, ""):
-        reasons.append((STEP_NAMES[3], "the trusted authorities changed"))
+        reasons.append((step_of_file(CA_BUNDLE), "the trusted authorities changed"))
     if tls.reason:
-        reasons.append((STEP_NAMES[3], tls.reason))
+        reasons.append((step_of_file(CERTIFICATE), tls.reason))
     return reasons, edited
 
 

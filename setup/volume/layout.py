@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from setup.step_names import FINALIZE, GENERATE_ENV_FILE, GENERATE_NGINX_CONFIG
+
 
 class File(NamedTuple):
     """A file for the volume, or one read from it: path below the output directory, bytes and mode.
@@ -69,22 +71,22 @@ class Place(NamedTuple):
 
 
 PLACES = (
-    Place("", 0o644, "finalize"),  # the output directory: what has no row of its own
+    Place("", 0o644, FINALIZE),  # the output directory: what has no row of its own
     Place(STATE, 0o600, "every run"),
     Place(LAST_GOOD, 0o600, "every run"),
     Place(LOCK, 0o600, "every run"),
-    Place(ENV, 0o600, "generate_env_file"),
-    Place("nginx/", 0o644, "generate_nginx_config"),
-    Place(f"{TLS_FOLDER}/", 0o644, "generate_nginx_config"),
-    Place(f"{KEYS_FOLDER}/", 0o600, "generate_nginx_config", private=True),
-    Place(f"{SECRETS_FOLDER}/", 0o644, "generate_env_file", private=True),  # read by any container user
-    Place(f"{AUTHENTIK}/", 0o644, "finalize"),
-    Place(f"{AUTHENTIK}/branding/", 0o644, "finalize"),
-    Place(CONFIG, 0o600, "finalize"),
-    Place(COMPOSE, 0o644, "finalize"),
-    Place(f"{WRITTEN}/", 0o600, "generate_env_file", private=True),
-    Place(f"{WRITTEN}/nginx/", 0o600, "generate_nginx_config", private=True),
-    Place(f"{WRITTEN}/{AUTHENTIK}/", 0o600, "finalize", private=True),
+    Place(ENV, 0o600, GENERATE_ENV_FILE),
+    Place("nginx/", 0o644, GENERATE_NGINX_CONFIG),
+    Place(f"{TLS_FOLDER}/", 0o644, GENERATE_NGINX_CONFIG),
+    Place(f"{KEYS_FOLDER}/", 0o600, GENERATE_NGINX_CONFIG, private=True),
+    Place(f"{SECRETS_FOLDER}/", 0o644, GENERATE_ENV_FILE, private=True),  # read by any container user
+    Place(f"{AUTHENTIK}/", 0o644, FINALIZE),
+    Place(f"{AUTHENTIK}/branding/", 0o644, FINALIZE),
+    Place(CONFIG, 0o600, FINALIZE),
+    Place(COMPOSE, 0o644, FINALIZE),
+    Place(f"{WRITTEN}/", 0o600, GENERATE_ENV_FILE, private=True),
+    Place(f"{WRITTEN}/nginx/", 0o600, GENERATE_NGINX_CONFIG, private=True),
+    Place(f"{WRITTEN}/{AUTHENTIK}/", 0o600, FINALIZE, private=True),
     Place(f"{HISTORY}/", 0o600, "every run", private=True),
 )
 # Folders that may hold staged files while a run writes, and after it was killed.

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "setup"
 # A module imports from lower rows, from its own room, and in its own row from what stands left of it.
 # A room is a package; the others are modules of the top floor.
 LAYERS = (
-    ("errors", "findings", "console", "environment"),
+    ("errors", "findings", "console", "environment", "step_names"),
     ("formats", "volume"),
     ("config",),
     ("state_file", "state_manager", "secrets", "tls"),

@@ -17,8 +17,9 @@ from setup.config.settings import SETTINGS
 from setup.deploy import steps
 from setup.errors import VolumeError
 from setup.formats.digests import digest
-from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, STEP_NAMES
+from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED
 from setup.state_manager import DeploymentState
+from setup.step_names import STEP_NAMES
 from setup.volume.layout import LAST_GOOD, PLACES, File
 from setup.volume.volume import Volume
 from tests.support.runs import (

@@ -151,24 +151,6 @@ def test_every_setting_has_one_default():
     assert {*DEFAULTS["settings"]} <= without
 
 
-def test_the_versions_and_images():
-    v = values()
-    expected = {
-        "AVATAR_API_VERSION": "3.20.1",
-        "AVATAR_WEB_VERSION": "0.68.0",
-        "AVATAR_SEAWEEDFS_VERSION": "4.44",
-        "AVATAR_AUTHENTIK_VERSION": "2026.8.4",
-        "AVATAR_REGISTRY": "quay.io/octopize",
-        "AVATAR_SEAWEEDFS_REGISTRY": "chrislusf",
-        "AVATAR_AUTHENTIK_REPOSITORY": "ghcr.io/goauthentik",
-        "POSTGRES_IMAGE": "postgres:14-alpine",
-        "NGINX_IMAGE": "nginx:1.31.0",
-        "PREFLIGHT_IMAGE": "",
-    }
-    assert {key: v[key] for key in expected} == expected
-    assert {key for key, row in SETTINGS.items() if row.group == catalogue.IMAGES} == {*expected}
-
-
 # --- the table "Secrets" ------------------------------------------------------------------------
 
 HEX, URLSAFE, FERNET = r"[0-9a-f]{64}", r"[A-Za-z0-9_][A-Za-z0-9_-]{42}", r"[A-Za-z0-9_-]{43}="
