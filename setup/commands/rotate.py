@@ -52,7 +52,7 @@ class _Rotation(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The names of the secrets that have a new value when the rotation is finished."""
-        return _names(self.chosen if self.interrupted else self.left)
+        return list(self.interrupted.reason.secrets) if self.interrupted else _names(self.left)
 
 
 class _StateChanged(Exception):
@@ -121,14 +121,14 @@ def _plan(session: Session, names: Sequence[str]) -> _Rotation:
         elif secret.name in words:
             problems.append(f"--rotate {secret.name}: it has no value yet")
     problems += rotations.list_refusals(chosen, session.options.reencrypted, given)
-    if interrupted and set(interrupted.reason.secrets) != set(_names(chosen)):
-        problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.reason.text})"]
+    done = _find_given(chosen, texts, given)
+    if interrupted:
+        rotated = interrupted.reason.secrets
+        if set(_names(chosen)) - (done.keys() - set(rotated)) != set(rotated):
+            problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.reason.text})"]
+        done |= dict.fromkeys(backups.rotated(session.volume, interrupted), "has its new value already")
     if problems:
         raise InputError(*problems)
-    if interrupted:
-        done = dict.fromkeys(backups.rotated(session.volume, interrupted), "has its new value already")
-    else:
-        done = _find_given(chosen, texts, given)
     return _Rotation(session, values, given, chosen, done, interrupted)
 
 
@@ -201,7 +201,7 @@ def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reason
     volume, newest = rotation.session.volume, _newest_backup(rotation.session.volume)
     lines, following = ["Nothing to do:", *reasons], []
     chosen = _names(rotation.chosen)
-    names = list(filter(chosen.__contains__, backups.rotated(volume, newest))) if newest else []
+    names = [name for name in backups.rotated(volume, newest) if name in chosen] if newest else []
     if newest and names:
         following = summary.after_rotation(rotation.session, rotation.values, names)
         place = summary.place_of(volume, configurator.environ)

@@ -349,6 +349,23 @@ def test_the_same_command_finishes_an_interrupted_rotation_and_rotates_nothing_t
     assert between > 2
 
 
+def test_the_same_command_finishes_a_rotation_of_which_one_value_was_given_already(scene: Scene) -> None:
+    """The backup names what changes; the command names more than that."""
+    interrupted = 0
+    for number in after_the_backup(scene)[::4]:
+        with scene.copy() as out:
+            original = secrets(out)
+            settings = {"DB_PASSWORD": original["db_password"]}
+            kill = (*QUIET, "-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={number}")
+            ended = run(out, "--rotate", NAMES, "--yes", settings=settings, prefix=kill).returncode
+            interrupted += ended == -9 and run(out, "--status", settings={}).returncode == 3
+            finished = run(out, "--rotate", NAMES, "--yes", "--json", settings=settings)
+            assert finished.returncode == 0, finished.stderr
+            assert "db_password" not in json.loads(finished.stdout)["rotated"]
+            assert changed(original, out) == {"sso_client_secret"}
+    assert interrupted
+
+
 def test_a_rotation_is_refused_while_another_run_is_in_progress(scene: Scene) -> None:
     with scene.copy() as out:
         killed(scene, out, after_the_backup(scene)[9])
