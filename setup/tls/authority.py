@@ -175,9 +175,7 @@ def _new_certificate(
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-    return _signed(builder.add_extension(issuer, critical=False), authority_key)
+    return _signed(builder, authority_key)
 
 
 def _general_name(name: str) -> x509.GeneralName:
@@ -206,4 +204,6 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _signed(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> bytes:
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    """Sign with this key and name it in the certificate, the authority's own too: strict verifiers want that."""
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    return builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

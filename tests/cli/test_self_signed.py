@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
@@ -89,6 +90,42 @@ def test_the_authority_signs_servers_and_no_other_authority(out: Path) -> None:
     assert "TLS Web Server Authentication" in text
     serials = [openssl("x509", "-in", out / path, "-noout", "-serial") for path in (CA, LEAF)]
     assert all(len(serial) > 30 for serial in serials), "20 random bytes, less what their first bit costs"
+
+
+def test_every_certificate_names_its_use_and_the_key_that_signed_it(out: Path) -> None:
+    """Verifiers that keep to RFC 5280 want both, and some want them of the CA too."""
+    shown = {path: openssl("x509", "-in", out / path, "-noout", "-text") for path in (CA, LEAF)}
+    line = re.compile(r"Key Identifier: *\n +(?:keyid:)?([0-9A-F:]+)")
+    identifiers = {path: line.findall(text) for path, text in shown.items()}
+    own, issuer = identifiers[CA]
+    assert own == issuer
+    assert own == identifiers[LEAF][1]
+    assert [text.count("X509v3 Key Usage: critical") for text in shown.values()] == [1, 1]
+
+
+def strict(authority: Path) -> ssl.SSLContext:
+    """Trust this CA alone, as Python's default context does from 3.13 on."""
+    context = ssl.create_default_context(cafile=str(authority))
+    context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+@pytest.mark.parametrize("host", ["avatar.example.com", "192.0.2.7", "2001:db8::7"])
+def test_python_opens_a_connection_as_strictly_as_it_can(host: str, out: Path) -> None:
+    """Both ends of a handshake in memory, with our certificate at one and our CA at the other."""
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(out / LEAF, out / KEY)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        strict(out / CA).wrap_bio(to_client, to_server, server_hostname=host),
+        served.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(3):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    ends[0].write(b"hello")
+    assert ends[1].read() == b"hello"
 
 
 def test_the_validity_suits_browsers_and_clients_whose_clock_is_behind(out: Path) -> None:
