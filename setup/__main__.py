@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 MESSAGE = b"\nProgress saved. Run the same command to go on\n"
 
@@ -43,4 +42,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Everything shown is flushed and every file closed. To free each object first would take a tenth of a short run.
+    os._exit(main())

@@ -1,19 +1,14 @@
 """The only writer to the terminal: results to stdout, messages about the run to stderr."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TextIO
 
 from setup.errors import ExitCode
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 # What a terminal without UTF-8 shows instead.
 _SPELLED = {"✓": "[x]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}

@@ -3,19 +3,15 @@
 Raise SCHEMA when an older release would misread the file: it refuses a newer schema.
 """
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.step_names import STEP_NAMES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 TOOL = "avatar-setup"
 SCHEMA = 1

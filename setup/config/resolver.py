@@ -1,8 +1,7 @@
 """Resolve layers of answers to typed values, by one precedence; pure."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from setup.config import derived
 from setup.config.hosts import short, without_credentials
@@ -11,9 +10,6 @@ from setup.config.rules import RULES
 from setup.config.settings import SETTINGS
 from setup.config.types import EMAIL, EMAILS, show
 from setup.config.values import Resolved, Unavailable, Values
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 class Resolution(NamedTuple):

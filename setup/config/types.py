@@ -1,14 +1,10 @@
 """Parse values: each kind takes the text that an operator typed, or says what it expects instead."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from setup.config import hosts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Kind(NamedTuple):

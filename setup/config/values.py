@@ -1,14 +1,10 @@
 """Compute typed values by key when they are asked for, so that a default may depend on any other value."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from setup.config.model import Given, Setting, Source
 from setup.config.types import show
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Unavailable(Exception):

@@ -1,16 +1,11 @@
 """What one run is asked to do: one record, made from the flags or from a caller's parameters."""
 
-from __future__ import annotations
+from collections.abc import Callable
+from typing import NamedTuple
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from setup.deploy.reconcile import Conflict, OnConflict
+from setup.deploy.steps import Ask
 from setup.volume import backups
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from setup.deploy.reconcile import Conflict, OnConflict
-    from setup.deploy.steps import Ask
 
 
 class RunOptions(NamedTuple):

@@ -1,13 +1,12 @@
 """Find the first step that has something to do, and why, from the state and the volume; render nothing."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from setup.config.config_file import holds_secrets
-from setup.config.model import Source
-from setup.config.resolver import canonical, changes
+from setup.config.model import Given, Source
+from setup.config.resolver import Resolution, canonical, changes
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
@@ -16,14 +15,7 @@ from setup.formats.quoting import quote_env
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import STEP_NAMES
 from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from setup.config.model import Given
-    from setup.config.resolver import Resolution
-    from setup.volume.volume import Volume
-
+from setup.volume.volume import Volume
 
 BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image
 

@@ -1,19 +1,14 @@
 """Decide what happens to each file of the deployment, files edited by hand included; write nothing."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from enum import StrEnum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from setup.deploy import baseline
 from setup.formats.digests import digest
 from setup.state_manager import DeploymentState, split_additions
 from setup.volume.layout import ENV, PROPOSAL_SUFFIX, File
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from setup.volume.volume import Volume
+from setup.volume.volume import Volume
 
 
 class OnConflict(StrEnum):

@@ -1,8 +1,7 @@
 """The seven steps: each is a function from a context to what should become true."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from setup.config.model import Given, Secret, Setting, Source
 from setup.config.resolver import Resolution, canonical
@@ -14,10 +13,7 @@ from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import Origin, SecretFile
 from setup.volume.layout import File, place_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Ask = Callable[[Setting | Secret, str], str | None]
+Ask = Callable[[Setting | Secret, str], str | None]
 
 
 BACK = "\x00back"  # the answer that asks for the previous question; no kind of value takes it

@@ -1,16 +1,21 @@
 """Tell an operator and a program what a run did and how far the deployment is: status, review page, last message."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from setup import console
 from setup.config.derived import base_url, bundled_database, certificate_is_made
+from setup.config.model import Secret
+from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
+from setup.config.values import Values
+from setup.console import Answer
 from setup.deploy import transaction
+from setup.deploy.session import Session
+from setup.deploy.steps import Context
 from setup.environment import command_again, host_path, shell_word
 from setup.errors import DecisionNeeded
 from setup.secrets import plan as secrets_plan
@@ -20,17 +25,7 @@ from setup.state_file import COMPLETED, IN_PROGRESS
 from setup.state_manager import DeploymentState, digest_of_ours
 from setup.volume import backups
 from setup.volume.layout import AUTHORITY, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from setup.config.model import Secret
-    from setup.config.resolver import Resolution
-    from setup.config.values import Values
-    from setup.console import Answer
-    from setup.deploy.session import Session
-    from setup.deploy.steps import Context
-    from setup.volume.volume import Volume
+from setup.volume.volume import Volume
 
 _MARKS = {COMPLETED: "✓", IN_PROGRESS: "◐"}
 _NOT_STARTED_MARK = "○"

@@ -1,9 +1,8 @@
 """Render the files of a deployment from its values: which files there are, and their bytes."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from setup.config import derived
 from setup.config.secrets import SECRETS
@@ -28,9 +27,6 @@ from setup.volume.layout import (
     File,
     file_at,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
 
@@ -61,7 +57,7 @@ class Parts(NamedTuple):
     tls: TlsPlan = TlsPlan()
     owner: tuple[int, int] = (0, 0)
 
-    def equals(self, other: Parts) -> bool:
+    def equals(self, other: "Parts") -> bool:
         """Tell whether both render to the same bytes, as far as the inputs tell."""
         return self[1:] == other[1:] and self.values.texts() == other.values.texts()
 

@@ -3,15 +3,11 @@
 What the file alone does not tell, such as a variable of the shell that runs Compose, is named instead of guessed.
 """
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from setup.formats.yaml_file import Malformed, decode
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # The last line of our `.env`; what stands below it is the operator's.
 MARKER = b"# --- Yours: avatar-setup keeps everything below this line as it is. ---\n"

@@ -1,20 +1,15 @@
 """Plan the value of every secret: kept, given, generated, customary or pending; pure except for the random bytes."""
 
-from __future__ import annotations
-
-import base64
 import os
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from setup.config.model import Given, Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.types import TEXT, show
 from setup.config.values import Values
 from setup.volume.layout import secret_path
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
 
 
 class Origin(Enum):
@@ -214,13 +209,15 @@ def _hexadecimal() -> str:
 
 def _urlsafe() -> str:
     """Return 32 random bytes as text that does not begin with a dash: some programs take that for an option."""
-    while True:
-        text = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
-        if not text.startswith("-"):
-            return text
+    text = _fernet()
+    while text.startswith("-"):
+        text = _fernet()
+    return text.rstrip("=")
 
 
 def _fernet() -> str:
+    import base64  # only a run that generates something pays for it
+
     return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
 

@@ -1,7 +1,5 @@
 """Recognise what a file holds in place of a PEM certificate or key, and name the command that converts it; pure."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

@@ -1,9 +1,8 @@
 """Plan what a deployment serves TLS with and trusts; a certificate of its own is issued once and kept."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.values import Values
@@ -14,9 +13,6 @@ from setup.tls.provided import read_provided
 from setup.tls.trust_store import make_ca_bundle, read_trusted
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 from setup.volume.volume import Volume
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 RENEW = "--renew-certificate"
 MARK = "certificate"  # the name of our mark in the state's basis
@@ -41,8 +37,7 @@ class TlsPlan(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-if TYPE_CHECKING:
-    Issued = dict[tuple[str, bool], TlsPlan]
+Issued = dict[tuple[str, bool], TlsPlan]
 
 
 def plan_tls(volume: Volume, values: Values, mark: str, renew: bool, issued: Issued) -> TlsPlan:

@@ -1,7 +1,5 @@
 """Read the certificate and the key that the operator provides, as far as they can be seen from here."""
 
-from __future__ import annotations
-
 import os
 import stat
 from typing import NamedTuple

@@ -4,22 +4,18 @@ A backup is a folder `.deployment-history/ID/` that mirrors the volume. It is pr
 manifest is written last, when everything else is durable: a folder without one is no backup.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import re
 import time
+from collections.abc import Collection, Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from setup import __version__
 from setup.errors import DecisionNeeded, VolumeError
 from setup.volume.layout import HISTORY, RESTORE_MARK, File, backup_path, file_at, manifest_path, secret_path
 from setup.volume.volume import Volume
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
 
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
 LAST = 10  # how many are kept by default

@@ -3,8 +3,6 @@
 Add a generated file here first: a constant for its path, and a row of PLACES if its folder is new.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from setup.step_names import FINALIZE, GENERATE_ENV_FILE, GENERATE_NGINX_CONFIG

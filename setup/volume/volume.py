@@ -4,18 +4,14 @@ All paths are opened below the output directory's descriptor and no symbolic lin
 way (`folders`), so that nothing on the volume can lead a write elsewhere.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from setup.errors import DecisionNeeded, InputError, VolumeError
 from setup.volume import atomic, directories, lock
 from setup.volume.layout import BACKUP_SUFFIX, File, is_staged_name, staged_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 
 class Staged(NamedTuple):
@@ -43,7 +39,7 @@ class Volume:
                 f"create it first (mkdir -p) and mount it, as in 'docker run -v /app/avatar:/out avatar-setup'"
             ) from None
 
-    def __enter__(self) -> Volume:
+    def __enter__(self) -> "Volume":
         return self
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:

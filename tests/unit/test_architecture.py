@@ -69,7 +69,8 @@ ONLY_NAMES = {
     "sys.stdout": {"console", "wizard.prompt"},
     "sys.stderr": {"console"},
     "sys.stdin": {"console", "wizard.terminal", "wizard.dialogue"},
-    "sys.exit": {"__main__"},
+    "sys.exit": set(),
+    "os._exit": {"__main__"},
     "os.write": {"__main__", "console"},
     "os.rename": {"volume.volume", "volume.atomic"},
     "os.replace": set(),
@@ -363,3 +364,9 @@ def test_an_unchanged_run_imports_nothing_costly(tmp_path: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"setup.cli", "yaml"} <= imported
     assert COSTLY & {name.partition(".")[0] for name in imported} == set()
+    textual = {
+        module.name
+        for module in modules().values()
+        if f"setup.{module.name}" in imported and {"typing.NamedTuple", "__future__.annotations"} <= module.imports
+    }
+    assert textual == set(), "a named tuple compiles each annotation that is text, which costs start-up time"
