@@ -1,4 +1,4 @@
-"""What all tests share: the markers of the suite's parts, and a line that says what was left out without Docker."""
+"""What all tests share: the markers of the suite's parts, and lines that say what was left out, and why."""
 
 from __future__ import annotations
 
@@ -56,11 +56,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line that says what was not tried."""
-    reports = terminalreporter.stats.get("skipped", ())
-    skipped = [report for report in reports if "wants Docker: " in str(report.longrepr)]
-    if skipped:
+    """A line for each thing that was wanted and is not here, with the number of tests that were not run."""
+    skipped = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())]  # file, line, reason
+    without_docker = sum("wants Docker: " in reason for reason in skipped)
+    if without_docker:
         terminalreporter.write_line(
-            f"{len(skipped)} tests wanted Docker and were skipped: {missing_docker()}. "
+            f"{without_docker} tests wanted Docker and were skipped: {missing_docker()}. "
             "With AVATAR_REQUIRE_DOCKER=1 they fail instead."
+        )
+    reasons = [reason.partition("wants a real Authentik: ")[2] for reason in skipped]
+    if without_authentik := [reason for reason in reasons if reason]:
+        terminalreporter.write_line(
+            f"NOT PROVEN HERE: {len(without_authentik)} tests wanted a real Authentik and were skipped: "
+            f"{without_authentik[0]}. docs/proof.md says when they last ran."
         )

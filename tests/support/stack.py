@@ -106,10 +106,10 @@ class Stack:
         shown: dict[str, Any] = json.loads(done.stdout)
         return shown
 
-    def compose(self, *arguments: str, check: bool = True) -> str:
+    def compose(self, *arguments: str, check: bool = True, timeout: int = 300) -> str:
         files = ("-f", self.out / "docker-compose.yml", "-f", self.directory / "volumes.json")
         project = ("--project-directory", self.out, "-p", self.project)
-        done = engine.docker("compose", *files, *project, *arguments, cwd=self.out, check=check)
+        done = engine.docker("compose", *files, *project, *arguments, cwd=self.out, check=check, timeout=timeout)
         return (done.stdout + (b"" if check else done.stderr)).decode()
 
     def up(self) -> None:

@@ -29,7 +29,7 @@ from tests.unit.deploy.test_targets import (
 
 PORTS = {
     "api": (8000,),
-    "dask-scheduler": (8786,),
+    "dask-scheduler": (8786, 8787),
     "web": (3000,),
     "db": (5432,),
     "master": (9333,),
@@ -153,6 +153,22 @@ def test_containers_find_the_public_address_at_nginx_unless_another_proxy_is_in_
         return
     seen = json.loads(stack.execute("api", "curl", "-sS", f"{stack.scheme}://{stack.netloc}/sso/x"))
     assert (seen["service"], seen["headers"]["host"]) == ("authentik_server", stack.netloc)
+
+
+# Prints the result of a sum, and what the stand-in's preloaded module left on each worker.
+DASK = """\
+import json
+from distributed import Client
+with Client("my-dask-scheduler:8786", timeout=60) as client:
+    client.wait_for_workers(1, timeout=60)
+    marks = client.run(lambda dask_worker: dask_worker.preloaded)
+    print(json.dumps([client.submit(sum, [40, 2]).result(timeout=60), list(marks.values())]))
+"""
+
+
+def test_the_api_computes_on_the_worker_of_the_real_dask(stack: Stack) -> None:
+    computed = json.loads(stack.execute("api", "/opt/dask/bin/python", "-c", DASK))
+    assert computed == [42, ["api.domain.dask_worker_setup"]]
 
 
 # --- Who reaches whom --------------------------------------------------------------------------------------

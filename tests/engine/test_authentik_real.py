@@ -1,0 +1,350 @@
+"""The generated stack's Authentik, where the real one is at hand; docs/proof.md says when that last was.
+
+The image is `AUTHENTIK_IMAGE`, or the one that the compose file names if the engine has it and it is not the stand-in.
+nginx, PostgreSQL and everything of Authentik's come from the generated compose file. A mail server with a certificate
+of a private CA, and a receiver in the API's place, stand on the network of the database.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support import engine
+from tests.support.authentik import REASON, Browser, Token, real_image, verified_claims
+from tests.support.runs import secrets
+from tests.support.stack import HOST, Stack, deployment
+
+pytestmark = pytest.mark.docker
+
+SERVICES = ("authentik_server", "authentik_worker", "authentik_init_db")
+FIRST_START = 1500  # seconds: the migrations of a first start, on a machine that is busy
+MAIL = "mail.example.test"
+# Authentik reads a value of the environment as JSON: this password would arrive as a number.
+ACCOUNT = {"SMTP_USERNAME": "1e5", "SMTP_PASSWORD": "12345678"}
+PASSWORD = "Correct-horse-battery-9"
+
+# Rows that differ without any change of the configuration.
+VOLATILE = "last_updated", "last_applied", "last_login", "expires", "last_used"
+
+
+class Person(NamedTuple):
+    """Somebody who signs in, and the claims that the API is promised about them."""
+
+    name: str
+    groups: tuple[str, ...]
+    claims: dict[str, Any]
+
+
+PEOPLE = (
+    Person(
+        "ada",
+        ("Octopize - Admins",),
+        {"role": "admin", "license": "professional", "is_authentik_superuser": True},
+    ),
+    Person(
+        "grace",
+        ("Octopize - Users",),
+        {"role": "user", "license": "professional", "is_authentik_superuser": False},
+    ),
+    Person("joan", (), {"role": "user", "license": None, "is_authentik_superuser": False}),
+)
+
+
+class Platform(NamedTuple):
+    """A running Authentik, and the two receivers by their containers' names."""
+
+    stack: Stack
+    api: str
+    mail: str
+
+    @property
+    def base(self) -> str:
+        return self.stack.settings["PUBLIC_URL"]
+
+    def token(self, secret: str) -> Token:
+        return Token(self.stack.client, self.base, secrets(self.stack.out)[secret])
+
+    @property
+    def admin(self) -> Token:
+        return self.token("authentik_bootstrap_token")
+
+    def browser(self) -> Browser:
+        return Browser(self.stack.client, self.base)
+
+    def received(self, container: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in engine.logs(container).splitlines() if line.startswith("{")]
+
+
+def _certificates(directory: Path) -> None:
+    """A CA as strict verifiers want it, and the mail server's certificate."""
+    (directory / "leaf.ext").write_text(
+        f"subjectAltName=DNS:{MAIL}\nbasicConstraints=CA:false\nkeyUsage=digitalSignature\n"
+        "extendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
+    )
+    ca = "-x509 -days 30 -subj /CN=Company -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.crt"
+    for command in (
+        f"req -newkey rsa:2048 -nodes {ca}",
+        f"req -newkey rsa:2048 -nodes -subj /CN={MAIL} -keyout mail.key -out mail.csr",
+        "x509 -req -in mail.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile leaf.ext -out mail.crt",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=directory, check=True, capture_output=True)
+    (directory / "mail.key").chmod(0o644)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    image, reason = real_image()
+    if not image:
+        pytest.skip(f"{REASON}{reason}")
+    directory = tmp_path_factory.mktemp("authentik")
+    given = directory / "given"
+    given.mkdir()
+    _certificates(given)
+    with deployment(directory) as stack:
+        (stack.out / "company-ca.crt").write_bytes((given / "ca.crt").read_bytes())
+        stack.configure(
+            PUBLIC_URL=f"http://{HOST}:{stack.port}",
+            ENV_NAME="proof",
+            ORGANIZATION_NAME="Example",
+            ADMIN_EMAILS="ada@example.com",
+            TLS_CA_PATH="./company-ca.crt",
+            SMTP_HOST=MAIL,
+            SMTP_SENDER_EMAIL="avatar@example.com",
+            **ACCOUNT,
+        )
+        names = list(json.loads(stack.compose("config", "--format", "json"))["services"])
+        ours = [name for name in names if name.startswith("authentik_")]
+        volumes = directory / "volumes.json"
+        override = {name: {"image": image} for name in ours if name != "authentik_init_db"}
+        volumes.write_text(json.dumps({**json.loads(volumes.read_text()), "services": override}))
+        stack.compose("up", "-d", "--wait", "authentik_init_db", "db", check=False)
+        receivers = Path(__file__).parents[1] / "support" / "receivers.py"
+        options = ["--network", f"{stack.project}_database", "-v", f"{receivers}:/receivers.py:ro"]
+        run = ("python3", "/receivers.py")
+        with (
+            engine.container(
+                engine.echo_image(), *run, "http", "8000", options=[*options, "--network-alias", "api"]
+            ) as api,
+            engine.container(
+                engine.echo_image(),
+                *(*run, "smtp", "587", "/given/mail.crt", "/given/mail.key"),
+                options=[*options, "--network-alias", MAIL, "-v", f"{given}:/given:ro"],
+            ) as mail,
+        ):
+            stack.compose("up", "-d", "--wait", *ours, timeout=FIRST_START)
+            stack.compose("up", "-d", "--no-deps", "nginx")
+            engine.until("nginx answers", stack.client.answers)
+            yield Platform(stack, api, mail)
+
+
+@pytest.fixture(scope="module")
+def people(platform: Platform) -> dict[str, dict[str, Any]]:
+    """Name -> the user that Authentik's API made."""
+    groups = {row["name"]: row["pk"] for row in platform.admin.results("core/groups/?page_size=100")}
+    made = {}
+    for person in PEOPLE:
+        user = platform.admin.change(
+            "core/users/",
+            username=person.name,
+            name=person.name.title(),
+            email=f"{person.name}@example.com",
+            groups=[groups[name] for name in person.groups],
+            type="internal",
+        )
+        platform.admin.change(f"core/users/{user['pk']}/set_password/", password=PASSWORD)
+        made[person.name] = user
+    return made
+
+
+# --- The blueprint ----------------------------------------------------------------------------------------
+
+
+def test_the_blueprint_applies_within_the_first_start(platform: Platform) -> None:
+    def status() -> str:
+        rows = platform.admin.results("managed/blueprints/?page_size=100")
+        return next((str(row["status"]) for row in rows if row["name"] == "Octopize Avatar"), "not found")
+
+    engine.until("the blueprint is applied", lambda: status() == "successful", 120)
+
+
+def rows(platform: Platform) -> dict[str, str]:
+    """Table -> a digest of its rows, for every table of Authentik's configuration."""
+    texts = secrets(platform.stack.out)
+    account = [texts[f"authentik_database_{part}"] for part in ("user", "password", "name")]
+    listed = platform.stack.sql(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'authentik\\_%'"
+        " AND tablename !~ '(task|event|session|log|cache|install|reputation|outpost|blueprintinstance)'",
+        *account,
+    ).split()
+    volatile = " ".join(f"- '{name}'" for name in VOLATILE)
+    union = " UNION ALL ".join(
+        f"SELECT '{table}', md5(coalesce(string_agg((to_jsonb(t) {volatile})::text, '' ORDER BY t::text), ''))"
+        f' FROM "{table}" t'
+        for table in listed
+    )
+    found = platform.stack.sql(union, *account)
+    return dict(line.split("|", 1) for line in found.splitlines())
+
+
+def test_it_applies_again_without_a_change(platform: Platform) -> None:
+    before = rows(platform)
+    assert {"authentik_core_user", "authentik_core_group", "authentik_brands_brand"} <= before.keys()
+    path = platform.stack.execute("authentik_worker", "sh", "-c", "cd /blueprints && find . -name 'octopize*'").strip()
+    platform.stack.execute("authentik_worker", "ak", "apply_blueprint", path.removeprefix("./"), user="authentik")
+    assert rows(platform) == before
+
+
+# --- Sign-in ----------------------------------------------------------------------------------------------
+
+
+def signed_in_claims(platform: Platform, name: str, password: str) -> dict[str, Any]:
+    """The verified claims of a person's id token, by way of sign-in, authorization and token."""
+    texts = secrets(platform.stack.out)
+    browser = platform.browser()
+    assert browser.sign_in(name, password)["component"] == "xak-flow-redirect"
+    redirect_uri = f"{platform.base}/api/login/sso/auth"
+    asked = {
+        "response_type": "code",
+        "client_id": texts["sso_client_id"],
+        "redirect_uri": redirect_uri,
+        "scope": "openid email offline_access profile",
+        "state": "a state",
+        "nonce": "a nonce",
+    }
+    given = browser.authorize(asked)
+    assert given["state"] == ["a state"], given
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    client = {"client_id": texts["sso_client_id"], "client_secret": texts["sso_client_secret"]}
+    code = {"grant_type": "authorization_code", "code": given["code"][0], "redirect_uri": redirect_uri}
+    tokens = platform.browser().ask("/sso/application/o/token/", "POST", client | code, form).seen
+    assert tokens["expires_in"] == 300
+    renewed = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    assert platform.browser().ask("/sso/application/o/token/", "POST", client | renewed, form).seen["access_token"]
+    keys = platform.browser().ask("/sso/application/o/avatar-api/jwks/").seen["keys"]
+    claims = verified_claims(tokens["id_token"], keys)
+    assert claims["iss"] == f"{platform.base}/sso/application/o/avatar-api/"
+    assert (claims["aud"], claims["nonce"]) == (texts["sso_client_id"], "a nonce")
+    return claims
+
+
+@pytest.mark.parametrize("person", PEOPLE, ids=[person.name for person in PEOPLE])
+def test_a_sign_in_gives_the_documented_claims(
+    platform: Platform, people: dict[str, dict[str, Any]], person: Person
+) -> None:
+    claims = signed_in_claims(platform, person.name, PASSWORD)
+    assert {name: claims.get(name) for name in person.claims} == person.claims
+    assert claims["sub"] == people[person.name]["uuid"]
+    assert claims["email"] == f"{person.name}@example.com"
+
+
+def test_the_bootstrap_account_opens_avatar_as_an_administrator(platform: Platform) -> None:
+    claims = signed_in_claims(platform, "akadmin", secrets(platform.stack.out)["authentik_bootstrap_password"])
+    expected = {"role": "admin", "license": "expert", "is_authentik_superuser": True, "email": "ada@example.com"}
+    assert {name: claims.get(name) for name in expected} == expected
+
+
+def test_a_foreign_redirect_is_refused(platform: Platform, people: dict[str, dict[str, Any]]) -> None:
+    browser = platform.browser()
+    browser.sign_in("grace", PASSWORD)
+    fields = {
+        "response_type": "code",
+        "client_id": secrets(platform.stack.out)["sso_client_id"],
+        "redirect_uri": f"{platform.base}/api/login/sso/auth/evil",
+        "scope": "openid",
+    }
+    answer = browser.ask(f"/sso/application/o/authorize/?{urllib.parse.urlencode(fields)}")
+    assert answer.status in {400, 403}
+    assert not answer.all("Location")
+
+
+# --- The API's account ------------------------------------------------------------------------------------
+
+
+def test_the_api_token_reads_users_and_nothing_else(platform: Platform, people: dict[str, dict[str, Any]]) -> None:
+    api = platform.token("authentik_api_token")
+    assert {user["username"] for user in api.results("core/users/?page_size=100")} >= {*people, "akadmin", "avatar-api"}
+    number = people["joan"]["pk"]
+    assert api.get(f"core/users/{number}/")["uuid"] == people["joan"]["uuid"]
+    others = (
+        *("core/groups/", "core/applications/all", "core/brands/", "rbac/roles/", "flows/instances/", "events/events/"),
+        *("providers/oauth2/", "stages/all/", "policies/all/", "managed/blueprints/", "crypto/certificatekeypairs/"),
+        *("admin/system/", "events/transports/", "propertymappings/all/"),
+    )
+    statuses = {path: api.ask(path).status for path in others}
+    assert set(statuses.values()) <= {403, 404}, statuses
+    writes = (
+        ("core/users/", "POST", {"username": "eve", "name": "Eve", "groups": []}),
+        (f"core/users/{number}/", "PATCH", {"name": "Eve"}),
+        (f"core/users/{number}/", "DELETE", None),
+        (f"core/users/{number}/set_password/", "POST", {"password": "eve"}),
+        (f"core/users/{number}/recovery/", "POST", {}),
+        (f"core/users/{number}/impersonate/", "POST", {"reason": "eve"}),
+    )
+    refused = {(path, method): api.ask(path, method, fields).status for path, method, fields in writes}
+    assert set(refused.values()) <= {401, 403, 404}, refused
+    assert platform.admin.get(f"core/users/{number}/")["name"] == "Joan"
+
+
+# --- User events ------------------------------------------------------------------------------------------
+
+
+def test_user_events_reach_the_webhook(platform: Platform) -> None:
+    user = platform.admin.change("core/users/", username="temporary", name="Temporary", groups=[])
+    platform.admin.change(f"core/users/{user['pk']}/", "PATCH", name="Renamed")
+    platform.admin.change(f"core/users/{user['pk']}/", "DELETE")
+
+    def actions() -> list[tuple[str | None, str]]:
+        bodies = [json.loads(delivery["body"]) for delivery in platform.received(platform.api)]
+        return [(body["user_uuid"], body["action"]) for body in bodies]
+
+    engine.until("the deletion arrives", lambda: (None, "model_deleted") in actions(), 120)
+    engine.until("the change arrives", lambda: (user["uuid"], "model_updated") in actions(), 120)
+    secret = secrets(platform.stack.out)["authentik_webhook_secret"]
+    for delivery in platform.received(platform.api):
+        assert delivery["path"] == "/internal/authentik/user-events"
+        assert delivery["headers"]["authorization"] == f"Bearer {secret}"
+        assert json.loads(delivery["body"]).keys() == {"user_uuid", "action", "body"}
+
+
+# --- Recovery ---------------------------------------------------------------------------------------------
+
+
+def test_the_sign_in_page_links_the_recovery(platform: Platform) -> None:
+    challenge = platform.browser().flow("default-authentication-flow", {})
+    assert challenge["component"] == "ak-stage-identification"
+    assert "/if/flow/avatar-recovery-flow/" in challenge["recovery_url"]
+
+
+def test_the_recovery_mail_arrives_and_its_link_sets_a_password(
+    platform: Platform, people: dict[str, dict[str, Any]]
+) -> None:
+    asked = platform.browser().flow(
+        "avatar-recovery-flow", {"ak-stage-identification": {"uid_field": "joan@example.com"}}
+    )
+    assert asked["component"] == "ak-stage-email"
+    engine.until("the mail arrives", lambda: bool(platform.received(platform.mail)), 120)
+    mail = platform.received(platform.mail)[-1]
+    assert mail["account"] == list(ACCOUNT.values())
+    assert "<avatar@example.com>" in mail["sender"]
+    assert "<joan@example.com>" in mail["recipients"][0]
+    text = mail["text"].replace("=\n", "").replace("=3D", "=").replace("&amp;", "&")
+    (link,) = set(
+        re.findall(rf"{re.escape(platform.base)}/sso/if/flow/avatar-recovery-flow/\?\S*?flow_token=[\w-]+", text)
+    )
+    changed = "Another-staple-8"
+    passwords = {"password": changed, "password_repeat": changed}
+    query = urllib.parse.urlsplit(link).query
+    recovered = platform.browser().flow(
+        "avatar-recovery-flow", {"ak-stage-email": {}, "ak-stage-prompt": passwords}, query
+    )
+    assert recovered["component"] == "xak-flow-redirect", recovered
+    assert platform.browser().sign_in("joan", changed)["component"] == "xak-flow-redirect"
+    assert platform.browser().sign_in("joan", PASSWORD)["component"] == "ak-stage-password"
