@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from setup import console
@@ -14,7 +15,7 @@ from setup.deploy.planner import program_basis
 from setup.deploy.session import Run, Session
 from setup.deploy.steps import STEPS
 from setup.deploy.templates import Renderer
-from setup.errors import DecisionNeeded, VolumeError
+from setup.errors import DecisionNeeded, SetupError, VolumeError
 from setup.state_manager import DeploymentState
 from setup.step_names import COLLECT_OPTIONAL_CONFIG, GENERATE_ENV_FILE, PROMPT_USER_SECRETS, STEP_NAMES
 from setup.volume.backups import Kind, Reason
@@ -22,11 +23,45 @@ from setup.volume.layout import HISTORY, STATE, SWEPT
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from setup.wizard.dialogue import Dialogue
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
+
+# What a program says instead of a flag; a flag that is not here is one of the command.
+_PARAMETERS = {
+    "--set": "config",
+    "--config": "config_file",
+    "--output-dir": "output_dir",
+    "--templates-dir": "templates_dir",
+    "--defaults-file": "defaults_file",
+    "--auth-type": "auth_type",
+    "--save-config": "save_config=True",
+    "--no-prompt-secrets": "prompt_secrets=False",
+    "--non-interactive": "interactive=False",
+    "--reset": "reset=True",
+}
+_ONLY_FLAGS = (
+    "--adopt", "--check", "--fill", "--history", "--i-have-reencrypted", "--on-conflict", "--renew-certificate",
+    "--restore", "--rotate", "--status", "--unset", "--yes",
+)  # fmt: skip
+
+
+def name_parameters(problem: str) -> str:
+    """Return a command's message as a program needs it: `--set KEY=VALUE` becomes `config={"KEY": "VALUE"}`."""
+
+    def replace(match: re.Match[str]) -> str:
+        flag, key, value = match.group("flag", "key", "value")
+        if flag == "--set" and key:
+            return f'config={{"{key}": "{value}"}}'
+        rest = match[0].partition(flag)[2]
+        return f"avatar-setup {flag}{rest}" if flag in _ONLY_FLAGS else _PARAMETERS.get(flag, flag) + rest
+
+    return re.sub(
+        r"(flag |avatar-setup )?(?P<flag>--[a-z-]+)( (?P<key>[A-Z][A-Z0-9_]*)=(?P<value>[^ ,;:)]*))?", replace, problem
+    )
 
 
 def find_templates() -> str:
@@ -38,8 +73,8 @@ def find_templates() -> str:
 class DeploymentConfigurator:
     """Write one deployment into `output_dir`, resuming where an earlier run ended.
 
-    `config` holds the caller's settings by key; they outrank environment and files. After a run,
-    `result` tells what happened: `status` (complete, unchanged), `written`, `changed`, `pending_secrets`, `notes`.
+    `config` holds the caller's settings by key; they outrank environment and files. `environ` stands in for the
+    environment of the process, {} for none. With `quiet`, nothing is printed: what a run has to say is in its result.
     """
 
     def __init__(
@@ -51,6 +86,7 @@ class DeploymentConfigurator:
         use_state: bool = True,
         *,
         environ: Mapping[str, str] | None = None,
+        quiet: bool = False,
     ) -> None:
         self.templates_dir = os.fspath(templates_dir)
         self.output_dir = os.fspath(output_dir)
@@ -58,6 +94,7 @@ class DeploymentConfigurator:
         self.config = dict(config or {})
         self.use_state = use_state
         self.environ = os.environ if environ is None else environ
+        self.quiet = quiet
         self.result: dict[str, Any] = {}
         self._renderer = Renderer(self.templates_dir)
         self._preloaded: dict[str, bytes] = {}
@@ -76,11 +113,13 @@ class DeploymentConfigurator:
         save_config: bool = False,
         prompt_secrets: bool = True,
         reset: bool = False,
-    ) -> None:
-        """Complete the deployment, or say that there is nothing to do.
+    ) -> dict[str, Any]:
+        """Complete the deployment, or find that there is nothing to do, and return what happened.
 
-        Without a terminal nobody is asked. `auth_type` counts as the caller's setting if it is not the
-        default. Raise a SetupError before anything is written if an input is invalid.
+        The keys of the result: `status` (complete, unchanged), `written`, `changed`, `pending_secrets`,
+        `kept_files`, `copy` (the backup that was saved), `notes`, `warnings`. Without a terminal nobody is asked.
+        `auth_type` counts as the caller's setting if it is not the default. Raise a SetupError before anything is
+        written if an input is invalid; it names the parameters of this class.
         """
         options = RunOptions(
             interactive=interactive,
@@ -88,19 +127,24 @@ class DeploymentConfigurator:
             save_config=save_config,
             prompt_secrets=prompt_secrets,
             reset=reset,
+            quiet=self.quiet,
         )
-        self.configure(options, auth_type)
+        try:
+            return self.configure(options, auth_type)
+        except SetupError as error:
+            raise type(error)(*map(name_parameters, error.problems)) from None
 
     def configure(self, options: RunOptions, auth_type: str = "email") -> dict[str, Any]:
         """Complete the deployment as `run` does, with every option of the command line, and return the result."""
         inputs = self.gather(options, auth_type)
-        console.warn(f"warning: {warning}" for warning in inputs.warnings)
+        self._warn("warning", inputs.warnings)
+        self.result = {"warnings": list(inputs.warnings)}
         with Volume(self.output_dir) as volume, self._conversation(options) as dialogue:
             if dialogue:
                 options = options._replace(reset=dialogue.greet(DeploymentState.load(volume), options.reset))
             seen = volume.read(STATE)
             session = self.session(volume, inputs, options, _asker(dialogue))
-            if not session.state.is_complete:
+            if not session.state.is_complete():
                 volume.check_writable()  # a read-only volume is reported before anything else
             if not dialogue and transaction.nothing_to_do(session, seen):
                 self._conclude(session, "unchanged")
@@ -179,7 +223,7 @@ class DeploymentConfigurator:
         transaction.recover(session)
         if self._dialogue:
             self._dialogue.attach(session)
-        reviewed = session.state.is_complete and self._dialogue is not None and self._review(session)
+        reviewed = session.state.is_complete() and self._dialogue is not None and self._review(session)
         context = session.context()
         first, reasons = session.concerned(context)
         if session.asker is None:
@@ -244,8 +288,12 @@ class DeploymentConfigurator:
 
     def _conclude(self, session: Session, status: str) -> None:
         self.result |= summary.result(session, status)
-        console.warn(f"note: {note}" for note in self.result["notes"])
+        self._warn("note", self.result["notes"])
         self._say(session, *summary.last_message(session, status, self.environ))
+
+    def _warn(self, kind: str, sentences: Iterable[str]) -> None:
+        if not self.quiet:
+            console.warn(f"{kind}: {sentence}" for sentence in sentences)
 
     def _say(self, session: Session, *lines: str) -> None:
         if not session.options.quiet:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from setup import state_file
+from setup import console, state_file
 from setup.config.model import Given
 from setup.errors import VolumeError
 from setup.formats import dotenv
 from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, Sections
-from setup.step_names import STEP_NAMES
-from setup.volume.layout import ENV, LAST_GOOD, STATE, File, file_at
+from setup.step_names import STEP_NAMES, step_title
+from setup.volume.layout import ENV, LAST_GOOD, STATE, SWEPT, File, file_at
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+TITLE = "Deployment Configuration Status"
+_MARKS = {NOT_STARTED: "○", IN_PROGRESS: "◐", COMPLETED: "✓"}
 
 
 def digest_of_ours(path: str, data: bytes) -> str:
@@ -36,9 +40,14 @@ class DeploymentState:
     often each secret got a value; `accepted` names the questions whose default was taken, so that a
     resume asks the next one and the default still moves; `again` those somebody went back to, whose answers
     stay until another is given; `basis` holds digests of what rendering depends on.
+
+    With an `output_dir` it is the state of that directory: each question reads the file again, and each mark is
+    durable when the method returns. Raise VolumeError if the directory or the file cannot be used, Busy if a run is
+    in progress.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, output_dir: str | os.PathLike[str] | None = None) -> None:
+        self.output_dir = None if output_dir is None else os.fspath(output_dir)
         self.steps = dict.fromkeys(STEP_NAMES, NOT_STARTED)
         self.answers: dict[str, Given] = {}
         self.accepted: list[str] = []
@@ -49,6 +58,12 @@ class DeploymentState:
         self.announced_secrets: dict[str, int] = {}
         self.basis: dict[str, str] = {}
         self.exists = False
+        self._refresh()
+
+    def __repr__(self) -> str:
+        place = "" if self.output_dir is None else f"{self.output_dir!r}, "
+        left = f"next step {self.next_step}" if self.next_step else "complete"
+        return f"<{type(self).__name__}({place}{self.count_completed()}/{len(self.steps)} steps completed, {left})>"
 
     @classmethod
     def _of(cls, sections: Sections) -> DeploymentState:
@@ -84,7 +99,7 @@ class DeploymentState:
         That is the previous state, or a copy of this one if it is complete: a finished deployment loses nothing
         if its state file is damaged between two runs.
         """
-        if self.is_complete:
+        if self.is_complete():
             volume.publish(volume.stage([self.file._replace(path=LAST_GOOD), self.file]))
         else:
             volume.publish(volume.stage([self.file], backup=True))
@@ -96,14 +111,28 @@ class DeploymentState:
         sections = Sections(**{name: getattr(self, name) for name in Sections._fields})
         return file_at(STATE, state_file.to_bytes(sections))
 
-    @property
     def is_complete(self) -> bool:
+        """Tell whether every step is completed."""
+        self._refresh()
         return all(status == COMPLETED for status in self.steps.values())
 
     @property
     def next_step(self) -> str | None:
         """The first step that is not completed."""
         return next((name for name, status in self.steps.items() if status != COMPLETED), None)
+
+    def count_completed(self) -> int:
+        """Return how many steps are completed."""
+        return list(self.steps.values()).count(COMPLETED)
+
+    def progress_lines(self) -> list[str]:
+        """Return how far the deployment is, one line for each step."""
+        lines = [f"{self.count_completed()}/{len(self.steps)} steps completed", ""]
+        for name, status in self.steps.items():
+            lines.append(f"  {_MARKS[status]} {step_title(name)}: {status}")
+        if self.next_step:
+            lines += ["", f"→ Next step: {step_title(self.next_step)}"]
+        return lines
 
     def begin(self, step: str, files: Iterable[File], secrets: Mapping[str, int]) -> None:
         """Mark a step as in progress, and announce the files and secrets that it is about to publish."""
@@ -133,6 +162,78 @@ class DeploymentState:
         fresh.files, fresh.secrets, fresh.exists = dict(self.files), dict(self.secrets), self.exists
         fresh.announced, fresh.announced_secrets = dict(self.announced), dict(self.announced_secrets)
         return fresh
+
+    # --- for programs: the state of a directory (docs/reference/python-api.md) ---
+
+    def get_step_status(self, step: str) -> str:
+        """Return `not-started`, `in-progress` or `completed`; raise ValueError if there is no such step."""
+        _require_step(step)
+        self._refresh()
+        return self.steps[step]
+
+    def is_step_completed(self, step: str) -> bool:
+        """Tell whether a step is completed; raise ValueError if there is no such step."""
+        return self.get_step_status(step) == COMPLETED
+
+    def get_next_step(self) -> str | None:
+        """Return the first step that is not completed, None if all are."""
+        self._refresh()
+        return self.next_step
+
+    def has_started(self) -> bool:
+        """Tell whether any step was begun."""
+        self._refresh()
+        return any(status != NOT_STARTED for status in self.steps.values())
+
+    def mark_step_started(self, step: str) -> None:
+        """Record that a step is in progress; raise ValueError if there is no such step."""
+        self._mark(step, IN_PROGRESS)
+
+    def mark_step_completed(self, step: str) -> None:
+        """Record that a step is completed; raise ValueError if there is no such step.
+
+        A run writes what is missing all the same: it goes by the files, not only by the marks.
+        """
+        self._mark(step, COMPLETED)
+
+    def reset(self) -> None:
+        """Forget progress and answers; files and secrets stay, and the previous state is kept beside the new one."""
+        self._change(DeploymentState.forget)
+
+    def print_status(self) -> None:
+        """Print how far the deployment is, as `--status` does."""
+        self._refresh()
+        console.show([TITLE, "=" * 32, *self.progress_lines()])
+
+    def _mark(self, step: str, status: str) -> None:
+        _require_step(step)
+
+        def mark(state: DeploymentState) -> DeploymentState:
+            state.steps[step] = status
+            return state
+
+        self._change(mark)
+
+    def _change(self, change: Callable[[DeploymentState], DeploymentState]) -> None:
+        """Change the saved state under the lock."""
+        if self.output_dir is None:
+            raise ValueError("this state belongs to no directory: make it as DeploymentState(output_dir)")
+        with Volume(self.output_dir) as volume, volume.locked(SWEPT):
+            changed = change(DeploymentState.load(volume))
+            changed.save(volume)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Read the state of the directory again, if it has one."""
+        if self.output_dir is None:
+            return
+        with Volume(self.output_dir) as volume:
+            vars(self).update(vars(DeploymentState.load(volume)), output_dir=self.output_dir)
+
+
+def _require_step(name: str) -> None:
+    if name not in STEP_NAMES:
+        raise ValueError(f"{name!r} is not a step; the steps are {', '.join(STEP_NAMES)}")
 
 
 def _advise(volume: Volume) -> str:

@@ -17,3 +17,8 @@ STEP_NAMES = (
     PROMPT_USER_SECRETS,
     FINALIZE,
 )
+
+
+def step_title(name: str) -> str:
+    """Return a step's name as the status shows it."""
+    return name.replace("_", " ").title()

@@ -63,7 +63,7 @@ def _check_steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
         return
     done = list(state.steps.values()).count(COMPLETED)
     text = f"{done}/{len(state.steps)} steps completed"
-    if state.is_complete:
+    if state.is_complete():
         yield Finding("steps", Level.OK, text)
     else:
         yield Finding("steps", Level.FAIL, text, "run avatar-setup, which continues there")

@@ -36,7 +36,7 @@ def export(configurator: DeploymentConfigurator, path: str, *, with_secrets: boo
         session = configurator.saved_session(volume)
         texts = {name: text or "" for name, text in read_secrets(volume).items()}
         resolution = session.resolve(texts)
-        if not session.state.is_complete or resolution.missing:
+        if not session.state.is_complete() or resolution.missing:
             raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
         lost = guards.find_lost(resolution.values, texts, session.state.secrets) if with_secrets else ()
         if lost:  # the other host would take it for one that never was, and make a new one

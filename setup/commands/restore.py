@@ -321,7 +321,7 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     """
     sudo = "sudo " if os.geteuid() == 0 else ""
     session = configurator.saved_session(volume)
-    if session.state.exists and not session.state.is_complete:
+    if session.state.exists and not session.state.is_complete():
         place = summary.place_of(volume, configurator.environ)
         return [f"  {place.command}", "  (it finishes the run that was incomplete then, and prints the next commands)"]
     commands = []

@@ -108,8 +108,8 @@ def _plan(session: Session, names: Sequence[str]) -> _Rotation:
     if problems:
         raise InputError(*problems)
     newest = _newest_backup(session.volume)
-    interrupted = newest if newest and newest.reason.kind is Kind.ROTATION and not session.state.is_complete else None
-    if not session.state.is_complete and not interrupted:
+    interrupted = newest if newest and newest.reason.kind is Kind.ROTATION and not session.state.is_complete() else None
+    if not session.state.is_complete() and not interrupted:
         raise InputError(f"{session.volume.path} has no complete configuration: finish it first, then rotate")
     texts = read_filled(session.volume)
     values = session.resolve(texts).values

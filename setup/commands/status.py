@@ -40,7 +40,7 @@ def status(configurator: DeploymentConfigurator) -> Answer:
         lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
     elif half:
         lines += ["", f"✗ The restore of {half} was interrupted. {way_out}"]
-    if half or not state.is_complete:
+    if half or not state.is_complete():
         return Answer(lines, data, ExitCode.NOT_COMPLETE)
     return Answer([*lines, *rotation.format_ages(ages)], data)
 

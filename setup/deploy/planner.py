@@ -50,7 +50,7 @@ def find_work(
             reasons.append((step_of_file(ENV), f"the {part} of this release changed"))
     files, edited = _compare_files(volume, state, context)
     reasons += [*files, *_compare_secrets(state, context)]
-    if state.is_complete and not reasons:
+    if state.is_complete() and not reasons:
         for key in _stale_keys(volume, state, context):
             reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
@@ -82,7 +82,7 @@ def _stale_keys(volume: Volume, state: DeploymentState, context: Context) -> lis
 def _compare_files(volume: Volume, state: DeploymentState, context: Context) -> tuple[list[_Reason], list[str]]:
     """Find the files of a complete deployment that are missing or out of date, and those edited by hand."""
     reasons, edited = [], []
-    expected = list(state.files) if state.is_complete else []
+    expected = list(state.files) if state.is_complete() else []
     whole = False  # the configuration file should hold the secrets
     for file in context.saved:
         whole = whole or holds_secrets(file.data)
@@ -98,7 +98,7 @@ def _compare_files(volume: Volume, state: DeploymentState, context: Context) -> 
             edited.append(path)
     tls = context.targets.tls
     bundle = digest(tls.ca_bundle) if tls.ca_bundle else ""
-    if state.is_complete and bundle != state.files.get(CA_BUNDLE, ""):
+    if state.is_complete() and bundle != state.files.get(CA_BUNDLE, ""):
         reasons.append((step_of_file(CA_BUNDLE), "the trusted authorities changed"))
     if tls.reason:
         reasons.append((step_of_file(CERTIFICATE), tls.reason))

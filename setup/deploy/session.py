@@ -75,7 +75,7 @@ class Session:
         self.answered: dict[str, Given] = {}
         self.answers_before = dict(state.answers)
         self.history: list[str] = []  # the questions of this run that one can go back to
-        self.existed, self.was_complete = state.exists, state.is_complete
+        self.existed, self.was_complete = state.exists, state.is_complete()
         self.written: list[str] = []
         self.edited: list[str] = []  # by hand, as `concerned` found them
         self.merged: list[str] = []

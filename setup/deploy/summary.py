@@ -21,14 +21,11 @@ from setup.errors import DecisionNeeded
 from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_filled
-from setup.state_file import COMPLETED, IN_PROGRESS
-from setup.state_manager import DeploymentState, digest_of_ours
+from setup.state_manager import TITLE, DeploymentState, digest_of_ours
 from setup.volume import backups
 from setup.volume.layout import AUTHORITY, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
 from setup.volume.volume import Volume
 
-_MARKS = {COMPLETED: "✓", IN_PROGRESS: "◐"}
-_NOT_STARTED_MARK = "○"
 # Where a secret's value comes from; never the value.
 ORIGINS = {
     Origin.KEPT: "on the volume",
@@ -37,16 +34,10 @@ ORIGINS = {
     Origin.CUSTOMARY: "the usual value",
     Origin.PENDING: "not given yet",
 }
-TITLE = "Deployment Configuration Status"
 NOTHING_TO_DO = "Nothing to do: the configuration is complete and unchanged."
 
 
 # --- the status ---------------------------------------------------------------------------------
-
-
-def step_title(name: str) -> str:
-    """Return a step's name as the status shows it."""
-    return name.replace("_", " ").title()
 
 
 def heading(title: str, underline: int = 0) -> list[str]:
@@ -54,19 +45,9 @@ def heading(title: str, underline: int = 0) -> list[str]:
     return [title, "=" * (underline or len(title))]
 
 
-def progress(state: DeploymentState) -> list[str]:
-    """Return how far the deployment is, one line for each step."""
-    lines = [f"{_count_completed(state)}/{len(state.steps)} steps completed", ""]
-    for name, status in state.steps.items():
-        lines.append(f"  {_MARKS.get(status, _NOT_STARTED_MARK)} {step_title(name)}: {status}")
-    if state.next_step:
-        lines += ["", f"→ Next step: {step_title(state.next_step)}"]
-    return lines
-
-
 def status_lines(state: DeploymentState, pending: list[Secret], lost: list[Secret]) -> list[str]:
     """Return the answer to `--status`."""
-    lines = [*heading(TITLE, 32), *progress(state)]
+    lines = [*heading(TITLE, 32), *state.progress_lines()]
     if lost:
         lines += ["", "✗ Lost secrets, to be restored from a backup:", *_indented_paths(lost)]
     if state.exists and pending:
@@ -76,7 +57,7 @@ def status_lines(state: DeploymentState, pending: list[Secret], lost: list[Secre
 
 def existing_lines(state: DeploymentState) -> list[str]:
     """Return what an interactive run shows when it finds a state."""
-    return [*heading("Existing Configuration Found", 29), TITLE, "", *progress(state)]
+    return [*heading("Existing Configuration Found", 29), TITLE, "", *state.progress_lines()]
 
 
 def status_data(
@@ -95,20 +76,16 @@ def status_data(
         files[path] = {"sha256": known, "state": _file_state(path, known, on_disk.get(path))}
     return {
         "steps": dict(state.steps),
-        "completed": _count_completed(state),
+        "completed": state.count_completed(),
         "total": len(state.steps),
         "next_step": state.next_step,
-        "complete": state.is_complete,
-        "ready": state.is_complete and not pending and not lost,
+        "complete": state.is_complete(),
+        "ready": state.is_complete() and not pending and not lost,
         "pending_secrets": _names(pending),
         "lost_secrets": _names(lost),
         "settings": settings,
         "files": files,
     }
-
-
-def _count_completed(state: DeploymentState) -> int:
-    return list(state.steps.values()).count(COMPLETED)
 
 
 def _indented_paths(secrets: Iterable[Secret]) -> list[str]:

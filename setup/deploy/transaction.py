@@ -84,9 +84,9 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     _remember(session, outcome)
     if outcome.done:
         session.state.complete(step)
-    if session.state.is_complete:
+    if session.state.is_complete():
         _conclude(session)
-    if session.ask or not outcome.done or session.state.is_complete:
+    if session.ask or not outcome.done or session.state.is_complete():
         session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
     session.written += _paths(files)
     session.written += map(secret_path, _names(outcome.secrets))

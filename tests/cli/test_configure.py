@@ -98,7 +98,7 @@ def test_a_run_makes_the_whole_tree_and_tells_what_it_did(out: Path) -> None:
     assert {".env", "nginx/nginx.conf", "docker-compose.yml", ".secrets/db_password"} <= set(made.result["written"])
     assert set(made.result["pending_secrets"]) == {name.lower() for name in OPERATORS}
     assert all((out / path).is_file() for path in made.result["written"])
-    assert state_of(out).is_complete
+    assert state_of(out).is_complete()
     again = configurator(out)
     again.run(interactive=False)
     assert (again.result["status"], again.result["written"]) == ("unchanged", [])

@@ -162,7 +162,7 @@ def test_the_first_session_in_the_words_of_the_specification(out: Path, flags: t
         "Required Settings", "Installation Settings", "TLS and Ports", "E-mail", "Telemetry", "Logging",
         "Data and Storage", "Images",
     ]  # fmt: skip
-    assert state_of(out).is_complete
+    assert state_of(out).is_complete()
 
 
 @BOTH
@@ -854,7 +854,7 @@ def test_line_by_line_needs_no_prompt_toolkit(out: Path) -> None:
     words = [sys.executable, "-c", code, "--plain", "--output-dir", str(out)]
     with Terminal(words, environ(), cwd=out.parent) as terminal:
         finish(terminal)
-    assert state_of(out).is_complete
+    assert state_of(out).is_complete()
 
 
 # --- an existing configuration -------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
     if (out / RESTORE_MARK).exists():
         return unreadable_states(out)
     problems = state_problems(out)
-    if not problems and _state(out).is_complete and found not in (scene.before, scene.after):
+    if not problems and _state(out).is_complete() and found not in (scene.before, scene.after):
         wrong = differences(found, scene.after)
         problems.append(f"the state says complete, but {', '.join(wrong)} differ from the undisturbed run's")
     return problems

@@ -77,7 +77,7 @@ def test_a_fresh_state_has_started_nothing(volume: Volume) -> None:
     state = DeploymentState.load(volume)
     assert state.steps == dict.fromkeys(STEPS, NOT_STARTED)
     assert not state.exists
-    assert not state.is_complete
+    assert not state.is_complete()
     assert state.next_step == STEPS[0]
 
 
@@ -98,7 +98,7 @@ def test_a_step_goes_from_not_started_over_in_progress_to_completed(volume: Volu
         state.save(volume)
         assert DeploymentState.load(volume).steps[step] == COMPLETED
         assert DeploymentState.load(volume).next_step == after
-    assert DeploymentState.load(volume).is_complete
+    assert DeploymentState.load(volume).is_complete()
 
 
 def test_what_is_announced_is_known_before_and_recorded_after(volume: Volume) -> None:

@@ -124,7 +124,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
         if source.in_place and source.tree.has_own_state:
             return _continue(configurator, volume, options)
         preview = _prepare(configurator, volume, source, options)
-        if preview.state.is_complete:
+        if preview.state.is_complete():
             return _unchanged(preview, source)
         report = _report(preview, source)
         if options.dry_run:
@@ -141,7 +141,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
 def _continue(configurator: DeploymentConfigurator, volume: Volume, options: RunOptions) -> Answer:
     """Run as usual on a deployment that has been adopted in place, or whose adoption was interrupted."""
     newest = next(iter(backups.history(volume)), None)
-    if newest and newest.reason.kind is backups.Kind.ADOPTION and not DeploymentState.load(volume).is_complete:
+    if newest and newest.reason.kind is backups.Kind.ADOPTION and not DeploymentState.load(volume).is_complete():
         # The files that are replaced are in that backup. A second backup gets its cause: this run may be interrupted.
         options = options._replace(on_conflict=OnConflict.REPLACE, reason=newest.reason)
     if options.dry_run:
@@ -249,7 +249,7 @@ def _is_adopted(live: Session, preview: Session) -> bool:
     try:
         context = live.context()
         transaction.check(live, context)
-        is_same = live.state.is_complete and live.concerned(context)[0] is None
+        is_same = live.state.is_complete() and live.concerned(context)[0] is None
     except SetupError:
         if not has_changed:
             raise
