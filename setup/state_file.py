@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from setup.config.model import Given, Source
+from setup.config.model import BY_LABEL, Given
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats.yaml_file import Malformed, load_yaml
@@ -18,7 +18,6 @@ SCHEMA = 1
 
 NOT_STARTED, IN_PROGRESS, COMPLETED = "not-started", "in-progress", "completed"
 _STATUSES = (NOT_STARTED, IN_PROGRESS, COMPLETED)
-_BY_LABEL = {source.label: source for source in Source}
 _REQUIRED = ("steps", "answers", "accepted", "files", "secrets", "basis")
 RUN_NEWER = "run the newer one"
 _END = b"..."  # the last line of a state: without it, the end is missing
@@ -135,9 +134,9 @@ def _steps(section: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _answer(key: str, entry: Any) -> Given:
-    if not isinstance(entry, dict) or not isinstance(entry.get("value"), str) or entry.get("source") not in _BY_LABEL:
+    if not isinstance(entry, dict) or not isinstance(entry.get("value"), str) or entry.get("source") not in BY_LABEL:
         raise Malformed(f"its answer {key[:60]!r} lacks a value or a known source")
-    return Given(entry["value"], _BY_LABEL[entry["source"]])
+    return Given(entry["value"], BY_LABEL[entry["source"]])
 
 
 def _texts(document: Mapping[str, Any], key: str) -> dict[str, str]:

@@ -80,10 +80,10 @@ def by_path(files: Iterable[File | None]) -> Tree:
 
 def read_present(volume: Volume, kept: Iterable[Backup]) -> Tree:
     """Read every file on the volume that the state or one of these backups names."""
-    paths = set(files_of_state(volume))
+    paths = files_of_state(volume)
     for backup in kept:
         paths.update(backup.paths, backup.absent)
-    return by_path(map(volume.file, paths))
+    return by_path(volume.files(sorted(paths)))
 
 
 def settings_of(tree: Tree) -> Mapping[str, Given]:

@@ -52,7 +52,7 @@ class _Rotation(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The names of the secrets that have a new value when the rotation is finished."""
-        return list(self.interrupted.reason.secrets) if self.interrupted else _names(self.left)
+        return list(self.interrupted.reason.secrets) if self.interrupted else secrets_plan.names_of(self.left)
 
 
 class _StateChanged(Exception):
@@ -85,7 +85,7 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     _require_new_values(rotation, asks=options.interactive and not options.dry_run)
     session.run.options = options._replace(
         quiet=True,  # this command has its own last message
-        rotated=frozenset(_names(rotation.left)),
+        rotated=frozenset(secrets_plan.names_of(rotation.left)),
         reason=interrupted.reason._replace(kind=Kind.FINISHED_ROTATION) if interrupted else Reason(),
     )
     report = ["What a new value breaks:", *rotations.list_breaks(rotation.left), *_done_lines(rotation)]
@@ -124,7 +124,7 @@ def _plan(session: Session, names: Sequence[str]) -> _Rotation:
     done = _find_given(chosen, texts, given)
     if interrupted:
         rotated = interrupted.reason.secrets
-        if set(_names(chosen)) - (done.keys() - set(rotated)) != set(rotated):
+        if set(secrets_plan.names_of(chosen)) - (done.keys() - set(rotated)) != set(rotated):
             problems = [f"an earlier rotation was interrupted: finish it first ({interrupted.reason.text})"]
         done |= dict.fromkeys(backups.rotated(session.volume, interrupted), "has its new value already")
     if problems:
@@ -152,10 +152,6 @@ def _find_given(chosen: list[Secret], texts: Mapping[str, str], given: Mapping[s
 
 def _done_lines(rotation: _Rotation) -> list[str]:
     return [f"  {name} {reason}" for name, reason in rotation.done.items()]
-
-
-def _names(secrets: list[Secret]) -> list[str]:
-    return [secret.name for secret in secrets]
 
 
 def _require_new_values(rotation: _Rotation, asks: bool) -> None:
@@ -200,7 +196,7 @@ def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reason
     """Say that nothing is left to do, and repeat the next commands: the run that did it may have been killed."""
     volume, newest = rotation.session.volume, _newest_backup(rotation.session.volume)
     lines, following = ["Nothing to do:", *reasons], []
-    chosen = _names(rotation.chosen)
+    chosen = secrets_plan.names_of(rotation.chosen)
     names = [name for name in backups.rotated(volume, newest) if name in chosen] if newest else []
     if newest and names:
         following = summary.after_rotation(rotation.session, rotation.values, names)

@@ -31,6 +31,9 @@ class Source(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
+BY_LABEL = {source.label: source for source in Source}
+
+
 def always(_values: object) -> bool:
     """Hold for a setting or secret that every deployment has."""
     return True

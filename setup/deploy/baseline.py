@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from setup.config.model import Given, Source
+from setup.config.model import BY_LABEL, Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import IMAGES, SETTINGS
 from setup.config.types import show
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from setup.config.resolver import Resolution
 
-_BY_LABEL = {source.label: source for source in Source}
 _UNKNOWN = Given("", Source.DEFAULT)
 
 
@@ -89,6 +88,6 @@ def recorded(data: bytes) -> dict[str, Given]:
 
     try:
         document: dict[str, Any] = json.loads(data)
-        return {key: Given(str(text), _BY_LABEL[label]) for key, (text, label) in document.items() if key in SETTINGS}
+        return {key: Given(str(text), BY_LABEL[label]) for key, (text, label) in document.items() if key in SETTINGS}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -19,7 +19,7 @@ from setup.deploy.steps import Context
 from setup.environment import command_again, host_path, shell_word
 from setup.errors import DecisionNeeded
 from setup.secrets import plan as secrets_plan
-from setup.secrets.plan import Origin
+from setup.secrets.plan import Origin, names_of
 from setup.secrets.store import read_filled
 from setup.state_manager import TITLE, DeploymentState, digest_of_ours
 from setup.volume import backups
@@ -81,19 +81,15 @@ def status_data(
         "next_step": state.next_step,
         "complete": state.is_complete(),
         "ready": state.is_complete() and not pending and not lost,
-        "pending_secrets": _names(pending),
-        "lost_secrets": _names(lost),
+        "pending_secrets": names_of(pending),
+        "lost_secrets": names_of(lost),
         "settings": settings,
         "files": files,
     }
 
 
 def _indented_paths(secrets: Iterable[Secret]) -> list[str]:
-    return console.indent(map(secret_path, _names(secrets)))
-
-
-def _names(secrets: Iterable[Secret]) -> list[str]:
-    return [secret.name for secret in secrets]
+    return console.indent(map(secret_path, names_of(secrets)))
 
 
 def _file_state(path: str, known: str, data: bytes | None) -> str:
@@ -183,7 +179,7 @@ def result(session: Session, status: str) -> dict[str, Any]:
     return {
         "status": status,
         "written": session.written,
-        "pending_secrets": _names(_pending(session.context_now())),
+        "pending_secrets": names_of(_pending(session.context_now())),
         "kept_files": session.kept,
         "copy": session.backup,
         "notes": [*_notes(session), *session.notes, *session.volume.warnings],

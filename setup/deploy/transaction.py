@@ -15,7 +15,7 @@ from setup.deploy.steps import Context, Outcome, step_of_setting
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
-from setup.secrets.plan import SecretFile
+from setup.secrets.plan import SecretFile, names_of
 from setup.state_file import COMPLETED, parse
 from setup.state_manager import digest_of_ours
 from setup.tls.plan import MARK
@@ -89,7 +89,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     if session.ask or not outcome.done or session.state.is_complete():
         session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
     session.written += _paths(files)
-    session.written += map(secret_path, _names(outcome.secrets))
+    session.written += map(secret_path, names_of(outcome.secrets))
     for change in changes:
         if change.action is Action.KEPT:
             session.kept.append(change.file.path)
@@ -139,10 +139,6 @@ def _paths(files: Iterable[File]) -> list[str]:
     return [file.path for file in files]
 
 
-def _names(secrets: Iterable[SecretFile]) -> list[str]:
-    return [secret.name for secret in secrets]
-
-
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
     """Stage secrets first, because the files are derived from them, then keys; the compose file last."""
     as_files = [file_at(secret_path(s.name), s.text.encode(), once=not s.replace) for s in secrets]
@@ -174,7 +170,7 @@ def _remember(session: Session, outcome: Outcome) -> None:
         if key not in settled:
             session.state.accepted.append(key)
     if not outcome.done:
-        asked = [*(outcome.answers or ()), *outcome.accepted, *_names(outcome.secrets)]
+        asked = [*(outcome.answers or ()), *outcome.accepted, *names_of(outcome.secrets)]
         session.state.again = [key for key in session.state.again if key not in asked]
         session.history += asked
 

@@ -55,6 +55,11 @@ def is_same(text: str, other: str) -> bool:
     return text.removesuffix("\n") == other.removesuffix("\n")
 
 
+def names_of(secrets: Iterable[Secret | SecretFile]) -> list[str]:
+    """Return the names of secrets, in their order."""
+    return [secret.name for secret in secrets]
+
+
 def list_applicable(values: Values) -> list[Secret]:
     """List the secrets that this deployment has."""
     return [secret for secret in SECRETS.values() if secret.when(values)]

@@ -5,6 +5,7 @@ manifest is written last, when everything else is durable: a folder without one 
 """
 
 import contextlib
+import functools
 import itertools
 import re
 import time
@@ -69,7 +70,7 @@ def keep(volume: Volume, paths: Iterable[str], reason: Reason, last: int = LAST,
     If the newest backup has the same reason and the same bytes, as after a crash, it serves again.
     """
     paths = sorted(paths)
-    files = [file for file in map(volume.file, paths) if file is not None]
+    files = [file for file in volume.files(paths) if file is not None]
     absent = tuple(sorted({*paths} - {file.path for file in files}))
     kept = history(volume)
     if kept and kept[0].reason == reason and _same(volume, kept[0], files, absent):
@@ -145,8 +146,8 @@ def way_out(volume: Volume, identifier: str) -> str:
 def contents(volume: Volume, backup: Backup) -> list[File]:
     """Return the files of a backup, each with its own path and mode; raise VolumeError if one is missing."""
     files = []
-    for path in backup.paths:
-        file = volume.file(backup_path(backup.id, path))
+    places = map(functools.partial(backup_path, backup.id), backup.paths)
+    for path, file in zip(backup.paths, volume.files(places), strict=True):
         if file is None:
             raise VolumeError(
                 f"{volume.path}/{backup_path(backup.id, path)} is missing: this backup is incomplete; "

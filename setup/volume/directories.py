@@ -24,9 +24,7 @@ _NO_MODES = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EI
 @contextlib.contextmanager
 def parent(root: int, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
     """Return the descriptor of a path's directory and the last name; `create` makes missing folders."""
-    *folders, name = path.split("/")
-    if not {"", ".", ".."}.isdisjoint((*folders, name)):
-        raise VolumeError(f"{path} is not a path below the output directory")
+    *folders, name = split(path)
     descriptor, walked = os.dup(root), ""
     try:
         for folder in folders:
@@ -37,6 +35,14 @@ def parent(root: int, path: str, *, create: bool = False) -> Iterator[tuple[int,
         yield descriptor, name
     finally:
         close(descriptor)
+
+
+def split(path: str) -> list[str]:
+    """Return the folders of a path and its last name; raise VolumeError for one that leads elsewhere."""
+    names = path.split("/")
+    if not {"", ".", ".."}.isdisjoint(names):
+        raise VolumeError(f"{path} is not a path below the output directory")
+    return names
 
 
 def _open(above: int, name: str, path: str, create: bool) -> int:

@@ -152,7 +152,7 @@ def _changes(report: Report) -> Iterator[str]:
     if generated:
         yield f"new secrets are generated: {', '.join(generated)}"
     texts = {name: planned.text for name, planned in report.planned.items()}
-    pending = [secret.name for secret in secrets_plan.list_pending(report.values, texts)]
+    pending = secrets_plan.names_of(secrets_plan.list_pending(report.values, texts))
     if pending:
         yield f"still to be filled in: {', '.join(pending)}"
     yield "the compose file, nginx's configuration and Authentik's blueprint are replaced by those of this release"
