@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from setup.checks.certificates import check_certificates
 from setup.checks.consistency import Generated, check_consistency
 from setup.checks.volume import check_modes, check_secrets, check_volume, read_regular, read_secrets
+from setup.config.advice import list_notes
 from setup.config.derived import listen_port, tls_is_ours
 from setup.config.values import Values
 from setup.console import Answer
@@ -59,6 +60,8 @@ def _find(session: Session, now: datetime, online: bool) -> Iterator[Finding]:
     yield from check_secrets(values, filled, unreadable, state.secrets)
     yield from _check_generated(session, values, filled)
     yield from check_certificates(volume, values, now)
+    for note in list_notes(values):
+        yield Finding("doubtful-setting", Level.WARN, note)
     yield from _list_unknown(values)
     if online:
         from setup.checks.network import check_network

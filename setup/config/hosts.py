@@ -73,6 +73,8 @@ def _ascii(text: str) -> str:
 def _name(text: str) -> str:
     """Return a host name in lower case."""
     name = text.lower()
+    if name.endswith(".") and len(name) > 1:
+        raise ValueError(f"{short(text)} is a host name that ends with a dot: remove the dot")
     if not name or len(name) > 253 or not all(re.fullmatch(_LABEL, label) for label in name.split(".")):
         raise ValueError(f"{short(text)} is not a valid host name")
     return name

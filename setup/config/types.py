@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from setup.config import hosts
+from setup.config.hosts import short
 
 
 class Kind(NamedTuple):
@@ -94,7 +95,17 @@ def _text(text: str) -> str:
 
 def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     def parse_list(text: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(parse(part) for part in text.split(",")))
+        entries = re.split(r",?[ \t]*\r?\n|,", text.strip().removesuffix(","))
+        values = []
+        for entry in entries:
+            try:
+                values.append(parse(entry))
+            except ValueError as error:
+                several = len(entries) > 1 or re.search(r"[;\s]", entry.strip())
+                shown = short(hosts.without_credentials(entry.strip()))
+                named = "" if shown in str(error) else f"{shown}: "
+                raise ValueError(f"{named}{error}{': separate several with commas' if several else ''}") from None
+        return tuple(dict.fromkeys(values))
 
     return parse_list
 
@@ -102,8 +113,12 @@ def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
 def _host_path(text: str) -> str:
     """Parse the path of a file on the Docker host, absolute or below the deployment's directory."""
     text = _text(text)
-    if text.startswith("~"):
-        raise ValueError("it must not begin with ~: give the whole path")
+    if text.startswith(("~", "$", "%")):
+        raise ValueError("it must be the whole path: nothing replaces ~ and variables here")
+    if "://" in text or re.match(r"[A-Za-z]:[\\/]", text) or "\\" in text:
+        raise ValueError("it must be a path of the Docker host, as in /etc/ssl/avatar.pem")
+    if text.endswith((":ro", ":rw", ":z", ":Z")):
+        raise ValueError(f"it must be only the path, without {text[text.rindex(':') :]}")
     if text != text.strip():
         raise ValueError("it must not begin or end with a blank")
     if text.rpartition("/")[2] in ("", ".", ".."):

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from setup.config.advice import list_notes
 from setup.config.config_file import holds_secrets
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, canonical, changes
@@ -54,7 +55,8 @@ def find_work(
         for key in _stale_keys(volume, state, context):
             reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
-    return Work(first, [reason for _, reason in reasons if reason], edited, context.targets.tls.notes)
+    notes = (*context.targets.tls.notes, *list_notes(context.resolution.values))
+    return Work(first, [reason for _, reason in reasons if reason], edited, notes)
 
 
 def _compare_secrets(state: DeploymentState, context: Context) -> Iterator[_Reason]:

@@ -98,6 +98,13 @@ def test_a_good_deployment_passes(more: Mapping[str, str], absent: set[str], tmp
     assert not names & absent
 
 
+def test_a_value_that_cannot_work_is_noted_by_the_run_and_by_the_check(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=SETTINGS)
+    words = "SMTP_HOST=localhost: inside a container, localhost is the container itself"
+    assert f"note: {words}" in ran(out, "--set", "SMTP_HOST=localhost").stderr
+    assert [name for _, name, text in wrong(out) if words in text] == ["doubtful-setting"]
+
+
 def test_check_prints_a_line_for_each_finding_and_a_summary(out: Path) -> None:
     done = ran(out, "--check", settings={})
     *lines, blank, end = done.stdout.splitlines()

@@ -36,7 +36,10 @@ ACCEPTED = {
         ("日本.example", "xn--wgv71a.example"), ("XN--MNCHEN-3YA.example", "xn--mnchen-3ya.example"),
         ("example。com", "example.com"), (f"{'a' * 63}.example", f"{'a' * 63}.example"),
     ],
-    "HOSTS": [("b.example, a.example,B.example", "b.example,a.example"), ("10.0.0.1", "10.0.0.1")],
+    "HOSTS": [
+        ("b.example, a.example,B.example", "b.example,a.example"), ("10.0.0.1", "10.0.0.1"),
+        ("a,", "a"), ("a\nb\n", "a,b"), ("a,\r\nb,\r\n", "a,b"),
+    ],
     "NETLOC": [("Avatar:8443", "avatar:8443"), ("[::1]:80", "[::1]:80"), ("::1", "[::1]"), ("avatar", "avatar")],
     "PUBLIC_URL": [
         ("avatar.example.com", "avatar.example.com"), ("avatar.example.com/", "avatar.example.com"),
@@ -59,7 +62,10 @@ ACCEPTED = {
         ("ada@[2001:DB8::1]", "ada@[2001:db8::1]"), ("ada@münchen.example", "ada@xn--mnchen-3ya.example"),
         (f"{'a' * 64}@example.com", f"{'a' * 64}@example.com"), ("root@localhost", "root@localhost"),
     ],
-    "EMAILS": [("ada@a.example, bob@b.example", "ada@a.example,bob@b.example"), ("a@b,a@B", "a@b")],
+    "EMAILS": [
+        ("ada@a.example, bob@b.example", "ada@a.example,bob@b.example"), ("a@b,a@B", "a@b"), ("a@b.c,", "a@b.c"),
+        ("a@b.c\nd@e.f", "a@b.c,d@e.f"),
+    ],
     "NETWORKS": [
         ("10.0.0.0/8", "10.0.0.0/8"), ("10.1.2.3/8", "10.0.0.0/8"), ("192.0.2.1", "192.0.2.1/32"),
         ("2001:db8::/32 , 10.0.0.1", "2001:db8::/32,10.0.0.1/32"), ("10.0.0.0/255.0.0.0", "10.0.0.0/8"),
@@ -101,7 +107,8 @@ REFUSED = {
     "CHOICE": [("three", "one of one, Two"), ("", "one of one, Two"), ("onetwo", "one of one, Two")],
     "LOG_LEVEL": [("verbose", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL")],
     "HOST": [
-        ("", "host name"), ("a..b", "host name"), (".a", "host name"), ("a.", "host name"), ("-a", "host name"),
+        ("", "host name"), ("a..b", "host name"), (".a", "host name"), ("-a", "host name"),
+        ("avatar.example.com.", "ends with a dot: remove the dot"), ("a.", "remove the dot"), (".", "host name"),
         ("a-", "host name"), ("a b", "host name"), ("a/b", "host name"), ("*.a", "host name"), ("a" * 64, "host name"),
         (".".join(["a" * 63] * 4), "host name"), ("a$b", "host name"), ("a;b", "host name"), ("xn--", "host name"),
         ("1.2.3", "IP address"), ("1.2.3.256", "IP address"), ("01.2.3.4", "IP address"), ("12", "IP address"),
@@ -110,7 +117,11 @@ REFUSED = {
         ("a\u200db.example", "host name"), ("é\udcff", "host name"), ("é" * 300, "host name"),
         ("user:hunter2@mail", "user name or password"), ("https://mail", "only the host"),
     ],
-    "HOSTS": [("a,", "host name"), ("a;b", "host name"), ("a,,b", "host name"), ("", "host name")],
+    "HOSTS": [
+        ("a;b", "'a;b' is not a valid host name: separate several with commas"), ("a,,b", "host name"),
+        ("", "host name"), ("a b", "'a b' is not a valid host name: separate several with commas"), (",", "host name"),
+        ("a,b c,d", "'b c' is not a valid host name"), ("a,\n,b", "host name"),
+    ],
     "NETLOC": [("a:0", "port"), ("a:b", "port"), ("[::1]80", "brackets"), ("https://a", "port")],
     "PUBLIC_URL": [
         ("", "host name"), ("https://", "host name"), ("://a", "scheme"), ("ftp://a", "scheme"),
@@ -143,17 +154,23 @@ REFUSED = {
             "a@::1", "a@" + "b." * 127 + "c",
         )
     ],
-    "EMAILS": [("", "e-mail address"), ("a@b.c,", "e-mail address"), ("a@b.c;d@e.f", "e-mail address"),
-        ("a@b.c d@e.f", "e-mail address")],
+    "EMAILS": [
+        ("", "e-mail address"), ("a@b.c;d@e.f", "'a@b.c;d@e.f' is not an e-mail address: separate several with commas"),
+        ("a@b.c d@e.f", "separate several with commas"), ("a@b.c,ada", "'ada' is not an e-mail address"),
+    ],
     "NETWORKS": [
         ("", "network"), ("10", "network"), ("a/8", "network"), ("10.0.0.0/33", "network"),
         ("10.0.0.0/8/8", "network"),
-        ("10.0.0.0/8,", "network"), ("fe80::1%eth0", "network"), ("fe80::%eth0/64", "network"),
+        ("10.0.0.0/8;10.1.0.0/16", "separate several with commas"), ("10.0.0.0/8,a/8", "'a/8': each must be"),
+        ("fe80::1%eth0", "network"), ("fe80::%eth0/64", "network"),
     ],
     "HOST_PATH": [
         ("", "empty"), ("~/a.crt", "~"), ("a\nb", "U+000A"), ("a\x00", "U+0000"), ("/", "file"), (".", "file"),
         ("..", "file"),
         ("./tls/", "file"), ("/a/..", "file"), (" ./a", "blank"), ("./a ", "blank"),
+        ("$HOME/a.crt", "whole path"), ("${HOME}/a.crt", "whole path"), ("%USERPROFILE%/a.crt", "whole path"),
+        ("C:\\certs\\a.crt", "Docker host"), ("c:/certs/a.crt", "Docker host"), (".\\a.crt", "Docker host"),
+        ("file:///etc/a.crt", "Docker host"), ("/etc/a.crt:ro", "without :ro"), ("./a.crt:Z", "without :Z"),
     ],
     "VERSION": [(text, "image tag") for text in ("", "-1", ".1", "a b", "a/b", "a:b", "1.2.3\n4", "é", "１",
         "a" * 129, "$TAG")],

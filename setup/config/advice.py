@@ -1,0 +1,59 @@
+"""Note values that are well formed and yet cannot work, or do harm; nothing is refused for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from setup.config.values import Values
+
+# Settings that name a server which containers connect to.
+_SERVERS = (
+    "DB_HOST", "SMTP_HOST", "TELEMETRY_S3_ENDPOINT_URL", "AVATAR_STORAGE_ENDPOINT_INTERNAL_URL",
+    "AVATAR_AUTHENTIK_BLUEPRINT_API_WEBHOOK_URL",
+)  # fmt: skip
+
+
+def list_notes(values: Values) -> list[str]:
+    """Return a sentence for each value that was given and that cannot work in this deployment."""
+    return [*_note_loopback(values), *_note_everyone(values), *_note_mail_port(values)]
+
+
+def _note_loopback(values: Values) -> Iterator[str]:
+    for key in _SERVERS:
+        setting = values.computed(key) if values.given(key) else None
+        host = _host_of(str(setting.value)) if setting else ""
+        if host in ("localhost", "::1", "::", "0.0.0.0") or host.endswith(".localhost") or host.startswith("127."):  # noqa: S104
+            yield (
+                f"{key}={setting.value if setting else ''}: inside a container, {host} is the container itself: "
+                "give a name or an address by which other machines reach that server"
+            )
+
+
+def _host_of(text: str) -> str:
+    """Return the host of a URL, or of a text that is only a host."""
+    authority = text.partition("://")[2].partition("/")[0] or text
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority if authority.count(":") > 1 else authority.partition(":")[0]
+
+
+def _note_everyone(values: Values) -> Iterator[str]:
+    networks = values.computed("TRUSTED_PROXIES")
+    for network in networks.value if networks else ():
+        if network.endswith("/0"):
+            yield (
+                f"TRUSTED_PROXIES={network}: every client may then claim any address in X-Forwarded-For: "
+                "give the network of the proxy, as in 10.0.0.0/8"
+            )
+
+
+def _note_mail_port(values: Values) -> Iterator[str]:
+    port, implicit = values.computed("SMTP_PORT"), values.computed("SMTP_USE_TLS")
+    if port and implicit and implicit.value and port.value in (25, 587):
+        yield (
+            f"SMTP_PORT={port.value} with SMTP_USE_TLS=true: servers expect STARTTLS on this port: remove SMTP_USE_TLS "
+            "and SMTP_START_TLS, which follow the port, or give port 465"
+        )
