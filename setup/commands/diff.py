@@ -12,6 +12,7 @@ from setup.deploy import diff, transaction
 from setup.deploy.redact import Redactor, lines_of_ours
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_secrets
+from setup.volume.layout import BLUEPRINT, COMPOSE
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def shown(session: Session, context: Context, reasons: list[str], report: list[s
     changes = session.reconcile(session.files(context))
     on_disk, planned = read_secrets(session.volume), context.planned
     generated = [name for name, secret in planned.items() if secret.origin == Origin.GENERATED]
-    redactor = Redactor(on_disk, {name: secret.text for name, secret in planned.items()}, generated)
+    texts = {name: secret.text for name, secret in planned.items()}
+    redactor = Redactor(on_disk, texts, generated, _new_marks(session, context) if generated else ())
     ours = {change.file.path: lines_of_ours(session.volume, session.state, change.file) for change in changes}
     wanted = {name: secret.text for name, secret in planned.items() if secret.file}
     secrets = diff.secrets(on_disk, wanted, redactor)
@@ -54,3 +56,9 @@ def shown(session: Session, context: Context, reasons: list[str], report: list[s
     if not report:
         return answer
     return answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})
+
+
+def _new_marks(session: Session, context: Context) -> list[str]:
+    """Return the marks that the files do not have yet."""
+    present = (session.volume.read(COMPOSE) or b"") + (session.volume.read(BLUEPRINT) or b"")
+    return [mark for mark in context.targets.marks if mark.encode() not in present]

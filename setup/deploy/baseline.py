@@ -14,6 +14,7 @@ from setup.config.types import show
 from setup.state_manager import DeploymentState, split_additions
 from setup.volume.layout import (
     ENV,
+    LABEL_KEY,
     SECRETS_FOLDER,
     SETTINGS_RECORD,
     STATE,
@@ -48,7 +49,7 @@ def texts(volume: Volume, files: Iterable[File]) -> list[File]:
 def everything(volume: Volume, files: Collection[str]) -> set[str]:
     """Return the paths of a whole deployment: these files, their texts, the state, and every secret on the volume."""
     secrets = [secret_path(name) for name in volume.names(SECRETS_FOLDER) if name in SECRETS]
-    return {STATE, SETTINGS_RECORD, *files, *map(written_path, files), *secrets}
+    return {STATE, SETTINGS_RECORD, LABEL_KEY, *files, *map(written_path, files), *secrets}
 
 
 def read_text(volume: Volume, state: DeploymentState, path: str) -> bytes | None:

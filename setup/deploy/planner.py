@@ -15,9 +15,10 @@ from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import STEP_NAMES
-from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV
+from setup.volume.layout import CA_BUNDLE, CERTIFICATE, COMPOSE, CONFIG, ENV
 from setup.volume.volume import Volume
 
+SECRETS_MARK = "secrets"  # in the state's basis: a fingerprint of all secrets
 BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image
 
 
@@ -54,6 +55,8 @@ def find_work(
     if state.is_complete() and not reasons:
         for key in _stale_keys(volume, state, context):
             reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
+        if state.basis.get(SECRETS_MARK) != context.targets.mark:
+            reasons.append((step_of_file(COMPOSE), f"{COMPOSE} follows from the secrets that services mount"))
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
     notes = (*context.targets.tls.notes, *list_notes(context.resolution.values))
     return Work(first, [reason for _, reason in reasons if reason], edited, notes)

@@ -58,12 +58,17 @@ def lines_of_ours(volume: Volume, state: DeploymentState, file: File) -> set[str
 class Redactor:
     """Hides the secrets of one deployment: those on the volume, and those that a run would write.
 
-    Those that are `generated`, which no two runs have in common, are called that.
+    Those that are `generated`, which no two runs have in common, are called that, like the `marks` that follow them.
     """
 
     def __init__(
-        self, on_disk: Mapping[str, str | None], wanted: Mapping[str, str], generated: Collection[str] = ()
+        self,
+        on_disk: Mapping[str, str | None],
+        wanted: Mapping[str, str],
+        generated: Collection[str] = (),
+        marks: Collection[str] = (),
     ) -> None:
+        self._marks = marks
         self._key = (on_disk.get(KEYED_BY) or "").encode()
         self._generated = {wanted[name] for name in generated}
         self._unquoted: dict[tuple[str, str], str] = {}  # a secret's name and text as a file has it -> its text
@@ -99,6 +104,8 @@ class Redactor:
 
     def _ours(self, path: str, line: str) -> str:
         """Return a line of ours; in the files that show secrets, only the values of settings are shown."""
+        for mark in self._marks:
+            line = line.replace(mark, "(to be generated)")
         pattern, names = _ASSIGNMENTS.get(path, (None, {}))
         assignment = pattern.fullmatch(line) if pattern else None
         if not assignment or assignment[2] in SETTINGS:

@@ -9,7 +9,6 @@ from setup.config import rules
 from setup.config.config_file import config_file, holds_secrets
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
-from setup.config.secrets import SECRETS
 from setup.config.sources import Inputs
 from setup.deploy import baseline, planner
 from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, reconcile_file
@@ -23,7 +22,7 @@ from setup.secrets.store import read_secrets
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
-from setup.volume.layout import COMPOSE, CONFIG, File
+from setup.volume.layout import COMPOSE, CONFIG, LABEL_KEY, File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class Run:
         self.generated: dict[str, str] = {}
         self.issued: tls_plan.Issued = {}
         self.decisions: dict[str, OnConflict] = {}
+        self.label_key = secrets_plan.generate_key()  # if the volume has none
         self._targets: Targets | None = None
 
     def targets(self, parts: Parts) -> Targets:
@@ -104,7 +104,7 @@ class Session:
         self._raise_problems(resolution, problems + secrets_plan.check_filled(self._unchecked(on_disk)))
         accepted, again = frozenset(self.state.accepted), frozenset(self.state.again)
         if resolution.missing:  # somebody can answer; until then nothing else can be planned
-            nothing = Targets(self.run.renderer, Parts(resolution.values, {}, {}))
+            nothing = Targets(self.run.renderer, Parts(resolution.values, {}, b""))
             self._context = Context(resolution, nothing, {}, accepted, again, self.ask)
             return self._context
         self._refuse_unsafe(resolution, on_disk, given)
@@ -167,12 +167,15 @@ class Session:
             raise InputError(*problems)
 
     def _targets(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> Targets:
-        generations = secrets_plan.count_generations(planned, self.state.secrets, self.state.announced_secrets)
-        texts = {name: secret.text for name, secret in planned.items() if SECRETS[name].shown}
+        texts = {name: secret.text for name, secret in planned.items()}
         mark, renew = self.state.basis.get(tls_plan.MARK, ""), self.options.renew_certificate
         material = tls_plan.plan_tls(self.volume, resolution.values, mark, renew, self.run.issued)
         owner = os.geteuid(), os.getegid()
-        return self.run.targets(Parts(resolution.values, texts, generations, material, owner))
+        return self.run.targets(Parts(resolution.values, texts, self.label_key(), material, owner))
+
+    def label_key(self) -> bytes:
+        """Return the key of the fingerprints, which is random; a new one until it is on the volume."""
+        return self.volume.read(LABEL_KEY) or self.run.label_key
 
     def _saved(self, context: Context) -> tuple[File, ...]:
         """Return the configuration file, if it is or was asked for; with the secrets, if they are or were."""

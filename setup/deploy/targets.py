@@ -1,6 +1,6 @@
 """Render the files of a deployment from its values: which files there are, and their bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
 from setup.deploy.templates import CannotCarry, Renderer
-from setup.formats.digests import digest, digest_all
+from setup.formats.digests import digest_all, fingerprint
 from setup.formats.dotenv import MARKER
 from setup.formats.quoting import Unfit, quote_env
 from setup.tls.plan import TlsPlan
@@ -47,13 +47,13 @@ _BLUEPRINT_PREFIX = "AVATAR_AUTHENTIK_BLUEPRINT_"
 class Parts(NamedTuple):
     """What the files are made of.
 
-    `secrets` are the texts that `.env` shows, "" while pending. `generations` count how often each secret changed.
+    `secrets` are the texts of all secrets, "" while pending. `key` is that of their fingerprints.
     `owner` is the user and group of the files.
     """
 
     values: Values
     secrets: Mapping[str, str]
-    generations: Mapping[str, int]
+    key: bytes
     tls: TlsPlan = TlsPlan()
     owner: tuple[int, int] = (0, 0)
 
@@ -68,7 +68,7 @@ class Targets:
     def __init__(self, renderer: Renderer, parts: Parts) -> None:
         self._renderer = renderer
         self.parts = parts
-        self._values, self._secrets, self._generations, self.tls, self._owner = parts
+        self._values, self._secrets, self._key, self.tls, self._owner = parts
 
     @cached_property
     def env(self) -> File:
@@ -89,22 +89,22 @@ class Targets:
         """Copy the blueprint and the branding; the blueprint gets a last line."""
         names = self._renderer.static_names(AUTHENTIK)
         files = {name: self._renderer.static(name) for name in dict.fromkeys((*names, BLUEPRINT))}
-        files[BLUEPRINT] += self._blueprint_digest()
+        mark = self._blueprint_mark()
+        files[BLUEPRINT] += (
+            f"\n# Changes with the values it reads, so that Authentik applies it again: {mark}\n".encode()
+        )
         return tuple(file_at(name, data) for name, data in files.items())
 
-    def _blueprint_digest(self) -> bytes:
-        """Return a comment that changes with what the blueprint reads from its environment.
+    def _blueprint_mark(self) -> str:
+        """Return a fingerprint of what the blueprint reads from its environment.
 
         Authentik applies a blueprint again when the file's hash changes, not when a variable does.
         """
-        secret_keys = {key: name for name, secret in SECRETS.items() for key in secret.shown}
         read = [f"BASE={derived.base_url(self._values)}"]
         for key, text in self.env_values().items():
             if key.startswith(_BLUEPRINT_PREFIX):
-                name = secret_keys.get(key)
-                read.append(f"{key}={self._generations.get(name, 0) if name else text}")
-        mark = digest("\n".join(read).encode())[:16]
-        return f"\n# Changes with the values it reads, so that Authentik applies it again: {mark}\n".encode()
+                read.append(f"{key}={text}")
+        return self._fingerprint(read)
 
     @cached_property
     def compose(self) -> File:
@@ -113,7 +113,7 @@ class Targets:
             "secret_names": sorted(set().union(*self._mounted().values())),
             "secret_directory": f"./{SECRETS_FOLDER}",
             "service_secrets": self._mounted(),
-            "generations": {service: self._generation(names) for service, names in self._mounted().items()},
+            "fingerprints": {service: self._secrets_mark(names) for service, names in self._mounted().items()},
             "file_mounts": self._file_mounts(),
             "digests": self._digests(),
             "owner": ":".join(map(str, self._owner)),
@@ -184,9 +184,24 @@ class Targets:
                 mounted.setdefault(service, []).append(name)
         return {service: tuple(names) for service, names in mounted.items()}
 
-    def _generation(self, names: tuple[str, ...]) -> str:
-        """Return a number that grows when one of these secrets changes, so that Compose sees it."""
-        return str(sum(self._generations.get(name, 0) for name in names))
+    @property
+    def marks(self) -> set[str]:
+        """Return every text in the files that depends on the key and the secrets."""
+        marks = map(self._secrets_mark, self._mounted().values())
+        return {*marks, self._blueprint_mark(), self._digests()["authentik_worker"]}
+
+    @property
+    def mark(self) -> str:
+        """Return a fingerprint of all secrets: if it changes, so do labels."""
+        return self._secrets_mark(self._secrets)
+
+    def _secrets_mark(self, names: Iterable[str]) -> str:
+        """Return a fingerprint of these secrets as they are mounted: if it changes, Compose recreates the service."""
+        return self._fingerprint(f"{name}={self._secrets.get(name, '')}" for name in names)
+
+    def _fingerprint(self, texts: Iterable[str]) -> str:
+        """Return a short fingerprint for a file that everybody may read."""
+        return fingerprint(self._key, map(str.encode, texts))[:16]
 
     def _digests(self) -> dict[str, str]:
         """Return for each service one digest of the files that it mounts: if one changes, Compose recreates it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from setup.config.model import Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
+from setup.deploy.planner import SECRETS_MARK
 from setup.deploy.reconcile import Action
 from setup.deploy.steps import Context, Outcome, step_of_setting
 from setup.errors import SetupError
@@ -18,9 +19,10 @@ from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import SecretFile, names_of
 from setup.state_file import COMPLETED, parse
 from setup.state_manager import digest_of_ours
+from setup.step_names import FINALIZE
 from setup.tls.plan import MARK
 from setup.volume import backups
-from setup.volume.layout import COMPOSE, HISTORY, STATE, File, file_at, secret_path
+from setup.volume.layout import COMPOSE, HISTORY, LABEL_KEY, STATE, File, file_at, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         files += change.publish
     if session.was_complete or replaces:
         save_backup(session, session.options.reason)
-    staged = _stage(session, files, outcome.secrets)
+    keys = [file_at(LABEL_KEY, session.label_key(), once=True)]
+    missing = keys if step == FINALIZE and not session.volume.read(LABEL_KEY) else []
+    staged = _stage(session, [*missing, *files], outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
     planned = session.context_now().planned
     counts = secrets_plan.count_published(
@@ -196,7 +200,7 @@ def _conclude(session: Session) -> None:
     for path in session.state.files.keys() - _paths(session.files(context)):
         del session.state.files[path]
     mark = context.targets.tls.mark
-    session.state.basis = session.basis | ({MARK: mark} if mark else {})
+    session.state.basis = session.basis | {SECRETS_MARK: context.targets.mark} | ({MARK: mark} if mark else {})
     session.state.again = []  # the questions that are left no longer apply
 
 

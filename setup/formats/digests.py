@@ -14,6 +14,13 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def fingerprint(key: bytes, contents: Iterable[bytes]) -> str:
+    """Hash several contents so that without the key not even a short one can be guessed."""
+    import hmac
+
+    return hmac.digest(key, digest_all(contents).encode(), "sha256").hex()
+
+
 def digest_all(contents: Iterable[bytes]) -> str:
     """Hash several contents as one, each kept apart from the next."""
     whole = hashlib.sha256()

@@ -212,6 +212,11 @@ def _hexadecimal() -> str:
     return os.urandom(32).hex()
 
 
+def generate_key() -> bytes:
+    """Return a key for fingerprints, as a line of text."""
+    return f"{_hexadecimal()}\n".encode()
+
+
 def _urlsafe() -> str:
     """Return 32 random bytes as text that does not begin with a dash: some programs take that for an option."""
     text = _fernet()

@@ -48,6 +48,7 @@ _RECORDS = ".deployment-"
 STATE = f"{_RECORDS}state.yaml"
 LAST_GOOD = f"{STATE}{BACKUP_SUFFIX}"
 LOCK = f"{_RECORDS}state.lock"
+LABEL_KEY = f"{_RECORDS}labels.key"  # of the fingerprints that stand in files which everybody may read
 WRITTEN = f"{_RECORDS}written"  # the text of every generated file, and the settings behind it
 SETTINGS_RECORD = f"{WRITTEN}/settings.json"
 HISTORY = f"{_RECORDS}history"  # a folder for each backup
@@ -73,6 +74,7 @@ PLACES = (
     Place(STATE, 0o600, "every run"),
     Place(LAST_GOOD, 0o600, "every run"),
     Place(LOCK, 0o600, "every run"),
+    Place(LABEL_KEY, 0o600, FINALIZE),
     Place(ENV, 0o600, GENERATE_ENV_FILE),
     Place("nginx/", 0o644, GENERATE_NGINX_CONFIG),
     Place(f"{TLS_FOLDER}/", 0o644, GENERATE_NGINX_CONFIG),

@@ -32,6 +32,7 @@ from tests.support.runs import (
     run,
     stamps,
     tree,
+    without_marks,
 )
 from tests.support.runs import secrets as secrets_of
 from tests.support.terminal import session
@@ -321,7 +322,7 @@ def test_a_deployment_of_ours_moves_with_its_answers(tmp_path: Path) -> None:
     source, out = deployed(tmp_path / "source", settings=settings), tmp_path / "out"
     out.mkdir()
     ran(out, "--adopt", str(source), "--yes", settings={})
-    one, two = tree(source), tree(out)
+    one, two = without_marks(tree(source)), without_marks(tree(out))
     assert {path for path in one.keys() | two.keys() if one.get(path) != two.get(path)} <= WHERE_FROM
     assert set(state(out)["answers"]) == set(settings)
 
@@ -502,11 +503,11 @@ def test_a_deployment_of_ours_moves_with_its_authority(bits: int, tmp_path: Path
     """Clients trust it, and it has issued the certificate: neither is generated again, whatever the mode of the key."""
     settings = {**REQUIRED, "TLS_MODE": "self-signed", "TLS_EXTRA_NAMES": "b.example"}
     source, out = deployed(tmp_path / "source", settings=settings), tmp_path / "out"
-    one = tree(source)
+    one = without_marks(tree(source))
     (source / "tls/private/avatar-ca.key").chmod(bits)
     out.mkdir()
     ran(out, "--adopt", str(source), "--yes", settings={})
-    two = tree(out)
+    two = without_marks(tree(out))
     assert {path for path in one.keys() | two.keys() if one.get(path) != two.get(path)} <= WHERE_FROM
     assert {"tls/avatar-ca.crt", "tls/private/avatar-ca.key", "tls/private/server.decrypted.key"} <= two.keys()
     before = stamps(out)

@@ -48,7 +48,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def labels(out: Path) -> dict[str, str]:
-    """Service -> the label that grows with its secrets."""
+    """Service -> the label that follows its secrets."""
     services = yaml.safe_load((out / "docker-compose.yml").read_text())["services"]
     return {name: entry.get("labels", {}).get("avatar-setup.secrets", "") for name, entry in services.items()}
 
@@ -546,7 +546,8 @@ def test_a_preview_of_a_rotation_lists_what_it_breaks_and_changes_and_writes_not
     told = ran(out, "--rotate", "db_password", "--dry-run", settings={}, code=3).stdout
     assert "the API loses its database until" in told
     assert re.search(r"  db_password: \([0-9a-f]{12}\) -> \(to be generated\)", told)
-    assert re.search(r'^\+ +avatar-setup.secrets: "\d+"$', told, re.M)
+    assert re.search(r'^- +avatar-setup.secrets: "[0-9a-f]{16}"$', told, re.M)
+    assert re.search(r'^\+ +avatar-setup.secrets: "\(to be generated\)"$', told, re.M)
     assert [name for name, text in secrets(out).items() if len(text) > 7 and text in told] == []
     data = json.loads(ran(out, "--rotate", "db_password", "--dry-run", "--json", settings={}, code=3).stdout)
     assert [row["name"] for row in data["secrets"]] == ["db_password"]

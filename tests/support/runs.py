@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -26,6 +27,8 @@ LAST_GOOD = f"{STATE}.bak"
 DATED = ".deployment-history"  # how the paths of dated copies begin
 WRITTEN = ".deployment-written"
 LOCK = ".deployment-state.lock"
+LABEL_KEY = ".deployment-labels.key"
+MARKS = re.compile(rb"(avatar-setup[.]\w+: \"|applies it again: |basis:\n(?:  .*\n)*?  secrets: '?)[0-9a-f]{16}")
 STAGED = ".avatar-setup-new"
 SITE_PACKAGES = str(Path(pytest.__file__).resolve().parent.parent)
 
@@ -198,18 +201,27 @@ def leftovers(out: Path) -> list[str]:
     return [str(path) for path in paths(out) if path.name.endswith(STAGED)]
 
 
+def without_marks(found: Mapping[str, tuple[str, bytes]]) -> dict[str, tuple[str, bytes]]:
+    """A tree with the random key of the labels, all that follows it, and every hash of a file replaced by a name."""
+    hashes = {hashlib.sha256(data).hexdigest().encode(): f"<{path}>".encode() for path, (_, data) in found.items()}
+    plain = {}
+    for path, (mode, data) in found.items():
+        named = data if not path.startswith(STATE) else _replaced(data, hashes)
+        plain[path] = mode, b"<key>" if path == LABEL_KEY else MARKS.sub(rb"\1<mark>", named)
+    return plain
+
+
 def by_meaning(out: Path) -> dict[str, tuple[str, bytes]]:
-    """The tree with every secret's text, and every hash of a file, replaced by a name.
+    """The tree with every secret's text, every hash of a file, and what follows the random key replaced by a name.
 
     So two deployments with different generated secrets compare equal exactly when they differ in
     nothing else, and a `.env` that does not hold the secrets of its own tree shows.
     """
     found = {path: one for path, one in tree(out).items() if not path.startswith(DATED)}
     named = {text.encode(): f"<{name}>".encode() for name, text in secrets(out).items() if len(text) > 12}
-    hashes = {hashlib.sha256(data).hexdigest().encode(): f"<{path}>".encode() for path, (_, data) in found.items()}
     return {
-        path: (mode, _replaced(data, named if not path.startswith(STATE) else hashes))
-        for path, (mode, data) in found.items()
+        path: (mode, data if path.startswith(STATE) else _replaced(data, named))
+        for path, (mode, data) in without_marks(found).items()
     }
 
 

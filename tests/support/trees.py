@@ -190,15 +190,14 @@ def _not_real(name: str, generate: str | None) -> str:
 def targets(
     settings: Mapping[str, str],
     secrets: Mapping[str, str] | None = None,
-    generations: Mapping[str, int] | None = None,
+    key: bytes = b"not a real key",
     owner: tuple[int, int] = (0, 0),
 ) -> Targets:
     """The files of a deployment of which an operator says this much."""
     values = resolution(settings, secrets).values
     own = values["TLS_MODE"] == "self-signed"
     tls = TlsPlan(MADE if own else (), CA_BUNDLE if own or values["TLS_CA_PATH"] else b"")
-    made = generations or dict.fromkeys(SECRETS, 1)
-    return Targets(Renderer(TEMPLATES), Parts(values, secret_texts(settings, secrets), made, tls, owner))
+    return Targets(Renderer(TEMPLATES), Parts(values, secret_texts(settings, secrets), key, tls, owner))
 
 
 @cache

@@ -767,7 +767,7 @@ def test_who_mounts_files_or_secrets_is_labelled(name):
 def test_a_changed_secret_changes_the_label_of_those_that_mount_it():
     usual = labels(named_targets("usual"))
     for secret in SECRETS:
-        changed = labels(trees.targets({}, generations=dict.fromkeys(SECRETS, 1) | {secret: 2}))
+        changed = labels(trees.targets({}, {secret: "another@example.com"}))
         concerned = {service for service in usual if changed[service] != usual[service]}
         mounting = {service for service, entry in services("usual").items() if secret in entry.get("secrets", ())}
         # The blueprint's last line follows the values that the blueprint reads.

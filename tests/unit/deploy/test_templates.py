@@ -236,6 +236,6 @@ def test_templates_ask_only_for_what_targets_know(name):
     from tests.support.trees import resolution
 
     known = set(SETTINGS) | set(derived.facts(resolution({}).values))
-    known |= {"groups", "secret_names", "secret_directory", "service_secrets", "generations"}
+    known |= {"groups", "secret_names", "secret_directory", "service_secrets", "fingerprints"}
     known |= {"file_mounts", "digests", "owner"}
     assert meta.find_undeclared_variables(_parsed(name)) <= known

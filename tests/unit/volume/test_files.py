@@ -16,6 +16,7 @@ from setup.errors import Busy, VolumeError
 from setup.volume.layout import SWEPT, File
 from setup.volume.volume import Volume
 from tests.support.runs import (
+    LABEL_KEY,
     LAST_GOOD,
     LOCK,
     STAGED,
@@ -415,7 +416,7 @@ def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
         made = [arguments for call, arguments in calls if "O_CREAT" in arguments and str(out) in arguments]
         assert len(made) > 30
         for arguments in made:
-            private = any(part in arguments for part in (STATE, LOCK, ".env", "deployment-config", WRITTEN))
+            private = any(part in arguments for part in (STATE, LOCK, LABEL_KEY, ".env", "deployment-config", WRITTEN))
             assert arguments.split(", ")[3].split(" ")[0] == ("0600" if private else "0644"), arguments
         private = {True: set(), False: set()}
         for call, arguments in calls:
@@ -435,7 +436,7 @@ def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
         }
         closed = [str(path.relative_to(out)) for path in paths(out) if path.is_file() and mode_of(path) == 0o600]
         assert [path for path in closed if not path.startswith(WRITTEN)] == [
-            *(LOCK, STATE, LAST_GOOD, ".env", "deployment-config.yaml")
+            *(LABEL_KEY, LOCK, STATE, LAST_GOOD, ".env", "deployment-config.yaml")
         ]
         assert all(mode_of(path) == 0o600 for path in paths(out / WRITTEN) if path.is_file())
 
