@@ -11,7 +11,7 @@ from setup.config.model import Secret as K
 
 _API = ("api", "init-db", "dask-scheduler", "dask-worker")
 _SIGN_UP = ("api", "init-db")
-_AUTHENTIK = ("authentik_init_db", "authentik_server", "authentik_worker")
+_AUTHENTIK = ("authentik_init_db", "authentik_server", "authentik_worker", "authentik_blueprint")
 _ADMIN = ("init-db", "db", "authentik_init_db")
 
 _DATABASE = "the database's volume, whose roles keep their passwords"

@@ -24,15 +24,17 @@ from setup.volume.layout import (
     ENV,
     NGINX,
     SECRETS_FOLDER,
+    SMTP_USERNAME,
     File,
     file_at,
 )
 
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
 
-# Where Authentik's containers expect the files of `authentik/`. Both mount them; the worker, which applies it, also
-# mounts the blueprint.
+# Where Authentik's containers expect the files of `authentik/`. All mount them; those that apply it also mount the
+# blueprint.
 _IN_AUTHENTIK = (
+    ("smtp-username", "/run/secrets/smtp_username"),
     ("email/", "/templates/email/"),
     ("translations.json", "/templates/translations.json"),
     ("branding/favicon.ico", "/media/public/favicon.ico"),
@@ -86,13 +88,14 @@ class Targets:
 
     @cached_property
     def authentik(self) -> tuple[File, ...]:
-        """Copy the blueprint and the branding; the blueprint gets a last line."""
+        """Copy the blueprint and the branding; the blueprint gets a last line, the mail's user name a file."""
         names = self._renderer.static_names(AUTHENTIK)
         files = {name: self._renderer.static(name) for name in dict.fromkeys((*names, BLUEPRINT))}
         mark = self._blueprint_mark()
         files[BLUEPRINT] += (
             f"\n# Changes with the values it reads, so that Authentik applies it again: {mark}\n".encode()
         )
+        files[SMTP_USERNAME] = f"{self._values['SMTP_USERNAME']}\n".encode()
         return tuple(file_at(name, data) for name, data in files.items())
 
     def _blueprint_mark(self) -> str:
@@ -117,6 +120,7 @@ class Targets:
             "file_mounts": self._file_mounts(),
             "digests": self._digests(),
             "owner": ":".join(map(str, self._owner)),
+            "keeps_uploads": not self._owns_media(),
         }
         return file_at(COMPOSE, self._renderer.text(f"{COMPOSE}.j2", context))
 
@@ -143,7 +147,12 @@ class Targets:
                 if inside and not (target.startswith(_MEDIA) and self._owns_media()):
                     branding.append((file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}")))
         blueprint = (BLUEPRINT, f"/blueprints/{BLUEPRINT.removeprefix(f'{AUTHENTIK}/')}")
-        return mounts | {"authentik_server": branding, "authentik_worker": [blueprint, *branding]}
+        applying = [blueprint, *branding]
+        return mounts | {
+            "authentik_server": branding,
+            "authentik_worker": applying,
+            "authentik_blueprint": applying,
+        }
 
     def _owns_media(self) -> bool:
         """Tell whether this Authentik changes the owner of its media: its worker fails at a read-only mount there."""

@@ -26,6 +26,7 @@ ENV = ".env"
 NGINX = "nginx/nginx.conf"
 AUTHENTIK = "authentik"
 BLUEPRINT = f"{AUTHENTIK}/octopize-avatar-blueprint.yaml"
+SMTP_USERNAME = f"{AUTHENTIK}/smtp-username"  # for Authentik, which takes digits in its environment for a number
 SECRETS_FOLDER = ".secrets"
 TLS_FOLDER = "tls"
 KEYS_FOLDER = f"{TLS_FOLDER}/private"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ class HeldUp(NamedTuple):
 def held_up(tmp_path_factory) -> Iterator[HeldUp]:
     with deployment(tmp_path_factory.mktemp("plain")) as made:
         settings = {"PUBLIC_URL": f"http://{HOST}:{made.port}", "DB_ADMIN_USER": "-;a=%I/-*{}#!"}
+        settings["SMTP_USERNAME"] = "12345678"
         # An empty variable says nothing.
         configure_by_init_service(made, **settings, ORGANIZATION_NAME="", PREFLIGHT_IMAGE=engine.IMAGE)
         with pytest.raises(AssertionError) as refused:
@@ -121,3 +123,89 @@ def test_a_changed_file_and_a_changed_secret_recreate_those_that_mount_them(stac
     assert stack.client.ask("/web", host="more.test").seen["service"] == "web"
     assert stack.execute("admin", "cat", "/run/secrets/seaweedfs_admin_password") == "another one"
     assert stack.sql("SELECT answer FROM kept", *signed_in(stack)) == "42"
+
+
+# --- The sign-in ------------------------------------------------------------------------------------------
+
+BLUEPRINT = "authentik/octopize-avatar-blueprint.yaml"
+
+
+def authentik_sql(stack: Stack, statement: str) -> str:
+    texts = secrets(stack.out)
+    who = (f"authentik_database_{part}" for part in ("user", "password", "name"))
+    return stack.sql(statement, *(texts[name] for name in who))
+
+
+def domains(stack: Stack) -> list[str]:
+    """The domains of the brands that Authentik's stand-in keeps."""
+    shown = "SELECT fields->>'domain' FROM standin_objects WHERE model = 'authentik_brands.brand'"
+    return authentik_sql(stack, shown).split()
+
+
+def log_of_the_blueprint(stack: Stack) -> str:
+    return engine.logs(stack.containers()["authentik_blueprint"]["Id"])
+
+
+def test_a_user_name_of_digits_reaches_authentik_as_text(stack: Stack) -> None:
+    for service in ("authentik_server", "authentik_worker"):
+        assert stack.execute(service, "printenv", "AUTHENTIK_EMAIL__USERNAME") == "file:///run/secrets/smtp_username\n"
+        assert stack.execute(service, "cat", "/run/secrets/smtp_username").strip() == "12345678"
+
+
+def test_the_blueprint_is_applied_before_anybody_is_let_in(stack: Stack) -> None:
+    assert domains(stack) == [stack.netloc]
+    assert "Authentik has all that Avatar needs for signing in" in log_of_the_blueprint(stack)
+
+
+def test_what_is_uploaded_stays_beside_the_logo(stack: Stack) -> None:
+    folder = "/data/media/public"
+    stack.execute("authentik_server", "sh", "-c", f"echo a picture > {folder}/uploaded.png")
+    with stack.recreating("authentik_server"):
+        stack.compose("rm", "-s", "-f", "authentik_server")
+        stack.up()
+    assert stack.execute("authentik_server", "cat", f"{folder}/uploaded.png") == "a picture\n"
+    logo = stack.execute("authentik_server", "sha256sum", f"{folder}/brand_logo.png", "/media/public/brand_logo.png")
+    assert len({line.split()[0] for line in logo.splitlines()}) == 1
+
+
+def test_a_changed_domain_moves_the_brand(stack: Stack) -> None:
+    configure_by_init_service(stack, PUBLIC_URL=f"http://other.test:{stack.port}")
+    stack.up()
+    assert domains(stack) == [f"other.test:{stack.port}"]
+
+
+@pytest.fixture
+def first_failure_counts(stack: Stack) -> Iterator[None]:
+    """Not after ten attempts, which take two minutes; the operator's commands read the override in the same way."""
+    override = stack.directory / "volumes.json"
+    before = override.read_text()
+    override.write_text(json.dumps(json.loads(before) | {"services": {"authentik_blueprint": {"restart": "no"}}}))
+    yield
+    override.write_text(before)
+    stack.up()
+
+
+def test_a_blueprint_that_authentik_refuses_ends_the_start(stack: Stack, first_failure_counts: None) -> None:
+    blueprint = stack.out / BLUEPRINT
+    good = blueprint.read_bytes()
+    blueprint.write_bytes(good.replace(b"authentik_core.application\n", b"authentik_core_application\n"))
+    try:
+        with pytest.raises(AssertionError, match=r"authentik_blueprint.* didn't complete successfully: exit 1"):
+            stack.up()
+        assert "App or Model does not exist: authentik_core_application" in log_of_the_blueprint(stack)
+        assert f"Authentik refuses {BLUEPRINT}" in log_of_the_blueprint(stack)
+    finally:
+        blueprint.write_bytes(good)
+
+
+def test_a_blueprint_that_came_to_nothing_ends_the_start(stack: Stack, first_failure_counts: None) -> None:
+    """As when the database takes nothing: Authentik's command ends with success."""
+    rule = "CREATE RULE refused AS ON INSERT TO standin_objects DO INSTEAD NOTHING"
+    authentik_sql(stack, f"DELETE FROM standin_objects; {rule}")
+    try:
+        with pytest.raises(AssertionError, match=r"authentik_blueprint.* didn't complete successfully: exit 1"):
+            stack.up()
+        assert f"the brand other.test:{stack.port}" in log_of_the_blueprint(stack)
+        assert "docker compose logs authentik_worker" in log_of_the_blueprint(stack)
+    finally:
+        authentik_sql(stack, "DROP RULE refused ON standin_objects")

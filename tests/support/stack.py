@@ -21,7 +21,7 @@ from tests.support.client import SPOOFED, Client, trusting
 from tests.unit.deploy.test_targets import NETWORKS, WAITS_FOR
 
 HOST = "avatar.test"
-VOLUMES = ("seaweedfs-data", "seaweedfs-metadata", "seaweedfs-blocks", "postgres_data")
+VOLUMES = ("seaweedfs-data", "seaweedfs-metadata", "seaweedfs-blocks", "postgres_data", "authentik-data")
 REPORT = "stand-in: "
 OWNER = 1234  # of the tree, as of a directory that an ordinary user made
 

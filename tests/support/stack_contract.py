@@ -19,6 +19,7 @@ from tests.support.runs import env_file, secrets
 from tests.support.stack import HOST, Stack, reached
 from tests.unit.deploy.test_targets import (
     API_SERVICES,
+    AUTHENTIK,
     NETWORKS,
     ONE_SHOTS,
     of_api,
@@ -49,7 +50,7 @@ REAL_PROGRAMS = {
     "authentik_init_db": {"PGHOST", "PGCONNECT_TIMEOUT", "PGCLIENTENCODING"},
 }
 # As the originals: a shell as entry point keeps root, SeaweedFS's own entry point and Authentik do not.
-UIDS = dict.fromkeys(("master", "volume", "worker", "authentik_server", "authentik_worker"), 1000) | dict.fromkeys(
+UIDS = dict.fromkeys(("master", "volume", "worker", *AUTHENTIK), 1000) | dict.fromkeys(
     ("api", "init-db", "dask-scheduler", "dask-worker", "web", "filer", "s3", "admin", "init-storage"), 0
 )
 
@@ -208,19 +209,25 @@ def test_services_reach_each_other_as_the_table_says_and_no_further(stack: Stack
 # --- Who gets what -----------------------------------------------------------------------------------------
 
 
+def everything_at_run_secrets(stack: Stack) -> dict[str, set[str]]:
+    """Its secrets, and for Authentik a file with the user name of the mail, which is none."""
+    found = secrets_of(stack.auth, stack.mail, bundled=stack.bundled)
+    return found | {service: found[service] | {"smtp_username"} for service in AUTHENTIK}
+
+
 def test_every_service_gets_its_documented_secrets_and_no_other(stack: Stack) -> None:
     mounted = {
         service: {mount["Destination"] for mount in entry["Mounts"] if mount["Destination"].startswith("/run/secrets")}
         for service, entry in stack.containers().items()
     }
-    expected = secrets_of(stack.auth, stack.mail, bundled=stack.bundled)
+    expected = everything_at_run_secrets(stack)
     assert mounted == {
         service: {f"/run/secrets/{name}" for name in expected.get(service, ())} for service in stack.services
     }
 
 
 def test_every_stand_in_can_read_its_secrets_as_the_user_it_is(stack: Stack) -> None:
-    expected = secrets_of(stack.auth, stack.mail, bundled=stack.bundled)
+    expected = everything_at_run_secrets(stack)
     reports = stack.reports()
     assert {service: (found["uid"], found["secrets"]) for service, found in reports.items()} == {
         service: (UIDS[service], dict.fromkeys(expected.get(service, ()), "readable"))
@@ -244,7 +251,7 @@ def test_every_service_has_its_documented_environment_and_no_more(stack: Stack) 
     of_authentiks = {*of_authentik(env, "", stack.private_ca)}
     expected = REAL_PROGRAMS | {
         **{service: of_the_api | ({"SSL_CERT_FILE"} if stack.private_ca else set()) for service in API_SERVICES},
-        **dict.fromkeys(("authentik_server", "authentik_worker"), of_authentiks),
+        **dict.fromkeys(AUTHENTIK, of_authentiks),
         **{service: {"WEED_S3_SSE_KEK"} for service in ("filer", "s3")},
         "admin": {"WEED_ADMIN_PASSWORD"},
         "web": set(of_web("")),

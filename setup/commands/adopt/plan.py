@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from setup.config.values import Values
 
 _MASKED = "(not shown)"
-_RUN_ONCE = ("init-db", "init-storage", "authentik_init_db")
+_RUN_ONCE = ("init-db", "init-storage", "authentik_init_db", "authentik_blueprint")
 PATHS = tuple(key for key, row in SETTINGS.items() if row.kind is HOST_PATH)
 
 

@@ -42,7 +42,9 @@ def run(directory: Path, service: str, secrets: dict[str, str], **settings: str)
     )
 
 
-@pytest.mark.parametrize("service", ["filer", "s3", "init-storage", "admin", "authentik_init_db"])
+@pytest.mark.parametrize(
+    "service", ["filer", "s3", "init-storage", "admin", "authentik_init_db", "authentik_blueprint"]
+)
 def test_shellcheck_has_nothing_to_say(service):
     if not shutil.which("shellcheck"):
         lacking("shellcheck is missing (apt-get install shellcheck)")

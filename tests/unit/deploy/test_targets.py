@@ -75,6 +75,7 @@ NETWORKS = {
     "authentik_init_db": "database",
     "authentik_server": "proxy database",
     "authentik_worker": "database",
+    "authentik_blueprint": "database",
 }
 WAITS_FOR = {
     "api": {"init-db": COMPLETED, "init-storage": COMPLETED},
@@ -83,7 +84,7 @@ WAITS_FOR = {
     "dask-worker": {"init-storage": COMPLETED},
     "web": {"api": HEALTHY},
     "db": {},
-    "nginx": {"api": HEALTHY, "web": STARTED, "s3": HEALTHY},
+    "nginx": {"api": HEALTHY, "web": STARTED, "s3": HEALTHY, "authentik_blueprint": COMPLETED},
     "master": {},
     "volume": {"master": HEALTHY},
     "filer": {"master": HEALTHY, "volume": HEALTHY},
@@ -94,19 +95,21 @@ WAITS_FOR = {
     "authentik_init_db": {"db": HEALTHY},
     "authentik_server": {"authentik_init_db": COMPLETED},
     "authentik_worker": {"authentik_server": HEALTHY},
+    "authentik_blueprint": {"authentik_server": HEALTHY, "authentik_worker": HEALTHY},
 }
 API_IMAGE = "quay.io/octopize/avatar-service-api:3.20.1"
 SEAWEEDFS_IMAGE = "chrislusf/seaweedfs:4.44"
+AUTHENTIK = ("authentik_server", "authentik_worker", "authentik_blueprint")
 AUTHENTIK_IMAGE = "ghcr.io/goauthentik/server:2026.8.4"
 IMAGES = {
     **dict.fromkeys(("api", "init-db", "dask-scheduler", "dask-worker"), API_IMAGE),
     **dict.fromkeys(("master", "volume", "filer", "s3", "admin", "worker", "init-storage"), SEAWEEDFS_IMAGE),
-    **dict.fromkeys(("authentik_server", "authentik_worker"), AUTHENTIK_IMAGE),
+    **dict.fromkeys(AUTHENTIK, AUTHENTIK_IMAGE),
     **dict.fromkeys(("db", "authentik_init_db"), "postgres:14-alpine"),
     "web": "quay.io/octopize/avatar-web:0.68.0",
     "nginx": "nginx:1.31.0",
 }
-ONE_SHOTS = {"init-db", "init-storage", "authentik_init_db"}
+ONE_SHOTS = {"init-db", "init-storage", "authentik_init_db", "authentik_blueprint"}
 AMD64_ONLY = {"api", "init-db", "dask-scheduler", "dask-worker", "web"}
 EXTERNAL = {"external-database", "preflight"}
 
@@ -127,7 +130,7 @@ def test_there_are_enough_configurations():
 def test_the_project_is_named_and_has_all_stack(name):
     assert compose(name)["name"] == "octopize-avatar"
     assert set(stack(name)) == set(of(name, NETWORKS))
-    assert len(NETWORKS) == 17
+    assert len(NETWORKS) == 18
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -268,6 +271,7 @@ HEALTH = {
     "admin": "wget -q -O /dev/null http://admin:23646/health",
     "worker": "wget -q -O /dev/null http://127.0.0.1:9327/ready",
     "authentik_server": "ak healthcheck",
+    "authentik_worker": "ak healthcheck",
 }
 
 
@@ -538,12 +542,12 @@ def test_environment_of_the_web_client():
 
 def test_authentik_has_memory_for_its_temporary_files() -> None:
     """Its TMPDIR is /dev/shm, of which a container has 64 MB by default."""
-    for service in ("authentik_server", "authentik_worker"):
+    for service in AUTHENTIK:
         assert services("usual")[service]["shm_size"] == "512mb"
 
 
 def of_authentik(env: dict[str, str], base: str, private_ca: bool = False) -> dict[str, str]:
-    """The environment of Authentik's server and worker, as it follows from `.env`."""
+    """The environment of Authentik's services, as it follows from `.env`."""
     expected = {
         "AUTHENTIK_WEB__PATH": "/sso/",
         "AUTHENTIK_POSTGRESQL__HOST": env["DB_HOST"],
@@ -559,9 +563,10 @@ def of_authentik(env: dict[str, str], base: str, private_ca: bool = False) -> di
         "AUTHENTIK_ERROR_REPORTING__ENABLED": "false",
         "AUTHENTIK_WEB__BASE_URL": base,
         "AUTHENTIK_EMAIL__TIMEOUT": "30",
+        "AUTHENTIK_AVATARS": "initials",
         "AUTHENTIK_EMAIL__HOST": env["SMTP_HOST"],
         "AUTHENTIK_EMAIL__PORT": env["SMTP_PORT"],
-        "AUTHENTIK_EMAIL__USERNAME": env["SMTP_USERNAME"],
+        "AUTHENTIK_EMAIL__USERNAME": "file:///run/secrets/smtp_username",
         "AUTHENTIK_EMAIL__USE_TLS": env["SMTP_START_TLS"],
         "AUTHENTIK_EMAIL__USE_SSL": env["SMTP_USE_TLS"],
         "AUTHENTIK_EMAIL__FROM": env["SMTP_SENDER_EMAIL"],
@@ -576,17 +581,18 @@ def of_authentik(env: dict[str, str], base: str, private_ca: bool = False) -> di
 
 
 def test_environment_of_authentik():
-    for name, service in itertools.product(ALL, ("authentik_server", "authentik_worker")):
+    for name, service in itertools.product(ALL, AUTHENTIK):
         expected = of_authentik(named_targets(name).env_values(), ADDRESSES[name][0], name in PRIVATE_AUTHORITY)
         assert environment(name, service) == expected, f"{name}, {service}: of_authentik says otherwise"
 
 
 def test_the_blueprint_finds_every_variable_it_names():
-    assert blueprint_env_names(BLUEPRINT) <= set(environment("usual", "authentik_worker"))
+    for service in ("authentik_worker", "authentik_blueprint"):
+        assert blueprint_env_names(BLUEPRINT) <= set(environment("usual", service))
 
 
 def test_nobody_else_gets_a_value_of_env():
-    allowed = {*API_SERVICES, "web", "authentik_server", "authentik_worker"}
+    allowed = {*API_SERVICES, "web", *AUTHENTIK}
     for service in set(services("usual")) - allowed:
         found = services("usual")[service].get("environment", {})
         named = {match[1] for text in found.values() for match in VARIABLE.finditer(text) if match[1]}
@@ -596,7 +602,7 @@ def test_nobody_else_gets_a_value_of_env():
 _DATABASE = "db_name db_user db_password"
 _STORAGE_KEYS = "storage_admin_access_key_id storage_admin_secret_access_key"
 _ADMIN = "db_admin_user db_admin_password"
-_AUTHENTIK = "authentik_database_name authentik_database_user authentik_database_password"
+_AUTHENTIK_DATABASE = "authentik_database_name authentik_database_user authentik_database_password"
 _ALL_API = f"{_DATABASE} organization_name authjwt_secret_key {_STORAGE_KEYS}"
 SECRETS_OF = {
     "api": f"{_ALL_API} telemetry_s3_access_key_id telemetry_s3_secret_access_key clevercloud_sso_salt",
@@ -604,9 +610,8 @@ SECRETS_OF = {
     "dask-scheduler": _ALL_API,
     "dask-worker": _ALL_API,
     "db": _ADMIN,
-    "authentik_init_db": f"{_ADMIN} {_AUTHENTIK}",
-    "authentik_server": f"{_AUTHENTIK} authentik_secret_key",
-    "authentik_worker": f"{_AUTHENTIK} authentik_secret_key",
+    "authentik_init_db": f"{_ADMIN} {_AUTHENTIK_DATABASE}",
+    **dict.fromkeys(AUTHENTIK, f"{_AUTHENTIK_DATABASE} authentik_secret_key"),
     "filer": "storage_encryption_key",
     "s3": "storage_encryption_key",
     "init-storage": _STORAGE_KEYS,
@@ -629,7 +634,7 @@ def secrets_of(*what: str, bundled: bool = True) -> dict[str, set[str]]:
     for service in ("api", "init-db"):
         found[service].update(*(OF_API_AND_INIT_DB[one].split() for one in what))
     if "smtp" in what:  # Authentik sends the mail of a recovery
-        for service in ("authentik_server", "authentik_worker"):
+        for service in AUTHENTIK:
             found[service].add("smtp_password")
     return found
 
@@ -676,6 +681,8 @@ def binds(name: str) -> dict[str, dict[str, str]]:
             if isinstance(mount, str):
                 assert mount.partition(":")[0] in compose(name)["volumes"], f"{service}: {mount} is no named volume"
                 continue
+            if mount["type"] == "volume":
+                continue
             assert mount["type"] == "bind"
             assert mount["read_only"] is True
             assert mount["bind"] == {"create_host_path": False}
@@ -702,9 +709,11 @@ def test_bind_mounts(name):
     assert found["nginx"] == nginx
     bundle = {"/etc/avatar/tls/ca-bundle.crt": "./tls/ca-bundle.crt"}
     authentik = BRANDING | (bundle if name in PRIVATE_AUTHORITY else {})
+    authentik["/run/secrets/smtp_username"] = "./authentik/smtp-username"
     assert found["authentik_server"] == authentik
     blueprint = "octopize-avatar-blueprint.yaml"
-    assert found["authentik_worker"] == authentik | {f"/blueprints/{blueprint}": f"./authentik/{blueprint}"}
+    applying = authentik | {f"/blueprints/{blueprint}": f"./authentik/{blueprint}"}
+    assert found["authentik_worker"] == found["authentik_blueprint"] == applying
     with_bundle = dict.fromkeys(API_SERVICES, bundle) if name in PRIVATE_AUTHORITY else {}
     others = {service: row for service, row in found.items() if not service.startswith(("nginx", "authentik"))}
     assert others == with_bundle
@@ -719,10 +728,17 @@ def test_every_file_of_ours_reaches_a_container(name):
 
 
 def test_authentik_2025_10_gets_no_branding() -> None:
-    """That release changes the owner of its media, and its worker stops at a mount that it cannot change."""
+    """That release changes the owner of its media, and its worker stops at a mount that it cannot change.
+
+    Nor a volume for uploads: it looks for them in /media.
+    """
     made = trees.targets({"AVATAR_AUTHENTIK_VERSION": "2025.10.4"})
-    assert b"/media/" not in made.compose.data
-    assert b"/media/" in named_targets("usual").compose.data
+    for text in (b"/media/", b"authentik-data"):
+        assert text not in made.compose.data
+        assert text in named_targets("usual").compose.data
+    stop = yaml.safe_load(made.compose.data)["services"]
+    assert stop["authentik_blueprint"]["depends_on"] == services("usual")["authentik_blueprint"]["depends_on"]
+    assert "ak apply_blueprint octopize-avatar-blueprint.yaml" in stop["authentik_blueprint"]["command"][0]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -733,6 +749,7 @@ def test_volumes(name):
         "seaweedfs-data": "avatar_seaweedfs_data",
         "seaweedfs-metadata": "avatar_seaweedfs_metadata",
         "seaweedfs-blocks": "avatar_seaweedfs_blocks",
+        "authentik-data": "avatar_authentik_data",
         "postgres_data": "avatar_postgres_data",
     }
     used = {
@@ -749,6 +766,9 @@ def test_volumes(name):
         for service, entry in stack(name).items()
     }
     assert {service: row for service, row in named.items() if row} == {service: [row] for service, row in used.items()}
+    uploads = {"type": "volume", "source": "authentik-data", "target": "/data", "volume": {"nocopy": True}}
+    mounting = {service for service, entry in stack(name).items() if uploads in entry.get("volumes", ())}
+    assert mounting == set(AUTHENTIK)
 
 
 def labels(made: Targets) -> dict[str, dict[str, str]]:
@@ -772,7 +792,7 @@ def test_a_changed_secret_changes_the_label_of_those_that_mount_it():
         mounting = {service for service, entry in services("usual").items() if secret in entry.get("secrets", ())}
         # The blueprint's last line follows the values that the blueprint reads.
         reading = any(key.startswith("AVATAR_AUTHENTIK_BLUEPRINT_") for key in SECRETS[secret].shown)
-        assert concerned == mounting | ({"authentik_worker"} if reading else set()), secret
+        assert concerned == mounting | ({"authentik_worker", "authentik_blueprint"} if reading else set()), secret
 
 
 def test_a_changed_file_changes_the_label_of_those_that_mount_it():
@@ -947,6 +967,8 @@ def test_files_have_their_modes():
 
 def test_static_files_are_copied_as_they_are():
     for file in named_targets("usual").authentik:
+        if file.path == "authentik/smtp-username":
+            continue
         copied = (trees.TEMPLATES / file.path).read_bytes()
         if file.path.endswith("/octopize-avatar-blueprint.yaml"):
             added = file.data.removeprefix(copied)

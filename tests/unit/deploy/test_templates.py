@@ -237,5 +237,5 @@ def test_templates_ask_only_for_what_targets_know(name):
 
     known = set(SETTINGS) | set(derived.facts(resolution({}).values))
     known |= {"groups", "secret_names", "secret_directory", "service_secrets", "fingerprints"}
-    known |= {"file_mounts", "digests", "owner"}
+    known |= {"file_mounts", "digests", "owner", "keeps_uploads"}
     assert meta.find_undeclared_variables(_parsed(name)) <= known
