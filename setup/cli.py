@@ -94,7 +94,7 @@ def _run_options(line: CommandLine, environ: Mapping[str, str]) -> RunOptions:
 
 
 def _read_source(path: str | None, output_dir: str) -> Adoptable | None:
-    """Read the deployment to adopt while this process may still read what root may read."""
+    """Read the deployment to adopt while this process, if it is root, can still become its owner."""
     if path is None:
         return None
     from setup.commands.adopt.command import read_source

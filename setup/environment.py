@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from setup.errors import InputError, VolumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 IMAGE_FLAG = "AVATAR_SETUP_IMAGE"  # set by the Dockerfile
 
@@ -52,6 +53,50 @@ def become_owner(path: str, environ: Mapping[str, str]) -> None:
             f"{path} belongs to {status.st_uid}:{status.st_gid}, and this container cannot become {uid}:{gid}: "
             f"start it with 'docker run --user {uid}:{gid} ...', or allow --cap-add SETUID --cap-add SETGID"
         ) from None
+    _require_readable_program(path, uid)
+
+
+def _require_readable_program(path: str, uid: int) -> None:
+    """Raise VolumeError if this process has just become a user who may not read the rest of the program."""
+    for place in (__file__, os.__file__):
+        try:
+            os.close(os.open(place, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            folder = os.path.dirname(os.path.dirname(os.path.abspath(place)))
+            raise VolumeError(
+                f"{path} belongs to user {uid}, who may not read this program in {folder}: put the program where every "
+                f"user can read it, or give the directory to root (chown root {shell_word(path)})"
+            ) from None
+
+
+@contextlib.contextmanager
+def as_owner(path: str) -> Iterator[None]:
+    """Read as the owner of a directory if this process is root: so no link there leads to what only root may read."""
+    try:
+        status = os.stat(path)
+    except OSError:  # whoever reads it says what is wrong
+        yield
+        return
+    if os.geteuid() != 0 or status.st_uid == 0:
+        yield
+        return
+    before = os.getegid(), os.getgroups()
+    try:
+        os.setgroups([])
+        os.setegid(status.st_gid)
+        os.seteuid(status.st_uid)
+    except OSError:
+        raise VolumeError(
+            f"{path} belongs to {status.st_uid}:{status.st_gid}, and this container cannot read it as that user: "
+            "allow --cap-add SETUID --cap-add SETGID"
+        ) from None
+    try:
+        _require_readable_program(path, status.st_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(before[0])
+        os.setgroups(before[1])
 
 
 def host_path(path: str, environ: Mapping[str, str]) -> str:

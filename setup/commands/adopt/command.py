@@ -17,6 +17,7 @@ from setup.console import Answer
 from setup.deploy import summary, transaction
 from setup.deploy.reconcile import OnConflict
 from setup.deploy.session import Session
+from setup.environment import as_owner
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
@@ -61,7 +62,12 @@ class Adoptable(NamedTuple):
 
 
 def read_source(path: str, output_dir: str) -> Adoptable:
-    """Read a deployment while this process still has the rights; raise if there is none, or no finished one."""
+    """Read a deployment as its owner, before this process becomes another user; raise if there is no finished one."""
+    with as_owner(path):
+        return _read_source(path, output_dir)
+
+
+def _read_source(path: str, output_dir: str) -> Adoptable:
     tree = read_tree(path)
     content = _with_normal_paths(interpret(tree))
     modes = _generated_modes(tree, content)
@@ -216,7 +222,8 @@ def _report(session: Session, source: Adoptable) -> list[str]:
             context.planned,
             context.targets.env_values(),
             [file.path for file in source.files],
-            (*source.tree.others, *source.unknown_secrets),
+            source.tree.others,
+            source.unknown_secrets,
         )
     )
 

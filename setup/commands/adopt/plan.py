@@ -39,6 +39,7 @@ class Report(NamedTuple):
     env: Mapping[str, str]
     files: Iterable[str]
     left_behind: Iterable[str]
+    carried: Iterable[str]
 
 
 def select_answers(settings: Mapping[str, Given], resolve: Callable[[Mapping[str, Given]], Values]) -> dict[str, Given]:
@@ -122,6 +123,7 @@ def describe(report: Report) -> list[str]:
     lines += _wrap(f"  {len(rest)} more settings, with derived or default values:", rest)
     lines += _wrap(f"  {len(source.secrets)} secrets, copied unchanged:", source.secrets)
     lines += _wrap("  Files that the settings name:", report.files)
+    lines += _wrap("  Secrets that mean nothing here, copied unchanged:", report.carried)
     unknown = [key_shown(key, "a key") for key in source.unknown] + list(report.left_behind)
     if unknown:
         lines += ["", "Not understood, and left in place:", *indent(unknown)]

@@ -1,6 +1,6 @@
 """Read a deployment that avatar-setup did not write into memory: its layout, and the files that describe it.
 
-Nothing is written, and only the named directory is read. Links in it are followed, as Compose follows them.
+Nothing is written, and only the named directory is read, as its owner. Links are followed inside it only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup import state_file
+from setup.config.secrets import SECRETS
+from setup.environment import shell_word
 from setup.errors import Busy, DecisionNeeded, InputError
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, read_input
@@ -85,6 +87,7 @@ def read_tree(path: str) -> Tree:
     compose = [name for name in COMPOSE_NAMES if name in below][:1]
     files, failed = _read(path, {name: os.path.join(base, name) for name in (ENV, *compose, NGINX)})
     folder = _secrets_folder(os.path.join(path, base), files.get(ENV, b""))
+    links = _foreign_links(path, os.path.join(base, folder)) if folder in below else []
     secrets, failed_secrets = _read_secrets(path, os.path.join(base, folder)) if folder in below else ({}, {})
     tree = Tree(
         path,
@@ -93,7 +96,7 @@ def read_tree(path: str) -> Tree:
         states,
         unreadable | failed | failed_secrets,
         last_good,
-        tuple(sorted(set(names) - _USUAL)),
+        (*sorted(set(names) - _USUAL), *links),
     )
     if not tree.states and not tree.unreadable and ENV not in below and folder not in below:
         raise InputError(
@@ -199,11 +202,34 @@ def _secrets_folder(base: str, env: bytes) -> str:
 
 
 def _read_secrets(top: str, folder: str) -> tuple[dict[str, bytes], dict[str, str]]:
-    paths = {}
+    paths, links = {}, _foreign_links(top, folder)
     for name in _list(os.path.join(top, folder)):
-        if not name.startswith("."):
+        if not name.startswith(".") and os.path.join(folder, name) not in links:
             paths[f"{SECRETS_FOLDER}/{name}"] = os.path.join(folder, name)
     return _read(top, paths)
+
+
+def _foreign_links(top: str, folder: str) -> list[str]:
+    """Return the links among the secrets that no secret of ours has the name of: they may lead anywhere."""
+    links = []
+    for name in _list(os.path.join(top, folder)):
+        if name not in SECRETS and os.path.islink(os.path.join(top, folder, name)):
+            links.append(os.path.join(folder, name))
+    return links
+
+
+def _leads_outside(top: str, whole: str) -> bool:
+    """Tell whether a link on the way leads out of the directory."""
+    return not os.path.realpath(whole).startswith(f"{os.path.realpath(top)}/")
+
+
+def _first_link(top: str, path: str) -> str:
+    """Return the first part of a path that is a link."""
+    names = path.split("/")
+    for number in range(1, len(names)):
+        if os.path.islink(os.path.join(top, *names[:number])):
+            return "/".join(names[:number])
+    return path
 
 
 def _read(top: str, paths: Mapping[str, str]) -> tuple[dict[str, bytes], dict[str, str]]:
@@ -212,6 +238,13 @@ def _read(top: str, paths: Mapping[str, str]) -> tuple[dict[str, bytes], dict[st
     for name, path in paths.items():
         whole = os.path.join(top, path)
         if _is_absent(whole):
+            continue
+        if _leads_outside(top, whole):
+            link = shell_word(_first_link(top, path))
+            unreadable[path] = (
+                f"a link leads out of {top}, and is not followed: replace it with what it leads to, there, with "
+                f"cp -rL {link} {link}.new && rm {link} && mv {link}.new {link}"
+            )
             continue
         try:
             contents[name] = read_input(whole)
@@ -225,6 +258,8 @@ def _problems(top: str, unreadable: Mapping[str, str]) -> list[str]:
 
 
 def _read_or_empty(path: str) -> bytes:
+    if _leads_outside(os.path.dirname(path), path):
+        return b""
     try:
         return read_input(path)
     except Malformed:  # reported when the file is read for its contents
