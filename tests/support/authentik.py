@@ -78,7 +78,8 @@ class Browser:
         challenge = self._challenge(self.ask(url))
         left = dict(answers)
         while (component := challenge["component"]) in left:
-            given = {"component": component, **left.pop(component)}
+            confirmed = {"token": challenge["token"]} if "token" in challenge else {}
+            given = {"component": component, **confirmed, **left.pop(component)}
             challenge = self._challenge(self.ask(url, "POST", given))
         return challenge
 
