@@ -39,7 +39,7 @@ def check_consistency(
     env = dotenv.Env({}, {})
     try:
         env = dotenv.parse(files.env)
-        findings += [*_check_variables(files.compose, env), *_check_shown_secrets(env, values, texts)]
+        findings += [*_check_variables(files.compose, env), *_check_shown_secrets(files.env, values, texts)]
         findings += [*_check_addresses(env, values), *_check_overrides(env, values)]
     except Malformed as error:
         findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN))
@@ -61,16 +61,21 @@ def _check_variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
         yield Finding("env-unset", Level.FAIL, text, _RUN_AGAIN)
 
 
-def _check_shown_secrets(env: dotenv.Env, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the keys of `.env` that carry a secret."""
-    stale = []
+def _check_shown_secrets(data: bytes, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the keys of `.env` that carry a secret; a run changes our lines, and only the operator those below."""
+    env, theirs = dotenv.parse(data).values, dotenv.outranked(data)
+    by_run: list[str] = []
+    by_hand: list[str] = []
     for name, secret in SECRETS.items():
         for key in secret.shown if secret.when(values) else ():
-            if key in env.values and env.values[key] != texts.get(name, "").removesuffix("\n"):
-                stale.append(f"{key} (from {secret_path(name)})")
-    if stale:
-        text = f"{ENV} does not have the current values of these secrets: {', '.join(stale)}"
-        yield Finding("env-stale", Level.FAIL, text, _RUN_AGAIN)
+            if key in env and env[key] != texts.get(name, "").removesuffix("\n"):
+                (by_hand if key in theirs else by_run).append(f"{key} (from {secret_path(name)})")
+    text = f"{ENV} does not have the current values of these secrets"
+    if by_run:
+        yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_run)}", _RUN_AGAIN)
+    if by_hand:
+        todo = f"remove your lines with these keys at the end of {ENV}"
+        yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_hand)}", todo)
 
 
 def _check_addresses(env: dotenv.Env, values: Values) -> Iterator[Finding]:

@@ -5,9 +5,10 @@ The facts are those of the stack's tables ".env", "TLS and ports" and "Presets".
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from setup.config.hosts import netloc
+from setup.config.hosts import email, netloc
 from setup.config.values import Values
 
 BUNDLED_DATABASE = "db"
@@ -121,9 +122,10 @@ def smtp_start_tls(v: Values) -> bool:
 def bootstrap_email(v: Values) -> str:
     """Return the first administrator's address, else `admin@` and the public host."""
     emails = v.secret("admin_emails") if email_authentication(v) else ""
-    first = emails.split(",")[0].strip()
+    with contextlib.suppress(ValueError):  # what is wrong with the list is said of the list
+        return email(emails.replace("\n", ",").split(",")[0])
     host = v["PUBLIC_URL"].host
-    return first or (f"admin@[{host}]" if is_address(host) else f"admin@{host}")
+    return f"admin@[{host}]" if is_address(host) else f"admin@{host}"
 
 
 # --- sign-in, telemetry, conditions -------------------------------------------------------------

@@ -85,7 +85,7 @@ def _load_mapping(inputs: Inputs, path: str, what: str, preloaded: Mapping[str, 
         if content is None:
             return {}
         if not isinstance(content, dict):
-            raise Malformed("it must be a list of KEY: VALUE lines")
+            raise Malformed("it must hold KEY: VALUE lines, without a dash in front")
     except Malformed as error:
         inputs.problems.append(f"{what} {path}: {error}")
         inputs.unreadable = True
@@ -153,7 +153,7 @@ def _take(
             continue
         text = _as_text(raw, SECRETS[name].kind.multiple if is_secret else SETTINGS[key].kind.multiple)
         if text is None:
-            inputs.problems.append(f"{where}: {key} must be a single value")
+            inputs.problems.append(f"{where}: {key} must be a single value, as in {key}: VALUE")
         elif raw is None:
             continue
         elif is_secret:

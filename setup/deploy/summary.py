@@ -1,5 +1,6 @@
 """Tell an operator and a program what a run did and how far the deployment is: status, review page, last message."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,12 +19,14 @@ from setup.deploy.session import Session
 from setup.deploy.steps import Context
 from setup.environment import command_again, host_path, shell_word
 from setup.errors import DecisionNeeded
+from setup.formats import dotenv
+from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import Origin, names_of
 from setup.secrets.store import read_filled
 from setup.state_manager import TITLE, DeploymentState, digest_of_ours
 from setup.volume import backups
-from setup.volume.layout import AUTHORITY, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
+from setup.volume.layout import AUTHORITY, ENV, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
 from setup.volume.volume import Volume
 
 # Where a secret's value comes from; never the value.
@@ -194,6 +197,12 @@ def _notes(session: Session) -> list[str]:
             left = session.volume.read(path + PROPOSAL_SUFFIX) is not None
             beside = f"; its new text is in {path}{PROPOSAL_SUFFIX}" if left else ""
             notes.append(f"{path} was edited by hand and is left unchanged{beside}")
+    if ENV in session.written:
+        with contextlib.suppress(Malformed):  # `--check` says what is wrong with a line
+            for key in dotenv.outranked(session.volume.read(ENV) or b""):
+                notes.append(
+                    f"{ENV}: a line of yours below the mark sets {key} too, and the last line counts: remove it"
+                )
     return notes
 
 

@@ -94,6 +94,15 @@ def split_additions(data: bytes) -> tuple[bytes, bytes]:
     return ours + marker, additions
 
 
+def outranked(data: bytes) -> list[str]:
+    """List our keys that the operator's additions give another value; raise Malformed like `parse`."""
+    ours, additions = split_additions(data)
+    if not additions.strip():
+        return []
+    before, after = parse(ours).values, parse(data).values
+    return [key for key in before if after.get(key) != before[key]]
+
+
 def _next_statement(text: str, at: int) -> int:
     """Return the start of the next line that is neither blank nor a comment."""
     while at < len(text):

@@ -20,7 +20,13 @@ def read_input(path: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise Malformed(
+                    "it is a directory, which Docker creates if a file to mount does not exist: remove it, and put "
+                    "the file there"
+                )
+            if not stat.S_ISREG(mode):
                 raise Malformed("it is not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(LARGEST_FILE + 1)
@@ -65,9 +71,18 @@ def load_yaml(data: bytes, *, aliases: bool = False) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        raise Malformed(f"{where}: this is not valid YAML (does a value with : or # want quotes?)") from None
+        raise Malformed(f"{where}: this is not valid YAML ({_hint(text, mark.line if mark else 0)})") from None
     except yaml.YAMLError:
         raise Malformed("it holds characters that YAML does not allow") from None
+
+
+def _hint(text: str, line: int) -> str:
+    """Guess what is wrong with a line."""
+    around = text.split("\n")[max(0, line - 1) : line + 1]  # libyaml names the tab's line, or the one behind it
+    for content in around:
+        if "\t" in content[: len(content) - len(content.lstrip())]:
+            return "a tab cannot indent a line: use blanks"
+    return "does a value with : or # want quotes?"
 
 
 def _build(yaml: Any, events: Any, anchors: dict[str, Any] | None) -> Any:

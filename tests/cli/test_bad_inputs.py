@@ -127,7 +127,7 @@ SETTINGS_CASES = [
     ("TLS_CA_PATH", "/dev/zero", ["TLS_CA_PATH=./tls/ca.crt"]),
     ("TLS_CA_PATH", "/etc/passwd", ["PEM certificate"]),
     ("TLS_CA_PATH", str(Path(__file__).parent / "damaged.crt"), ["a certificate in it is damaged"]),
-    ("TLS_EXTRA_NAMES", "a.example,", ["host name"]),
+    ("TLS_EXTRA_NAMES", "a.example;b.example", ["host name"]),
     ("TLS_EXTRA_NAMES", "a.example;b.example", ["host name"]),
     ("NGINX_HTTPS_PORT", "0", ["1 to 65535"]),
     ("NGINX_HTTPS_PORT", "https", ["1 to 65535"]),
@@ -266,7 +266,7 @@ SECRET_CASES = [
     ("ORGANIZATION_NAME", "Example\nEVIL=1", "U+000A"),
     ("ORGANIZATION_NAME", "   ", "blank"),
     ("ADMIN_EMAILS", "ada", "e-mail address"),
-    ("ADMIN_EMAILS", "ada@example.com,", "e-mail address"),
+    ("ADMIN_EMAILS", "ada@example.com;bob@example.com", "e-mail address"),
     ("ADMIN_EMAILS", "ada@example.com;grace@example.com", "e-mail address"),
     ("AVATAR_FIRST_USER_NAME", "a\x7f", "U+007F"),
 ]
@@ -367,6 +367,10 @@ def test_ten_megabytes(refuse, tmp_path):
         ("SMTP_PORT: 22:22", "SMTP_PORT='22:22'"), ("SMTP_PORT: 1e3", "SMTP_PORT='1e3'"),
         ("LOG_LEVEL: |\n  two\n  lines\n", "LOG_LEVEL='two\\nlines\\n'"),
         ("SMTP_HOST: NO:", "line 1"),
+        ("LOG_LEVEL: INFO\n\tENV_NAME: a", "line 2, column 1: this is not valid YAML (a tab"),
+        ("SMTP_HOST: NO:", "does a value with : or # want quotes?"),
+        ("- LOG_LEVEL: INFO", "it must hold KEY: VALUE lines, without a dash in front"),
+        ("LOG_LEVEL:\n  - INFO", "LOG_LEVEL must be a single value, as in LOG_LEVEL: VALUE"),
     ],
     ids=lambda text: text[:30],
 )  # fmt: skip
@@ -547,6 +551,9 @@ def test_a_bad_value_of_a_flag(refuse, flags, words):
         ((), {"DB_PASSWORD_FILE": HIDDEN}, 1, "DB_PASSWORD_FILE=/run/secrets/db_password"),
         (("--config", "bomb.yaml"), {}, 1, "bomb.yaml: line 1: anchors and aliases are not allowed"),
         (("--config", "fifo"), {}, 1, "fifo: it is not a regular file"),
+        (("--config", "folder"), {}, 1, "folder: it is a directory, which Docker creates if a file to mount does not"),
+        ((), {"DB_PASSWORD_FILE": "folder"}, 1, "it is a directory, which Docker creates if a file to mount does not"),
+        ((), {"TLS_CA_PATH": "/etc"}, 1, "it is a directory, which Docker creates if a file to mount does not"),
         (("--set", f"DB_PASSWORD={HIDDEN}"), {}, 2, "does not belong on the command line"),
         ((f"--reset={HIDDEN}",), {}, 2, "--reset"),
         (("--debug",), {"LOG_LEVEL": "loud", "DB_PASSWORD": f"{HIDDEN}\n"}, 1, "LOG_LEVEL='loud'"),
@@ -555,6 +562,7 @@ def test_a_bad_value_of_a_flag(refuse, flags, words):
 def test_as_a_program(tmp_path, flags, settings, code, words):
     (tmp_path / "bomb.yaml").write_bytes(MALFORMED["bomb"][0])
     os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
     out = tmp_path / "out"
     out.mkdir()
     done = run(out, *flags, settings=REQUIRED | settings)

@@ -67,6 +67,24 @@ def test_the_documented_places_for_additions_are_never_touched(out: Path, flags:
     nothing_to_do(out)
 
 
+def test_an_addition_that_outranks_what_a_run_changes_is_told(out: Path) -> None:
+    with (out / ".env").open("ab") as file:
+        file.write(b"LOG_LEVEL=ERROR\nMINE=1\n")
+    told = "note: .env: a line of yours below the mark sets LOG_LEVEL too, and the last line counts: remove it"
+    notes = ran(out, "--set", "LOG_LEVEL=DEBUG").stderr.splitlines()
+    assert [note for note in notes if "below the mark" in note] == [told]
+
+
+def test_the_check_tells_who_can_mend_a_stale_secret(out: Path) -> None:
+    """A run never touches the operator's lines: to advise one would lead nowhere."""
+    with (out / ".env").open("ab") as file:
+        file.write(b"SSO_CLIENT_SECRET=mine\n")
+    nothing_to_do(out)
+    lines = ran(out, "--check", code=3).stdout.splitlines()
+    (stale,) = [line for line in lines if "env-stale" in line]
+    assert "SSO_CLIENT_SECRET (from .secrets/sso_client_secret): remove your lines with these keys" in stale
+
+
 def test_additions_survive_where_the_env_file_was_written_without_the_mark(out: Path) -> None:
     """A tree of an older release: its last line is no mark, and its hash is of that."""
     old = (out / ".env").read_bytes().removesuffix(b"\n" + MARKER)

@@ -78,7 +78,7 @@ def _socket(path):
 
 NOT_READABLE = {
     "missing": (lambda path: None, "no such file"),
-    "directory": (lambda path: path.mkdir(), "not a regular file"),
+    "directory": (lambda path: path.mkdir(), "it is a directory, which Docker creates"),
     "FIFO": (os.mkfifo, "not a regular file"),
     "socket": (_socket, "cannot be read"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),

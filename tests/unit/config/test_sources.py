@@ -235,7 +235,9 @@ def test_a_wrong_type_is_named(write, line):
 def test_a_file_that_is_no_mapping(write, content):
     path = write(content)
     inputs = from_config(path)
-    assert only_problem(inputs) == f"the configuration file {path}: it must be a list of KEY: VALUE lines"
+    assert (
+        only_problem(inputs) == f"the configuration file {path}: it must hold KEY: VALUE lines, without a dash in front"
+    )
     assert inputs.unreadable
 
 
@@ -349,7 +351,7 @@ def test_a_defaults_file_speaks_of_settings_and_presets(write):
         ("presets: text", "must hold KEY: VALUE lines"), ("presets: [a]", "must hold KEY: VALUE lines"),
         ("presets: [[a, b]]", "must hold KEY: VALUE lines"),
         ("presets: {default: text}", "must hold KEY: VALUE lines"),
-        ("- a", "must be a list of KEY: VALUE lines"), ("a: &b c", "anchors and aliases"),
+        ("- a", "must hold KEY: VALUE lines, without a dash in front"), ("a: &b c", "anchors and aliases"),
     ],
 )  # fmt: skip
 def test_a_wrong_defaults_file(write, content, words):
