@@ -180,8 +180,7 @@ class DeploymentConfigurator:
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
         path = options.config_file
         inputs = sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
-        sources.take_back(inputs, options.unset)
-        return inputs
+        return sources.take_back(inputs, options.unset)
 
     def session(
         self, volume: Volume, inputs: sources.Inputs, options: RunOptions, asker: Asker | None = None

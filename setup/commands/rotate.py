@@ -81,13 +81,15 @@ def rotate(configurator: DeploymentConfigurator, names: Sequence[str], options: 
 
 
 def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: bytes | None) -> Answer:
-    session, options, interrupted = rotation.session, rotation.session.options, rotation.interrupted
+    before, options, interrupted = rotation.session, rotation.session.options, rotation.interrupted
     _require_new_values(rotation, asks=options.interactive and not options.dry_run)
-    session.run.options = options._replace(
+    rotating = options._replace(
         quiet=True,  # this command has its own last message
         rotated=frozenset(secrets_plan.names_of(rotation.left)),
         reason=interrupted.reason._replace(kind=Kind.FINISHED_ROTATION) if interrupted else Reason(),
     )
+    session = configurator.session(before.volume, before.inputs, rotating)
+    rotation = rotation._replace(session=session)
     report = ["What a new value breaks:", *rotations.list_breaks(rotation.left), *_done_lines(rotation)]
     if options.dry_run:
         return diff.shown(session, session.context(), [], report)
@@ -178,7 +180,7 @@ def _unknown_values(rotation: _Rotation) -> list[Secret]:
 def _ask_new_values(rotation: _Rotation) -> None:
     for secret in _unknown_values(rotation):
         text = confirm.ask_new_secret(secret.question, functools.partial(reason_against, secret))
-        rotation.session.inputs.secrets[secret.name] = Given(show(secret.kind.parse(text)), Source.ANSWER)
+        rotation.session.run.typed[secret.name] = Given(show(secret.kind.parse(text)), Source.ANSWER)
 
 
 def _save_backup(live: Session, rotation: _Rotation, seen: bytes | None) -> None:

@@ -3,18 +3,14 @@
 No other module reads them. Problems are collected instead of raised, so that one message names those of all sources.
 """
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import PRESETS, SETTINGS
 from setup.formats.yaml_file import Malformed, decode, key_shown, load_yaml, read_input
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
 _OURS = ("PYTHON", "PROMPT_TOOLKIT_", "AVATAR_SETUP_")  # set by the image
@@ -26,18 +22,31 @@ _USUAL = frozenset({
 })  # fmt: skip
 
 
-class Inputs:
-    """Collect what this run was given, by source; `layers` are in rising precedence."""
+class Inputs(NamedTuple):
+    """What this run was given; `layers` are the settings by source, in rising precedence."""
 
-    def __init__(self) -> None:
-        self.layers: list[dict[str, Given]] = []
-        self.secrets: dict[str, Given] = {}
-        self.exact: dict[str, Given] = {}  # secrets of another deployment, byte for byte
-        self.presets: dict[str, dict[str, str]] = {}
-        self.unset: frozenset[str] = frozenset()  # saved answers that this run takes back
-        self.problems: list[str] = []
-        self.warnings: list[str] = []
-        self.unreadable = False
+    layers: tuple[Mapping[str, Given], ...]
+    secrets: Mapping[str, Given]
+    presets: Mapping[str, Mapping[str, str]]
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    unreadable: bool = False  # a file may hold what seems to be missing
+    unset: frozenset[str] = frozenset()  # saved answers that this run takes back
+    exact: Mapping[str, Given] = {}  # secrets of another deployment, byte for byte
+
+    def with_adopted(self, settings: Mapping[str, Given]) -> "Inputs":
+        """Add the settings of another deployment as the layer below what the operator gave."""
+        return self._replace(layers=(*self.layers[:2], settings, *self.layers[2:]))
+
+
+class _Reading(NamedTuple):
+    """What one source gave."""
+
+    layer: dict[str, Given]
+    secrets: dict[str, Given]
+    problems: list[str]
+    presets: Mapping[str, Mapping[str, str]] = {}
+    unreadable: bool = False
 
 
 def gather(
@@ -48,13 +57,24 @@ def gather(
     preloaded: Mapping[str, bytes],
 ) -> Inputs:
     """Return everything this run was given; `preloaded` holds files that were read before rights were dropped."""
-    inputs = Inputs()
-    _read_defaults(inputs, _packaged_defaults(), Source.DEFAULT, preloaded)
-    _read_defaults(inputs, defaults_file, Source.DEFAULTS_FILE, preloaded)
-    _read_config(inputs, config_file, preloaded)
-    _read_environment(inputs, environ, preloaded)
-    _take(inputs, caller, Source.CALLER, "--set")
-    return inputs
+    readings = (
+        _read_defaults(_packaged_defaults(), Source.DEFAULT, preloaded),
+        _read_defaults(defaults_file, Source.DEFAULTS_FILE, preloaded),
+        _read_config(config_file, preloaded),
+        _read_environment(environ, preloaded),
+        _take(caller, Source.CALLER, "--set"),
+    )
+    layers, problems, unreadable = [], [], False
+    secrets: dict[str, Given] = {}
+    presets: dict[str, dict[str, str]] = {}
+    for reading in readings:
+        layers.append(reading.layer)
+        secrets |= reading.secrets
+        problems += reading.problems
+        unreadable = unreadable or reading.unreadable
+        for name, settings in reading.presets.items():
+            presets.setdefault(name, {}).update(settings)
+    return Inputs(tuple(layers), secrets, presets, tuple(problems), tuple(_near_misses(environ)), unreadable)
 
 
 def files_named(environ: Mapping[str, str], *given: str | None) -> Iterator[str]:
@@ -78,89 +98,90 @@ def _packaged_defaults() -> str:
     return os.path.join(os.path.dirname(os.path.dirname(__file__)), "defaults.yaml")
 
 
-def _load_mapping(inputs: Inputs, path: str, what: str, preloaded: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return the KEY: VALUE lines of a file, none of one that cannot be used."""
+def _load_mapping(path: str, what: str, preloaded: Mapping[str, bytes]) -> tuple[dict[str, Any], list[str]]:
+    """Return the KEY: VALUE lines of a file, or why it cannot be used."""
     try:
         content = load_yaml(preloaded[path] if path in preloaded else read_input(path))
-        if content is None:
-            return {}
-        if not isinstance(content, dict):
+        if content is not None and not isinstance(content, dict):
             raise Malformed("it must hold KEY: VALUE lines, without a dash in front")
     except Malformed as error:
-        inputs.problems.append(f"{what} {path}: {error}")
-        inputs.unreadable = True
-        return {}
-    return content
+        return {}, [f"{what} {path}: {error}"]
+    return content or {}, []
 
 
-def _read_defaults(inputs: Inputs, path: str | None, source: Source, preloaded: Mapping[str, bytes]) -> None:
+def _read_defaults(path: str | None, source: Source, preloaded: Mapping[str, bytes]) -> _Reading:
     if not path:
-        inputs.layers.append({})
-        return
+        return _Reading({}, {}, [])
     where = f"the defaults file {path}"
-    content = _load_mapping(inputs, path, "the defaults file", preloaded)
+    content, problems = _load_mapping(path, "the defaults file", preloaded)
+    unreadable = bool(problems)
     for key in sorted(content.keys() - {"settings", "presets"}):
-        inputs.problems.append(f"{where}: unknown section {key_shown(key)}; known are settings and presets")
-    _take(inputs, _section(inputs, content, "settings", where), source, where, secrets_allowed=False)
-    presets = _section(inputs, content, "presets", where)
-    for name in presets:
+        problems.append(f"{where}: unknown section {key_shown(key)}; known are settings and presets")
+    settings = _take(_section(content, "settings", where, problems), source, where, secrets_allowed=False)
+    problems += settings.problems
+    presets = {}
+    sections = _section(content, "presets", where, problems)
+    for name in sections:
         if name not in PRESETS:
-            inputs.problems.append(f"{where}: unknown preset {key_shown(name)}; known are {', '.join(PRESETS)}")
+            problems.append(f"{where}: unknown preset {key_shown(name)}; known are {', '.join(PRESETS)}")
             continue
-        scratch = Inputs()
-        entries = _section(scratch, presets, name, where)
-        _take(scratch, entries, Source.PRESET, f"{where}, preset {name}", secrets_allowed=False)
-        inputs.problems += scratch.problems
-        inputs.presets.setdefault(name, {}).update({key: given.text for key, given in scratch.layers[0].items()})
+        entries = _section(sections, name, where, problems)
+        preset = _take(entries, Source.PRESET, f"{where}, preset {name}", secrets_allowed=False)
+        problems += preset.problems
+        presets[name] = {key: given.text for key, given in preset.layer.items()}
+    return _Reading(settings.layer, {}, problems, presets, unreadable)
 
 
-def take_back(inputs: Inputs, keys: Iterable[str]) -> None:
+def take_back(inputs: Inputs, keys: Iterable[str]) -> Inputs:
     """Reset saved answers to their defaults (`--unset`); it is a contradiction to give one in the same run."""
-    inputs.unset = frozenset(keys)
-    for key in sorted(inputs.unset):
+    unset, problems = frozenset(keys), []
+    for key in sorted(unset):
         given = [layer[key].source.label for layer in inputs.layers[2:] if key in layer]
         if key not in SETTINGS:
-            inputs.problems.append(f"--unset: {key_shown(key)} is not a known key{_nearest(key)}")
+            problems.append(f"--unset: {key_shown(key)} is not a known key{_nearest(key)}")
         elif given:
-            inputs.problems.append(f"--unset {key}: it is also given ({', '.join(given)}): remove one of the two")
+            problems.append(f"--unset {key}: it is also given ({', '.join(given)}): remove one of the two")
+    return inputs._replace(unset=unset, problems=(*inputs.problems, *problems))
 
 
-def _section(inputs: Inputs, content: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-    """Return the mapping under a name, an empty one if there is none."""
+def _section(content: Mapping[str, Any], name: str, where: str, problems: list[str]) -> dict[str, Any]:
+    """Return the mapping under a name, an empty one if there is none; add to `problems` if it is something else."""
     section = content.get(name)
     if section is not None and not isinstance(section, dict):
-        inputs.problems.append(f"{where}: {name} must hold KEY: VALUE lines")
+        problems.append(f"{where}: {name} must hold KEY: VALUE lines")
     return section if isinstance(section, dict) else {}
 
 
-def _read_config(inputs: Inputs, path: str | None, preloaded: Mapping[str, bytes]) -> None:
-    content = _load_mapping(inputs, path, "the configuration file", preloaded) if path else {}
-    _take(inputs, content, Source.CONFIG_FILE, f"the configuration file {path}")
+def _read_config(path: str | None, preloaded: Mapping[str, bytes]) -> _Reading:
+    what = "the configuration file"
+    content, problems = _load_mapping(path, what, preloaded) if path else ({}, [])
+    reading = _take(content, Source.CONFIG_FILE, f"{what} {path}")
+    return reading._replace(problems=problems + reading.problems, unreadable=bool(problems))
 
 
-def _take(
-    inputs: Inputs, entries: Mapping[str, Any], source: Source, where: str, *, secrets_allowed: bool = True
-) -> None:
-    """Add one layer of KEY: VALUE entries; an unknown key is a problem that names the nearest known one."""
+def _take(entries: Mapping[str, Any], source: Source, where: str, *, secrets_allowed: bool = True) -> _Reading:
+    """Take KEY: VALUE entries; an unknown key is a problem that names the nearest known one."""
     layer: dict[str, Given] = {}
+    secrets: dict[str, Given] = {}
+    problems = []
     for key, raw in entries.items():
         key = str(key)  # noqa: PLW2901 - a library's caller may hand over anything
         name = key.lower()
         is_secret = name in SECRETS and key in (name, name.upper())
         problem = _key_problem(key, entries, is_secret and not secrets_allowed)
         if problem:
-            inputs.problems.append(f"{where}: {problem}")
+            problems.append(f"{where}: {problem}")
             continue
         text = _as_text(raw, SECRETS[name].kind.multiple if is_secret else SETTINGS[key].kind.multiple)
         if text is None:
-            inputs.problems.append(f"{where}: {key} must be a single value, as in {key}: VALUE")
+            problems.append(f"{where}: {key} must be a single value, as in {key}: VALUE")
         elif raw is None:
             continue
         elif is_secret:
-            inputs.secrets[name] = Given(text, source)
+            secrets[name] = Given(text, source)
         else:
             layer[key] = Given(text, source)
-    inputs.layers.append(layer)
+    return _Reading(layer, secrets, problems)
 
 
 def _key_problem(key: str, entries: Mapping[str, Any], unwanted_secret: bool) -> str:
@@ -191,27 +212,28 @@ def _as_text(raw: object, multiple: bool) -> str | None:
     return None
 
 
-def _read_environment(inputs: Inputs, environ: Mapping[str, str], preloaded: Mapping[str, bytes]) -> None:
-    """Add the layer of the variables KEY and KEY_FILE; an empty one says nothing."""
+def _read_environment(environ: Mapping[str, str], preloaded: Mapping[str, bytes]) -> _Reading:
+    """Read the variables KEY and KEY_FILE; an empty one says nothing."""
     layer: dict[str, Given] = {}
+    secrets: dict[str, Given] = {}
+    problems = []
     for key in (*SETTINGS, *map(str.upper, SECRETS)):
         text, path = environ.get(key, ""), environ.get(f"{key}_FILE", "")
         if text and path:
-            inputs.problems.append(f"{key} and {key}_FILE are both set: unset one of them")
+            problems.append(f"{key} and {key}_FILE are both set: unset one of them")
             continue
         if path:
             try:
                 data = preloaded[path] if path in preloaded else read_input(path)
                 text = decode(data).removesuffix("\n")
             except Malformed as error:
-                inputs.problems.append(f"{_file_named(key, path)}: {error}")
+                problems.append(f"{_file_named(key, path)}: {error}")
                 continue
         if text and key in SETTINGS:
             layer[key] = Given(text, Source.ENVIRONMENT)
         elif text:
-            inputs.secrets[key.lower()] = Given(text, Source.ENVIRONMENT)
-    inputs.layers.append(layer)
-    inputs.warnings += _near_misses(environ)
+            secrets[key.lower()] = Given(text, Source.ENVIRONMENT)
+    return _Reading(layer, secrets, problems)
 
 
 def _file_named(key: str, path: str) -> str:

@@ -26,6 +26,8 @@ from setup.volume.layout import COMPOSE, CONFIG, LABEL_KEY, File
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from setup.deploy.options import Asker, RunOptions
 
 
@@ -38,7 +40,8 @@ _REFUSED = (
 class Run:
     """What the session before the lock and the session under it share: nothing is asked, generated or rendered twice.
 
-    `generated` are the texts of new secrets, `issued` new certificates, `decisions` the answers about edited files.
+    `generated` are the texts of new secrets, `issued` new certificates. `typed` are secrets that the operator typed,
+    `decisions` the answers about edited files, and `renews` that about the certificate.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class Run:
         self.basis = basis
         self.generated: dict[str, str] = {}
         self.issued: tls_plan.Issued = {}
+        self.typed: dict[str, Given] = {}
         self.decisions: dict[str, OnConflict] = {}
         self.label_key = secrets_plan.generate_key()  # if the volume has none
+        self.renews = options.renew_certificate
         self._targets: Targets | None = None
 
     def targets(self, parts: Parts) -> Targets:
@@ -60,6 +65,14 @@ class Run:
         if not (self._targets and self._targets.parts.equals(parts)):
             self._targets = Targets(self.renderer, parts)
         return self._targets
+
+
+def resolve_inputs(
+    inputs: Inputs, state: DeploymentState, answered: Mapping[str, Given], secrets: Mapping[str, str]
+) -> Resolution:
+    """Resolve the settings of a deployment from what a run was given, the saved answers and those of this run."""
+    saved = {key: answer for key, answer in state.answers.items() if key not in inputs.unset}
+    return resolve([*inputs.layers, answered], inputs.presets, saved, secrets)
 
 
 class Session:
@@ -70,7 +83,7 @@ class Session:
         self.state = state
         self.run = run
         self.use_state = use_state
-        self.inputs, self.asker, self.basis = run.inputs, run.asker, run.basis
+        self.inputs, self.options, self.asker, self.basis = run.inputs, run.options, run.asker, run.basis
         self.ask = run.asker.ask if run.asker else None
         self.answered: dict[str, Given] = {}
         self.answers_before = dict(state.answers)
@@ -85,11 +98,6 @@ class Session:
         self._deployed: dict[str, Given] | None = None
         self._context: Context | None = None  # until something is written or answered
 
-    @property
-    def options(self) -> RunOptions:
-        """The options of the run, which a command or an answer may change before the lock is taken."""
-        return self.run.options
-
     def context(self) -> Context:
         """Plan the deployment as it should be, from what was given and what is on the volume.
 
@@ -98,7 +106,7 @@ class Session:
         """
         backups.require_whole(self.volume)
         on_disk = read_secrets(self.volume)
-        given, problems = secrets_plan.parse_given(self.inputs.secrets)
+        given, problems = secrets_plan.parse_given({**self.inputs.secrets, **self.run.typed})
         given |= self.inputs.exact
         resolution = self.resolve(secrets_plan.known_texts(on_disk, given))
         self._raise_problems(resolution, problems + secrets_plan.check_filled(self._unchecked(on_disk)))
@@ -124,9 +132,7 @@ class Session:
 
     def resolve(self, secrets: dict[str, str]) -> Resolution:
         """Resolve the settings of this deployment from all layers and the saved answers."""
-        layers = [*self.inputs.layers, self.answered]
-        saved = {key: answer for key, answer in self.state.answers.items() if key not in self.inputs.unset}
-        return resolve(layers, self.inputs.presets, saved, secrets)
+        return resolve_inputs(self.inputs, self.state, self.answered, secrets)
 
     def refusal(self, key: str, text: str) -> str:
         """Return why this answer does not fit everything else, or ""."""
@@ -168,8 +174,8 @@ class Session:
 
     def _targets(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> Targets:
         texts = {name: secret.text for name, secret in planned.items()}
-        mark, renew = self.state.basis.get(tls_plan.MARK, ""), self.options.renew_certificate
-        material = tls_plan.plan_tls(self.volume, resolution.values, mark, renew, self.run.issued)
+        mark = self.state.basis.get(tls_plan.MARK, "")
+        material = tls_plan.plan_tls(self.volume, resolution.values, mark, self.run.renews, self.run.issued)
         owner = os.geteuid(), os.getegid()
         return self.run.targets(Parts(resolution.values, texts, self.label_key(), material, owner))
 

@@ -104,12 +104,12 @@ class Dialogue:
         notes = context.targets.tls.notes
         if not notes or not certificate_is_made(context.resolution.values):
             return
-        if self._renewal_was_offered or session.options.renew_certificate:
+        if self._renewal_was_offered or session.run.renews:
             return
         self._renewal_was_offered = True
         console.show(["", *map(console.wrapped, notes)])
         if self._questions.choose("Renew it now? [y/n]: ", ("y", "n")) == "y":
-            session.run.options = session.options._replace(renew_certificate=True)
+            session.run.renews = True
 
     def _choose_entry(self, entries: tuple[str, ...], otherwise: str) -> str:
         """Return the entry to change, "" for Enter."""
@@ -147,7 +147,7 @@ class Dialogue:
         answer = self._questions.ask(row, present.text)
         if answer is None or answer == BACK:
             return
-        session.inputs.secrets[name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
+        session.run.typed[name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
         file = session.context().planned[name].file
         if file:
             transaction.commit(session, prompt_user_secrets.__name__, Outcome(secrets=(file,), done=False))

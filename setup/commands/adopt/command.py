@@ -16,7 +16,7 @@ from setup.config.secrets import SECRETS
 from setup.console import Answer
 from setup.deploy import summary, transaction
 from setup.deploy.reconcile import OnConflict
-from setup.deploy.session import Session
+from setup.deploy.session import Session, resolve_inputs
 from setup.environment import as_owner
 from setup.errors import DecisionNeeded, SetupError
 from setup.formats.yaml_file import Malformed
@@ -160,18 +160,24 @@ def _prepare(configurator: DeploymentConfigurator, volume: Volume, source: Adopt
     inputs = configurator.gather(options)
     if source.in_place:
         options = options._replace(on_conflict=OnConflict.REPLACE, adopts=True)
-    session = configurator.session(volume, inputs, options)
+    state = DeploymentState.load(volume, options.adopts)
     volume.coming = {file.path: file.data for file in source.files}
     given, _ = secrets_plan.parse_given(inputs.secrets)
     settings = set().union(*inputs.layers[2:])
-    on_disk = read_secrets(volume)
-    inputs.problems += plan.find_problems(source.path, source.content, settings, given, on_disk)
-    inputs.exact = _exact_secrets(source.content, given)
-    texts = secrets_plan.known_texts(on_disk, given | inputs.exact)
-    values = _add_answers(session, source.content, texts)
-    inputs.unreadable = inputs.unreadable or bool(source.content.problems)  # it may hold what seems to be missing
-    if not inputs.unreadable:
-        inputs.problems += plan.find_missing(values, texts, source.path)
+    on_disk, exact = read_secrets(volume), _exact_secrets(source.content, given)
+    texts = secrets_plan.known_texts(on_disk, given | exact)
+
+    def resolve(adopted: Mapping[str, Given]) -> Values:
+        return resolve_inputs(inputs.with_adopted(adopted), state, {}, texts).values
+
+    answers = {key: Given(entry.text, Source.ADOPTED) for key, entry in source.content.settings.items()}
+    answers = plan.select_answers(answers, resolve)
+    problems = [*inputs.problems, *plan.find_problems(source.path, source.content, settings, given, on_disk)]
+    unreadable = inputs.unreadable or bool(source.content.problems)  # it may hold what seems to be missing
+    if not unreadable:
+        problems += plan.find_missing(resolve(answers), texts, source.path)
+    inputs = inputs.with_adopted(answers)._replace(problems=tuple(problems), unreadable=unreadable, exact=exact)
+    session = configurator.session(volume, inputs, options)
     session.context()  # raises with all problems at once
     return session
 
@@ -184,19 +190,6 @@ def _exact_secrets(content: Interpretation, given: Mapping[str, Given]) -> dict[
         if is_bound or secrets_plan.is_same(given[name].text, entry.text):
             exact[name] = Given(entry.text, Source.ADOPTED)
     return exact
-
-
-def _add_answers(session: Session, content: Interpretation, texts: dict[str, str]) -> Values:
-    """Add the settings to remember as the layer below the operator's inputs; return the values that follow."""
-    layers = session.inputs.layers
-    layers.insert(2, {})
-
-    def resolve(settings: Mapping[str, Given]) -> Values:
-        layers[2] = dict(settings)
-        return session.resolve(texts).values
-
-    answers = {key: Given(entry.text, Source.ADOPTED) for key, entry in content.settings.items()}
-    return resolve(plan.select_answers(answers, resolve))
 
 
 def _unchanged(session: Session, source: Adoptable) -> Answer:

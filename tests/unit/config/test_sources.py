@@ -44,7 +44,7 @@ def from_caller(**caller: object) -> Inputs:
 
 
 def texts(layer: dict[str, Given]) -> dict[str, str]:
-    return {key: said.text for key, said in layer.items()}
+    return {key: given.text for key, given in layer.items()}
 
 
 def only_problem(inputs: Inputs) -> str:
@@ -57,14 +57,14 @@ def test_five_layers_each_with_its_source(write):
     config, defaults = write("LOG_LEVEL: DEBUG", "config"), write("settings: {LOG_LEVEL: ERROR}", "defaults")
     inputs = gather({"LOG_LEVEL": "INFO"}, config, defaults, {"LOG_LEVEL": "WARNING"}, {})
     packaged, *others = inputs.layers
-    assert {said.source for said in packaged.values()} == {Source.DEFAULT}
+    assert {given.source for given in packaged.values()} == {Source.DEFAULT}
     assert others == [
         {"LOG_LEVEL": Given("ERROR", Source.DEFAULTS_FILE)},
         {"LOG_LEVEL": Given("DEBUG", Source.CONFIG_FILE)},
         {"LOG_LEVEL": Given("INFO", Source.ENVIRONMENT)},
         {"LOG_LEVEL": Given("WARNING", Source.CALLER)},
     ]
-    assert inputs.problems == inputs.warnings == []
+    assert inputs.problems == inputs.warnings == ()
 
 
 def test_nothing_given():
@@ -102,7 +102,7 @@ def test_a_variable_is_written_in_capitals():
 )
 def test_an_empty_variable_says_nothing(key):
     inputs = from_environment(**{key: ""})
-    assert (inputs.layers[3], inputs.secrets, inputs.problems) == ({}, {}, [])
+    assert (inputs.layers[3], inputs.secrets, inputs.problems) == ({}, {}, ())
 
 
 def test_an_empty_variable_does_not_contradict_its_file(write):
@@ -127,7 +127,7 @@ def test_a_file_loses_one_newline_and_nothing_else(write, content, text):
 @pytest.mark.parametrize("content", ["", "\n"])
 def test_an_empty_file_says_nothing(write, content):
     inputs = from_environment(LOG_LEVEL_FILE=write(content, "a"), DB_PASSWORD_FILE=write(content, "b"))
-    assert (inputs.layers[3], inputs.secrets, inputs.problems) == ({}, {}, [])
+    assert (inputs.layers[3], inputs.secrets, inputs.problems) == ({}, {}, ())
 
 
 @pytest.mark.parametrize("key", ["LOG_LEVEL", "DB_PASSWORD"])
@@ -163,8 +163,8 @@ def test_a_secret_in_the_place_of_its_path_is_not_repeated(text):
 )  # fmt: skip
 def test_a_near_miss_in_the_environment_is_a_warning(name, near):
     inputs = from_environment(**{name: HIDDEN})
-    assert inputs.warnings == [f"the environment variable {name} is not known; did you mean {near}?"]
-    assert inputs.problems == []
+    assert inputs.warnings == (f"the environment variable {name} is not known; did you mean {near}?",)
+    assert inputs.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_near_miss_in_the_environment_is_a_warning(name, near):
              "container", "_"],
 )  # fmt: skip
 def test_a_variable_of_somebody_else_is_no_near_miss(name):
-    assert from_environment(**{name: "x"}).warnings == []
+    assert from_environment(**{name: "x"}).warnings == ()
 
 
 # --- the configuration file ---------------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_settings_and_secrets_of_the_configuration_file(write):
         "db_password": Given("one", Source.CONFIG_FILE),
         "organization_name": Given("two", Source.CONFIG_FILE),
     }
-    assert inputs.problems == []
+    assert inputs.problems == ()
 
 
 @pytest.mark.parametrize("text", ["3.10", "NO", "22:22", "0o17", "1e3", "true", "2024-01-01", "007"])
@@ -198,7 +198,7 @@ def test_scalars_reach_the_settings_as_written(write, text):
 @pytest.mark.parametrize("value", ["", "~", "null"])
 def test_a_key_without_a_value_says_nothing(write, value):
     inputs = from_config(write(f"LOG_LEVEL: {value}\ndb_password: {value}\n"))
-    assert (inputs.layers[2], inputs.secrets, inputs.problems) == ({}, {}, [])
+    assert (inputs.layers[2], inputs.secrets, inputs.problems) == ({}, {}, ())
 
 
 def test_an_explicit_empty_text_is_a_value(write):
@@ -208,7 +208,7 @@ def test_an_explicit_empty_text_is_a_value(write):
 @pytest.mark.parametrize("content", ["", "# nothing\n", "---\n", "{}\n", "\ufeff"])
 def test_an_empty_configuration_file(write, content):
     inputs = from_config(write(content))
-    assert (inputs.layers[2], inputs.problems, inputs.unreadable) == ({}, [], False)
+    assert (inputs.layers[2], inputs.problems, inputs.unreadable) == ({}, (), False)
 
 
 def test_a_list_where_a_list_makes_sense(write):
@@ -328,7 +328,7 @@ def test_a_defaults_file_speaks_of_settings_and_presets(write):
     presets = "presets: {airgapped: {LOG_LEVEL: ERROR}, default: {IS_SENTRY_ENABLED: no}}"
     path = write(f"settings: {{AVATAR_API_VERSION: 3.30}}\n{presets}\n")
     inputs = from_defaults(path)
-    assert inputs.problems == []
+    assert inputs.problems == ()
     assert inputs.layers[1] == {"AVATAR_API_VERSION": Given("3.30", Source.DEFAULTS_FILE)}
     packaged = from_environment().presets
     assert inputs.presets["airgapped"] == packaged["airgapped"] | {"LOG_LEVEL": "ERROR"}
@@ -367,7 +367,7 @@ def test_a_wrong_defaults_file(write, content, words):
 @pytest.mark.parametrize("content", ["", "settings:\npresets:\n", "presets: {default: }\n"])
 def test_an_empty_defaults_file(write, content):
     inputs = from_defaults(write(content))
-    assert (inputs.layers[1], inputs.problems) == ({}, [])
+    assert (inputs.layers[1], inputs.problems) == ({}, ())
     assert inputs.presets == from_environment().presets
 
 
@@ -398,7 +398,7 @@ def test_what_was_read_early_counts(write):
     os.unlink(secret)
     os.unlink(config)
     inputs = gather({"DB_PASSWORD_FILE": secret}, config, None, {}, loaded)
-    assert inputs.problems == []
+    assert inputs.problems == ()
     assert inputs.secrets["db_password"].text == "early"
     assert texts(inputs.layers[2]) == {"LOG_LEVEL": "DEBUG"}
 
