@@ -159,6 +159,11 @@ def external_database(v: Values) -> bool:
     return bool(v["DB_HOST"] != BUNDLED_DATABASE)
 
 
+def database_is_verified(v: Values) -> bool:
+    """Tell whether Authentik checks the certificate of an external database."""
+    return external_database(v) and str(v["DB_SSLMODE"]).startswith("verify-")
+
+
 def bundled_database(v: Values) -> bool:
     return not external_database(v)
 
@@ -224,6 +229,7 @@ def facts(v: Values) -> dict[str, Any]:
         "certificate_is_given": certificate_is_given(v),
         "behind_proxy": behind_proxy(v),
         "bundled_database": bundled_database(v),
+        "database_is_verified": database_is_verified(v),
         "api_before_3": api_before_3(v),
         "private_ca": certificate_is_made(v) or bool(v["TLS_CA_PATH"]),
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from setup.config.derived import BLUEPRINT_APPLICATION, https_port, public_alias, tls_is_ours
+from setup.config.derived import BLUEPRINT_APPLICATION, database_is_verified, https_port, public_alias, tls_is_ours
 from setup.config.hosts import netloc
 from setup.config.values import Values
 
@@ -107,6 +107,15 @@ def _application_of_the_blueprint(v: Values) -> str:
     )
 
 
+def _ca_of_the_database(v: Values) -> str:
+    if not database_is_verified(v) or v["TLS_CA_PATH"]:
+        return ""
+    return (
+        f"DB_SSLMODE={v['DB_SSLMODE']} checks the database's certificate, but no CA is given: "
+        "set TLS_CA_PATH to the CA of the database, or DB_SSLMODE=require"
+    )
+
+
 RULES = (
     _public_host_is_free,
     _scheme_and_mode,
@@ -117,6 +126,7 @@ RULES = (
     _one_kind_of_smtp_tls,
     _one_auth_type,
     _application_of_the_blueprint,
+    _ca_of_the_database,
 )
 
 # Authentik migrates its database one release line at a time, and never back.

@@ -93,6 +93,22 @@ def _text(text: str) -> str:
     return text
 
 
+def _server(text: str) -> str:
+    """Parse the host of a server that Authentik connects to: it parses its environment as JSON."""
+    name = hosts.host(text)
+    if re.fullmatch(r"true|false|null|[0-9]+(?:\.[0-9]+)?e-?[0-9]+", name):
+        raise ValueError(f"Authentik would not read {name!r} as a name: give the whole one, as in {name}.example.com")
+    return name
+
+
+def _unlike_an_address(text: str) -> str:
+    """Parse a text that Authentik finds in its environment, where a broken URL would keep it from starting."""
+    text = _text(text)
+    if re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", text) and (set("[]") & set(text) or not text.isascii()):
+        raise ValueError("Authentik does not start with a text like a broken URL: it must not begin with x:// or //")
+    return text
+
+
 def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     def parse_list(text: str) -> tuple[str, ...]:
         entries = re.split(r",?[ \t]*\r?\n|,", text.strip().removesuffix(","))
@@ -132,9 +148,11 @@ _REPOSITORY = rf"(?:{_REGISTRY}/)?{_COMPONENT}(?:/{_COMPONENT})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 TEXT = Kind("text", "plain text without control characters", _text)
+UNLIKE_AN_ADDRESS = TEXT._replace(parse=_unlike_an_address)
 BOOLEAN = Kind("boolean", "true or false", _boolean, ("true", "false"))
 PORT = whole_number("port", 1, 65535)
 HOST = Kind("host", "a host name or an IP address", hosts.host)
+SERVER = HOST._replace(parse=_server)
 HOSTS = Kind("hosts", "host names or IP addresses, separated by commas", _list_of(hosts.host), multiple=True)
 NETLOC = Kind("host:port", "a host, or host:port", hosts.netloc_text)
 PUBLIC_URL = Kind("public URL", "a host, host:port, or an http(s) URL without a path", hosts.public_url)

@@ -140,6 +140,8 @@ class Targets:
         trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.tls.ca_bundle else []
         if trusted:
             mounts |= dict.fromkeys(_API_SERVICES, trusted)
+            if derived.database_is_verified(self._values):
+                mounts["authentik_init_db"] = trusted
         branding = list(trusted)
         for file in self.authentik:
             for source, target in _IN_AUTHENTIK:

@@ -75,7 +75,8 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     if bundled_database(values):
         server, into = '-U "$(cat /run/secrets/db_admin_user)"', f"{sudo}docker compose exec -T db "
     else:
-        server, into = f'-h {values["DB_HOST"]} -U "$({sudo}cat {secret_path("db_admin_user")})"', ""
+        address = f"-h {values['DB_HOST']} -p {values['DB_PORT']}"
+        server, into = f'{address} -U "$({sudo}cat {secret_path("db_admin_user")})"', ""
     script = shell_word(f'{_SQL}psql -qX -v ON_ERROR_STOP=1 -v role="$1" {server} -d postgres')
     commands = []
     for name in names:

@@ -87,6 +87,8 @@ ACCEPTED = {
     "DURATION": [("30d", "30d"), ("2w", "2w"), ("12h", "12h"), ("99999h", "99999h")],
     "ADMIN_ROLE": [(text, text) for text in ("postgres", "avatar-admin", "a.b@c", "-;a=%I/-*{}#!")],
     "STORAGE_KEY": [(text, text) for text in ("a" * 64, "AKIA/+=_.-")],
+    "SERVER": [("Mail.example.com", "mail.example.com"), ("e5", "e5"), ("::1", "::1"), ("nullable", "nullable")],
+    "UNLIKE_AN_ADDRESS": [(text, text) for text in ("a//[b", "x://y", "12345678", "[]", "aä//")],
     "STORAGE_PATH": [("s3://{user_id}/{expire_days}d", "s3://{user_id}/{expire_days}d")],
     "HEX_KEY": [("0123456789abcdefABCDEF" + "0" * 42, "0123456789abcdefABCDEF" + "0" * 42)],
     "FERNET_KEY": [("_-" + "a" * 41 + "=", "_-" + "a" * 41 + "=")],
@@ -186,6 +188,8 @@ REFUSED = {
         (text, "role name")
         for text in ("", "o'brien", 'a"b', "a$b", "a\\b", "pg_admin", "a" * 64, "a b", "a--b", "a/*b", "a*/b")
     ],
+    "SERVER": [("null", "Authentik"), ("TRUE", "Authentik"), ("1e5", "Authentik"), ("a b", "host name")],
+    "UNLIKE_AN_ADDRESS": [("x://[y", "broken URL"), ("//]", "broken URL"), ("x://ä", "broken URL"), ("", "empty")],
     "STORAGE_KEY": [(text, "letters, digits") for text in ("", "-a", "a b", "a'b", "a$b", "a;b")],
     "STORAGE_PATH": [(text, "s3://") for text in ("", "s3://", "/a", "s3://a b", "s3://a$b", "https://a")],
     "HEX_KEY": [(text, "64 hexadecimal digits") for text in ("", "0" * 63, "0" * 65, "g" * 64)],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import re
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import crossplane
 import pytest
@@ -426,6 +429,7 @@ TWINS = {
 }
 
 
+ELSEWHERE = {"DB_HOST": "pg.example.com", "DB_PORT": "5432", "DB_SSLMODE": "disable"}
 CHANGED_ENV = {
     "username-smtp": {
         "USE_EMAIL_AUTHENTICATION": "false",
@@ -444,8 +448,8 @@ CHANGED_ENV = {
         "TELEMETRY_S3_REGION": "fr-par",
         "TELEMETRY_S3_BUCKET_NAME": "example-telemetry",
     },
-    "external-database": {"DB_HOST": "pg.example.com", "DATASET_EXPIRATION_DAYS": "2w"},
-    "preflight": {"DB_HOST": "pg.example.com"},
+    "external-database": {**ELSEWHERE, "DATASET_EXPIRATION_DAYS": "2w"},
+    "preflight": ELSEWHERE,
     "self-signed": {"IS_SENTRY_ENABLED": "false", "COMPATIBILITY_MAPPING_URL": "disabled"},
     "private-ca": {"LOG_LEVEL": "DEBUG"},
     "airgapped": {
@@ -572,6 +576,8 @@ def of_authentik(env: dict[str, str], base: str, private_ca: bool = False) -> di
         "AUTHENTIK_EMAIL__FROM": env["SMTP_SENDER_EMAIL"],
         "AVATAR_AUTHENTIK_BLUEPRINT_LAUNCH_URL": f"{base}/web",
     }
+    if "DB_PORT" in env:
+        expected |= {"AUTHENTIK_POSTGRESQL__PORT": env["DB_PORT"], "AUTHENTIK_POSTGRESQL__SSLMODE": env["DB_SSLMODE"]}
     if env["MAIL_PROVIDER"] == "smtp":
         expected["AUTHENTIK_EMAIL__PASSWORD"] = "file:///run/secrets/smtp_password"
     if private_ca:
@@ -596,7 +602,77 @@ def test_nobody_else_gets_a_value_of_env():
     for service in set(services("usual")) - allowed:
         found = services("usual")[service].get("environment", {})
         named = {match[1] for text in found.values() for match in VARIABLE.finditer(text) if match[1]}
-        assert named <= ({"DB_HOST"} if service == "authentik_init_db" else set()), service
+        assert named <= ({"DB_HOST", "DB_PORT", "DB_SSLMODE"} if service == "authentik_init_db" else set()), service
+
+
+ON_TLS = {"DB_HOST": "pg.example.com", "DB_PORT": "6432", "TLS_CA_PATH": "./tls/ca.crt"}
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_a_database_elsewhere_is_reached_at_its_port_and_with_tls(mode: str) -> None:
+    made = trees.targets(ON_TLS | {"DB_SSLMODE": mode}, {"db_admin_password": "given"})
+    entries, env = yaml.safe_load(made.compose.data)["services"], made.env_values()
+    bundle = {"/etc/avatar/tls/ca-bundle.crt"}
+    for service, prefix in (*((name, "AUTHENTIK_POSTGRESQL__") for name in AUTHENTIK), ("authentik_init_db", "PG")):
+        found = {key: interpolated(text, env) for key, text in entries[service]["environment"].items()}
+        assert (found[f"{prefix}PORT"], found[f"{prefix}SSLMODE"]) == ("6432", mode)
+        # With a CA, libpq would verify for `require` too.
+        assert {found[key] for key in found if key == f"{prefix}SSLROOTCERT"} == (bundle if "verify" in mode else set())
+        mounted = {mount["target"] for mount in entries[service].get("volumes", ()) if "target" in mount}
+        assert bundle <= mounted or mode == "require"
+    for service in API_SERVICES:
+        assert not {"DB_PORT", "DB_SSLMODE"} & set(entries[service]["environment"])
+
+
+def test_a_certificate_cannot_be_checked_without_a_ca() -> None:
+    settings = {"DB_HOST": "pg.example.com", "DB_SSLMODE": "verify-full"}
+    with pytest.raises(ValueError, match=r"DB_SSLMODE=verify-full .* set TLS_CA_PATH"):
+        trees.resolution(settings)
+    assert trees.resolution(settings | {"TLS_CA_PATH": "./tls/ca.crt"}).problems == ()
+
+
+def as_authentik_reads(text: str) -> Any:
+    """What its configuration makes of a variable that begins with AUTHENTIK (authentik/lib/config.py)."""
+    with contextlib.suppress(json.JSONDecodeError):
+        text = json.loads(text)
+    if isinstance(text, str):
+        urlsplit(text)
+    return text
+
+
+def test_what_operators_type_reaches_authentik_as_they_typed_it() -> None:
+    typed = {"SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "1e5", "SMTP_SENDER_EMAIL": "true@example.com"}
+    typed |= {"AUTHENTIK_BOOTSTRAP_EMAIL": "12345678@example.com", "DB_HOST": "5e.example.com"}
+    given = {"smtp_password": "12345678", "db_admin_password": "given", "authentik_bootstrap_password": '"abc"'}
+    made = trees.targets(typed, given)
+    for service in AUTHENTIK:
+        texts = yaml.safe_load(made.compose.data)["services"][service]["environment"]
+        found = {key: interpolated(text, made.env_values()) for key, text in texts.items()}
+        read = {key: as_authentik_reads(text) for key, text in found.items() if key.startswith("AUTHENTIK")}
+        assert read["AUTHENTIK_EMAIL__HOST"] == typed["SMTP_HOST"]
+        assert read["AUTHENTIK_EMAIL__FROM"] == typed["SMTP_SENDER_EMAIL"]
+        assert read["AUTHENTIK_POSTGRESQL__HOST"] == typed["DB_HOST"]
+        # Its own blueprint reads these from the environment, unparsed.
+        assert found["AUTHENTIK_BOOTSTRAP_EMAIL"] == typed["AUTHENTIK_BOOTSTRAP_EMAIL"]
+        assert found["AUTHENTIK_BOOTSTRAP_PASSWORD"] == '"abc"'
+        assert read["AUTHENTIK_EMAIL__USERNAME"] == "file:///run/secrets/smtp_username"
+    assert [file.data for file in made.authentik if file.path == "authentik/smtp-username"] == [b"1e5\n"]
+
+
+@pytest.mark.parametrize("text", ["true", "FALSE", "null", "1e5", "1.5e-3"])
+@pytest.mark.parametrize("key", ["SMTP_HOST", "DB_HOST"])
+def test_a_host_that_authentik_would_take_for_something_else_is_refused(key: str, text: str) -> None:
+    with pytest.raises(ValueError, match=rf"{key}.*Authentik would not read .* as a name"):
+        trees.resolution({key: text})
+
+
+@pytest.mark.parametrize("text", ["x://[y", "//]"])
+@pytest.mark.parametrize("key", ["authentik_bootstrap_password", "authentik_bootstrap_token"])
+def test_a_secret_at_which_authentik_would_not_start_is_refused(key: str, text: str) -> None:
+    kind = SECRETS[key].kind
+    with pytest.raises(ValueError, match="broken URL"):
+        kind.parse(text)
+    assert kind.parse("a//[b") == "a//[b"
 
 
 _DATABASE = "db_name db_user db_password"
