@@ -60,7 +60,7 @@ def test_the_examples_are_accepted_as_they_stand(tmp_path, generated):
     path = tmp_path / "config.yaml"
     path.write_text("\n".join(keys))
     inputs = gather({}, str(path), None, {}, {})
-    assert inputs.problems == []
+    assert not inputs.problems
     for key, given in inputs.layers[2].items():
         if given.text:
             SETTINGS[key].kind.parse(given.text)
