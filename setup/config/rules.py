@@ -157,7 +157,7 @@ def refuse_upgrade(deployed: str, wanted: str) -> str:
     return (
         f"{AUTHENTIK}={wanted} is more than one release line after the deployed {deployed}, and Authentik migrates its "
         f"database one line at a time. The next stop is {stop}: --set {AUTHENTIK}={stop}, then "
-        "docker compose up -d. Once authentik_server is healthy, go on to the one after it. At the end, "
+        "docker compose up -d --wait. When that has ended, go on to the stop after it. At the end, "
         f"--unset {AUTHENTIK} follows the releases again"
     )
 
