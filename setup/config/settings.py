@@ -101,7 +101,7 @@ _ROWS = (
     S("SMTP_SENDER_EMAIL", MAIL, "Sender address", "The From address of every mail.",
       kinds.EMAIL, "noreply@octopize.io", asked=True),
     S("SMTP_USERNAME", MAIL, "SMTP user name", "Empty: the server requires no sign-in.",
-      kinds.TEXT, "", example="avatar", empty=True, asked=True),
+      kinds.UNPADDED_TEXT, "", example="avatar", empty=True, asked=True),
 
     S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, derived.BLUEPRINT_APPLICATION),
     S("AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", SIGN_IN, "Self-service licence",

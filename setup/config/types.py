@@ -126,6 +126,14 @@ def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
     return parse_list
 
 
+def _unpadded_text(text: str) -> str:
+    """Parse a text that must not begin or end with a blank."""
+    text = _text(text)
+    if text != text.strip():
+        raise ValueError("it must not begin or end with a blank")
+    return text
+
+
 def _host_path(text: str) -> str:
     """Parse the path of a file on the Docker host, absolute or below the deployment's directory."""
     text = _text(text)
@@ -135,8 +143,7 @@ def _host_path(text: str) -> str:
         raise ValueError("it must be a path of the Docker host, as in /etc/ssl/avatar.pem")
     if text.endswith((":ro", ":rw", ":z", ":Z")):
         raise ValueError(f"it must be only the path, without {text[text.rindex(':') :]}")
-    if text != text.strip():
-        raise ValueError("it must not begin or end with a blank")
+    text = _unpadded_text(text)
     if text.rpartition("/")[2] in ("", ".", ".."):
         raise ValueError("it must name a file")
     return text if text.startswith(("/", "./", "../")) else f"./{text}"
@@ -149,6 +156,8 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 TEXT = Kind("text", "plain text without control characters", _text)
 UNLIKE_AN_ADDRESS = TEXT._replace(parse=_unlike_an_address)
+# Authentik reads these from files, and drops what surrounds the text: it would sign in with another name or password.
+UNPADDED_TEXT = Kind("text", "plain text without control characters, and without blanks at its ends", _unpadded_text)
 BOOLEAN = Kind("boolean", "true or false", _boolean, ("true", "false"))
 PORT = whole_number("port", 1, 65535)
 HOST = Kind("host", "a host name or an IP address", hosts.host)

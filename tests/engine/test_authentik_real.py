@@ -24,7 +24,6 @@ from tests.support.stack import HOST, Stack, deployment
 
 pytestmark = pytest.mark.docker
 
-SERVICES = ("authentik_server", "authentik_worker", "authentik_init_db")
 FIRST_START = 1500  # seconds: the migrations of a first start, on a machine that is busy
 MAIL = "mail.example.test"
 # Authentik reads a value of the environment as JSON: this password would arrive as a number.
@@ -99,6 +98,11 @@ def _certificates(directory: Path) -> None:
     (directory / "mail.key").chmod(0o644)
 
 
+def ended_well(stack: Stack) -> bool:
+    state = stack.containers()["authentik_blueprint"]["State"]
+    return (state["Status"], state["ExitCode"]) == ("exited", 0)
+
+
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     image, reason = real_image()
@@ -139,10 +143,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 options=[*options, "--network-alias", MAIL, "-v", f"{given}:/given:ro"],
             ) as mail,
         ):
-            # Compose takes the end of a one-shot for which nothing waits for a failure.
-            lasting = [name for name in ours if name != "authentik_blueprint"]
-            stack.compose("up", "-d", "--wait", *lasting, timeout=FIRST_START)
-            stack.compose("run", "--rm", "--no-deps", "-T", "authentik_blueprint", timeout=FIRST_START)
+            stack.compose("up", "-d", *ours, timeout=FIRST_START)
+            engine.until("authentik_blueprint has ended well", lambda: ended_well(stack), 900)
             stack.compose("up", "-d", "--no-deps", "nginx")
             engine.until("nginx answers", stack.client.answers)
             yield Platform(stack, api, mail)
@@ -202,9 +204,7 @@ def rows(platform: Platform) -> dict[str, str]:
 def test_it_applies_again_without_a_change(platform: Platform) -> None:
     before = rows(platform)
     assert {"authentik_core_user", "authentik_core_group", "authentik_brands_brand"} <= before.keys()
-    path = platform.stack.execute("authentik_worker", "sh", "-c", "cd /blueprints && find . -name 'octopize*'").strip()
-    run = ("run", "--rm", "--no-deps", "-T", "authentik_worker", "apply_blueprint", path.removeprefix("./"))
-    platform.stack.compose(*run)
+    platform.stack.compose("run", "--rm", "--no-deps", "-T", "authentik_blueprint")
     assert rows(platform) == before
 
 

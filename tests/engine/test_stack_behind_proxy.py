@@ -20,7 +20,7 @@ HOSTILE = {
     "DB_PASSWORD": """p'a"s\\s $w %I {{x}}""",
     "AUTHENTIK_DATABASE_NAME": """o'brien "x" $y \\ postgresql://evil/x""",
     "AUTHENTIK_DATABASE_USER": """r=o'l "e" $z\\ Ünïcödé 日本""",
-    "AUTHENTIK_DATABASE_PASSWORD": """ blanks :'name' `id` $(id) ${HOME} """,
+    "AUTHENTIK_DATABASE_PASSWORD": """b  l anks :'name' `id` $(id) ${HOME}""",
     "ORGANIZATION_NAME": "Example & Söhne",
     "AVATAR_FIRST_USER_NAME": "ada o'neill",
 }

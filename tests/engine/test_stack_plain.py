@@ -18,7 +18,7 @@ from tests.unit.deploy.test_targets import API_SERVICES, NETWORKS
 pytestmark = pytest.mark.docker
 
 DOCUMENT = engine.ROOT / "docs" / "init-service.compose.yaml"
-SMTP_PASSWORD = """ it's "5 $5" \\ #no comment """
+SMTP_PASSWORD = """it's "5 $5" \\  #no comment"""
 
 
 def configure_by_init_service(stack: Stack, **settings: str) -> None:

@@ -21,6 +21,7 @@ ACCEPTED = {
         ("avatar", "avatar"), (" edge blanks ", " edge blanks "), ("a'b\"c$d#e\\f", "a'b\"c$d#e\\f"),
         ("é日\U0001f600", "é日\U0001f600"), ("x" * 4096, "x" * 4096),
     ],
+    "UNPADDED_TEXT": [("inner  blanks", "inner  blanks"), ("a'b\"c$d#e\\f", "a'b\"c$d#e\\f")],
     "BOOLEAN": [
         ("true", "true"), ("YES", "true"), ("On", "true"), ("1", "true"), (" true ", "true"),
         ("false", "false"), ("NO", "false"), ("off", "false"), ("0", "false"),
@@ -99,6 +100,10 @@ REFUSED = {
         ("", "must not be empty"), ("  ", "must not be blank"), ("\u00a0", "must not be blank"),
         ("a\nb", "U+000A"), ("a\rb", "U+000D"), ("a\x00b", "U+0000"), ("a\x1bb", "U+001B"), ("a\x7fb", "U+007F"),
         ("a\x85b", "U+0085"), ("a\u2028b", "U+2028"), ("a\udcffb", "U+DCFF"), ("x" * 4097, "4096 characters"),
+    ],
+    "UNPADDED_TEXT": [
+        (" before", "begin or end"), ("after ", "begin or end"), ("\u3000wide", "begin or end"),
+        ("", "empty"), ("a\nb", "U+000A"),
     ],
     "BOOLEAN": [(word, "true or false") for word in ("", "y", "n", "2", "truee", "maybe", "t rue", "null")],
     "PORT": [
