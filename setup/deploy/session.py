@@ -1,9 +1,8 @@
 """Look at a deployment for one run: what was given, what is on the volume, and what both come to."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from setup.config import rules
 from setup.config.config_file import config_file, holds_secrets
@@ -11,6 +10,7 @@ from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.sources import Inputs
 from setup.deploy import baseline, planner
+from setup.deploy.options import Asker, RunOptions
 from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, reconcile_file
 from setup.deploy.steps import Context
 from setup.deploy.targets import OUR_LABEL, Parts, Targets
@@ -24,12 +24,6 @@ from setup.tls import plan as tls_plan
 from setup.volume import backups
 from setup.volume.layout import COMPOSE, CONFIG, LABEL_KEY, File
 from setup.volume.volume import Volume
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from setup.deploy.options import Asker, RunOptions
-
 
 _REFUSED = (
     "holds changes that avatar-setup did not write and would be overwritten. Nothing was written: --on-conflict keep "
@@ -67,6 +61,18 @@ class Run:
         return self._targets
 
 
+class Done(NamedTuple):
+    """The paths that were written; of edited files those that were merged, or kept with the new text beside them."""
+
+    written: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
+
+    def plus(self, other: "Done") -> "Done":
+        """Return what both have done."""
+        return Done(self.written + other.written, self.kept + other.kept, self.merged + other.merged)
+
+
 def resolve_inputs(
     inputs: Inputs, state: DeploymentState, answered: Mapping[str, Given], secrets: Mapping[str, str]
 ) -> Resolution:
@@ -76,7 +82,7 @@ def resolve_inputs(
 
 
 class Session:
-    """A deployment and the run that works on it; `written`, `merged` and `kept` collect paths for the last message."""
+    """A deployment and the run that works on it; `done` is what this run has done so far."""
 
     def __init__(self, volume: Volume, state: DeploymentState, run: Run, use_state: bool = True) -> None:
         self.volume = volume
@@ -89,11 +95,8 @@ class Session:
         self.answers_before = dict(state.answers)
         self.history: list[str] = []  # the questions of this run that one can go back to
         self.existed, self.was_complete = state.exists, state.is_complete()
-        self.written: list[str] = []
-        self.edited: list[str] = []  # by hand, as `concerned` found them
-        self.merged: list[str] = []
-        self.notes: tuple[str, ...] = ()
-        self.kept: list[str] = []  # edited files whose new text is beside them
+        self.done = Done()
+        self.work = planner.Work(None, [], [], ())  # the last that `concerned` found
         self.backup = ""  # the backup that this run has saved
         self._deployed: dict[str, Given] | None = None
         self._context: Context | None = None  # until something is written or answered
@@ -193,8 +196,7 @@ class Session:
 
     def concerned(self, context: Context) -> tuple[str | None, list[str]]:
         """Return the first step that has something to do, and why; (None, []) if everything is as it should be."""
-        work = planner.find_work(self.volume, self.state, self.answers_before, self.basis, context)
-        self.edited, self.notes = work.edited, work.notes
+        self.work = work = planner.find_work(self.volume, self.state, self.answers_before, self.basis, context)
         if not self.was_complete or not work.first:
             return work.first, work.reasons if self.was_complete else []
         return work.first, [*work.reasons, *planner.moved_defaults(self.deployed(), context.resolution)]

@@ -1,6 +1,7 @@
 """Tell an operator and a program what a run did and how far the deployment is: status, review page, last message."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -181,23 +182,23 @@ def result(session: Session, status: str) -> dict[str, Any]:
     """Return what happened, as `DeploymentConfigurator.result` and `--json` have it."""
     return {
         "status": status,
-        "written": session.written,
+        "written": list(session.done.written),
         "pending_secrets": names_of(_pending(session.context_now())),
-        "kept_files": session.kept,
+        "kept_files": list(session.done.kept),
         "copy": session.backup,
-        "notes": [*_notes(session), *session.notes, *session.volume.warnings],
+        "notes": [*_notes(session), *session.work.notes, *session.volume.warnings],
     }
 
 
 def _notes(session: Session) -> list[str]:
     """Say what happened to the files that were edited by hand, except those that need a decision."""
-    notes = [f"{path} was edited by hand: it now has your changes and the new ones" for path in session.merged]
-    for path in session.edited:
-        if path not in (*session.merged, *session.kept, *session.written):
+    notes = [f"{path} was edited by hand: it now has your changes and the new ones" for path in session.done.merged]
+    for path in session.work.edited:
+        if path not in itertools.chain(*session.done):
             left = session.volume.read(path + PROPOSAL_SUFFIX) is not None
             beside = f"; its new text is in {path}{PROPOSAL_SUFFIX}" if left else ""
             notes.append(f"{path} was edited by hand and is left unchanged{beside}")
-    if ENV in session.written:
+    if ENV in session.done.written:
         with contextlib.suppress(Malformed):  # `--check` says what is wrong with a line
             for key in dotenv.outranked(session.volume.read(ENV) or b""):
                 notes.append(
@@ -212,7 +213,7 @@ def last_message(session: Session, status: str, environ: Mapping[str, str]) -> l
     pending, values = _pending(context), context.resolution.values
     if status == "unchanged":
         return [NOTHING_TO_DO, *_pending_lines(place, pending)]
-    lines = ["", *heading("Configuration complete"), *_written_lines(place, session.written)]
+    lines = ["", *heading("Configuration complete"), *_written_lines(place, session.done.written)]
     if session.backup:
         lines += ["", "A backup of the previous state was saved. To undo this change:"]
         lines.append(f"  {place.command} --restore {session.backup}")
@@ -221,7 +222,7 @@ def last_message(session: Session, status: str, environ: Mapping[str, str]) -> l
         lines += ["", f"Clients accept {base_url(values)} once they trust its CA. Give them this file:"]
         lines.append(f"  {place.path(AUTHORITY)}")
     lines += ["", "To see its status at any time:", f"  {place.command} --status", ""]
-    first_database = secret_path("db_password") in session.written
+    first_database = secret_path("db_password") in session.done.written
     lines += _next_commands(place, values, first_database, context.targets.tls.missing)
     return lines + _finished_rotation(session, values)
 
@@ -244,7 +245,7 @@ def _pending_lines(place: Place, pending: list[Secret]) -> list[str]:
     ]
 
 
-def _written_lines(place: Place, written: list[str]) -> list[str]:
+def _written_lines(place: Place, written: tuple[str, ...]) -> list[str]:
     if not written:
         return [f"{place.name} is up to date; no file was changed."]
     secrets = {path for path in written if path.startswith(f"{SECRETS_FOLDER}/")}
@@ -293,7 +294,7 @@ def after_rotation(session: Session, values: Values, names: list[str]) -> list[s
 def kept(session: Session) -> DecisionNeeded | None:
     """Return what is left to decide after the run: edited files whose new text is only beside them."""
     problems = []
-    for path in session.kept:
+    for path in session.done.kept:
         new = f"{path}{PROPOSAL_SUFFIX}"
         problems.append(
             f"{path} holds changes of yours and was left unchanged; its new text is in {new}: carry over what you "

@@ -12,6 +12,7 @@ from setup.config.secrets import SECRETS
 from setup.deploy import baseline
 from setup.deploy.planner import SECRETS_MARK
 from setup.deploy.reconcile import Action
+from setup.deploy.session import Done
 from setup.deploy.steps import Context, Outcome, step_of_setting
 from setup.errors import SetupError
 from setup.formats.yaml_file import Malformed
@@ -28,6 +29,7 @@ from setup.volume.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from setup.deploy.reconcile import Change
     from setup.deploy.session import Session
     from setup.volume.backups import Backup
     from setup.volume.volume import Staged
@@ -92,13 +94,9 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         _conclude(session)
     if session.ask or not outcome.done or session.state.is_complete():
         session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
-    session.written += _paths(files)
-    session.written += map(secret_path, names_of(outcome.secrets))
-    for change in changes:
-        if change.action is Action.KEPT:
-            session.kept.append(change.file.path)
-        elif change.action is Action.MERGED:
-            session.merged.append(change.file.path)
+    written = [*_paths(files), *map(secret_path, names_of(outcome.secrets))]
+    kept, merged = _paths_with(changes, Action.KEPT), _paths_with(changes, Action.MERGED)
+    session.done = session.done.plus(Done(tuple(written), kept, merged))
     if outcome.secrets or not outcome.done:
         session.forget_context()
 
@@ -141,6 +139,10 @@ def _is_complete(volume: Volume, path: str) -> bool:
 
 def _paths(files: Iterable[File]) -> list[str]:
     return [file.path for file in files]
+
+
+def _paths_with(changes: Iterable[Change], action: Action) -> tuple[str, ...]:
+    return tuple(change.file.path for change in changes if change.action is action)
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
