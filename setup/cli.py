@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 
 def _run(line: CommandLine, environ: Mapping[str, str]) -> int:
     if line.has("--help"):
-        console.show([flags.help_text().rstrip("\n")])
+        console.show(flags.help_text().rstrip("\n").split("\n"))
         return ExitCode.DONE
     if line.has("--version"):
         console.show([f"avatar-setup {__version__}"])
@@ -173,7 +173,7 @@ def _is_non_interactive(environ: Mapping[str, str]) -> bool:
 def _show_json(data: Mapping[str, Any]) -> None:
     import json
 
-    console.show([json.dumps(data, indent=2, ensure_ascii=False)])
+    console.show(json.dumps(data, indent=2, ensure_ascii=False).split("\n"))
 
 
 def _explain(error: SetupError, as_json: bool) -> None:

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TextIO
@@ -13,6 +14,10 @@ from setup.errors import ExitCode
 # What a terminal without UTF-8 shows instead.
 _SPELLED = {"✓": "[x]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}
 _SPELLING = "avatar-setup-spelling"
+# What drives a terminal, reverses a text, or does not show: control and direction characters, of no width, line ends.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
 _lost: list[str] = []  # why standard output has not taken what was shown
 
 
@@ -53,9 +58,14 @@ def is_watched() -> bool:
     return bool(sys.stdout and sys.stdout.isatty())
 
 
+def visible(text: str) -> str:
+    """Return a text with every character that would drive the terminal spelled: as \\u001b, which JSON reads too."""
+    return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def printable(text: str) -> str:
     """Return a text as this terminal shows it."""
-    return text.encode(sys.stdout.encoding, _SPELLING).decode(sys.stdout.encoding)
+    return visible(text).encode(sys.stdout.encoding, _SPELLING).decode(sys.stdout.encoding)
 
 
 def write(text: str) -> None:
@@ -66,7 +76,13 @@ def write(text: str) -> None:
 def ask(question: str) -> None:
     """Write a question past the stream: a signal handler may call this during another write, which a stream refuses."""
     with contextlib.suppress(OSError):  # the terminal is gone, as whoever reads the answer finds
-        os.write(sys.stdout.fileno(), question.encode(sys.stdout.encoding, _SPELLING))
+        os.write(sys.stdout.fileno(), visible(question).encode(sys.stdout.encoding, _SPELLING))
+
+
+class _Wrapped(str):
+    """A text of several lines, whose line ends are ours."""
+
+    __slots__ = ()
 
 
 def wrapped(text: str, indent: str = "") -> str:
@@ -75,7 +91,8 @@ def wrapped(text: str, indent: str = "") -> str:
     import textwrap
 
     width = max(20, shutil.get_terminal_size().columns)
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    lines = textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return _Wrapped(lines)
 
 
 def indent(lines: Iterable[str], by: int = 2) -> list[str]:
@@ -85,12 +102,18 @@ def indent(lines: Iterable[str], by: int = 2) -> list[str]:
 
 def show(lines: Iterable[str]) -> None:
     """Show results on stdout."""
-    _write(sys.stdout, "".join(f"{line}\n" for line in lines))
+    _write_lines(sys.stdout, lines)
 
 
 def warn(lines: Iterable[str]) -> None:
     """Show messages about the run on stderr."""
-    _write(sys.stderr, "".join(f"{line}\n" for line in lines))
+    _write_lines(sys.stderr, lines)
+
+
+def _write_lines(stream: TextIO | None, lines: Iterable[str]) -> None:
+    """Write lines; a line end inside one, as in the name of a file, begins none."""
+    texts = [line if isinstance(line, _Wrapped) else line.replace("\n", "\\n") for line in lines]
+    _write(stream, "\n".join([*texts, ""]) if texts else "")
 
 
 def _write(stream: TextIO | None, text: str) -> None:
@@ -98,7 +121,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:
         return
     try:
-        stream.write(text)
+        stream.write(visible(text))
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left would fail again at the end

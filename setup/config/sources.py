@@ -226,6 +226,8 @@ def _read_environment(environ: Mapping[str, str], preloaded: Mapping[str, bytes]
             try:
                 data = preloaded[path] if path in preloaded else read_input(path)
                 text = decode(data).removesuffix("\n")
+                if not text:
+                    raise Malformed("it is empty: put the value into it, or leave the variable out")
             except Malformed as error:
                 problems.append(f"{_file_named(key, path)}: {error}")
                 continue

@@ -16,17 +16,29 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from setup.environment import shell_word
 from setup.findings import Finding, Level
 from setup.tls import pem
 from setup.tls.pem import PemFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 SOON = timedelta(days=30)
+# What the library raises for a part of a certificate that it does not know or that is malformed, when that is read.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    NotImplementedError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def load_first(chain: bytes) -> x509.Certificate:
@@ -37,6 +49,14 @@ def load_first(chain: bytes) -> x509.Certificate:
 def load_all(bundle: bytes) -> list[x509.Certificate]:
     """Load the certificates of a PEM file; raises ValueError if there is none, or one is damaged."""
     return x509.load_pem_x509_certificates(bundle)
+
+
+def to_pem(certificates: Iterable[x509.Certificate]) -> bytes:
+    """Write certificates as PEM."""
+    blocks = b""
+    for certificate in certificates:
+        blocks += certificate.public_bytes(Encoding.PEM)
+    return blocks
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
@@ -90,16 +110,35 @@ def inspect(chain: PemFile, key: PemFile | None, names: Sequence[str], trusted: 
         certificates, problem = _load_chain(chain)
         if problem:
             return Inspection([Finding("certificate-file", Level.FAIL, f"{chain.path}: {problem.text}", problem.todo)])
-        findings = [_check_key(chain.path, certificates, key)] if key else []
-        findings += [
-            _check_chain(chain.path, certificates, trusted),
-            _check_dates(chain.path, certificates, now),
-            _check_names(chain.path, certificates[0], names),
-            *_check_strength(chain.path, certificates),
-            *_check_purpose(chain.path, certificates[0]),
-        ]
-        start = max(certificate.not_valid_before_utc for certificate in certificates)
-        return Inspection(findings, start, min(map(_end_of, certificates)))
+        findings: list[Finding] = []
+        for check in (
+            lambda: [_check_key(chain.path, certificates, key)] if key else [],
+            lambda: [_check_chain(chain.path, certificates, trusted)],
+            lambda: [_check_dates(chain.path, certificates, now)],
+            lambda: [_check_names(chain.path, certificates[0], names)],
+            lambda: _check_strength(chain.path, certificates),
+            lambda: _check_purpose(chain.path, certificates[0]),
+        ):
+            try:
+                findings += check()
+            except _UNREADABLE:
+                findings.append(_cannot_check(chain.path))
+        try:
+            start = max(certificate.not_valid_before_utc for certificate in certificates)
+            return Inspection(_once(findings), start, min(map(_end_of, certificates)))
+        except _UNREADABLE:
+            return Inspection(_once([*findings, _cannot_check(chain.path)]))
+
+
+def _cannot_check(path: str) -> Finding:
+    text = f"{path} holds something that cannot be read here: it was not checked completely"
+    return Finding(
+        "certificate-file", Level.WARN, text, f"look at it: openssl x509 -noout -text -in {shell_word(path)}"
+    )
+
+
+def _once(findings: list[Finding]) -> list[Finding]:
+    return list(dict.fromkeys(findings))
 
 
 def _load_chain(chain: PemFile) -> tuple[list[x509.Certificate], pem.Problem | None]:
@@ -108,7 +147,7 @@ def _load_chain(chain: PemFile) -> tuple[list[x509.Certificate], pem.Problem | N
         return [], problem
     try:
         return load_all(chain.data), None
-    except ValueError:
+    except _UNREADABLE:
         return [], pem.Problem("a certificate in it is damaged", "copy it again, as its CA issued it")
 
 

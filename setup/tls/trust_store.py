@@ -50,7 +50,7 @@ def read_private_authority(volume: Volume, values: Values, known: bytes = b"") -
         if _BEGIN not in private or _PRIVATE in private:
             raise Malformed("it is not a PEM certificate, or it also holds a private key")
         if private.strip() not in known:
-            _require_undamaged(private)
+            private = serialize_again(private)
     except Malformed as error:
         raise InputError(
             f"TLS_CA_PATH={path}: {error}. Put the CA's certificate into a file of its own below the deployment's "
@@ -59,11 +59,12 @@ def read_private_authority(volume: Volume, values: Values, known: bytes = b"") -
     return private.strip()
 
 
-def _require_undamaged(certificates: bytes) -> None:
-    from setup.tls.certificates import load_all
+def serialize_again(certificates: bytes) -> bytes:
+    """Return certificates as every program reads them: a slip in their text would make the whole bundle unreadable."""
+    from setup.tls.certificates import load_all, to_pem
 
     try:
-        load_all(certificates)
+        return to_pem(load_all(certificates))
     except ValueError:
         raise Malformed("a certificate in it is damaged: copy it again") from None
 

@@ -124,12 +124,6 @@ def test_a_file_loses_one_newline_and_nothing_else(write, content, text):
     assert from_environment(DB_PASSWORD_FILE=write(content)).secrets["db_password"].text == text
 
 
-@pytest.mark.parametrize("content", ["", "\n"])
-def test_an_empty_file_says_nothing(write, content):
-    inputs = from_environment(LOG_LEVEL_FILE=write(content, "a"), DB_PASSWORD_FILE=write(content, "b"))
-    assert (inputs.layers[3], inputs.secrets, inputs.problems) == ({}, {}, ())
-
-
 @pytest.mark.parametrize("key", ["LOG_LEVEL", "DB_PASSWORD"])
 def test_a_variable_and_its_file_contradict_each_other(key, write):
     problem = only_problem(from_environment(**{key: HIDDEN, f"{key}_FILE": write(HIDDEN)}))
@@ -405,3 +399,13 @@ def test_what_was_read_early_counts(write):
 
 def test_controls_are_neither_settings_nor_secrets():
     assert not {*SETTINGS, *map(str.upper, SECRETS)} & {*sources.CONTROLS}
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+@pytest.mark.parametrize("key", ["DB_PASSWORD", "LOG_LEVEL"])
+def test_a_file_without_a_value_is_refused(write, key, content):
+    """A password was generated and bound in its place."""
+    path = write(content, "empty")
+    assert gather({f"{key}_FILE": path}, None, None, {}, {}).problems == (
+        f"{key}_FILE={path}: it is empty: put the value into it, or leave the variable out",
+    )
