@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from setup.config.secrets import SECRETS
-from setup.config.types import TEXT
 from setup.formats.quoting import quote_env, quote_nginx, quote_yaml
 from tests.conftest import missing_docker
 from tests.support import engine
@@ -124,7 +123,10 @@ def _written(directory: Path, env: Pairs, direct: Pairs) -> dict[str, str]:
 
 USER = "SMTP_USERNAME"
 ELSEWHERE = ("pepper", "file_jwt_secret_key", "aws_mail_account_access_key_id", "aws_mail_account_secret_access_key")
-SECRET_KEYS = [name.upper() for name, one in SECRETS.items() if one.kind is TEXT and name not in ELSEWHERE]
+SECRET_KEYS = [name.upper() for name, one in SECRETS.items() if one.kind.name == "text" and name not in ELSEWHERE]
+# Authentik drops blanks at the ends of these, which it reads from files, and tries to follow an address in the others.
+UNPADDED = {USER, "SMTP_PASSWORD", "AUTHENTIK_DATABASE_NAME", "AUTHENTIK_DATABASE_USER", "AUTHENTIK_DATABASE_PASSWORD"}
+NO_ADDRESS = {"AUTHENTIK_BOOTSTRAP_PASSWORD", "AUTHENTIK_BOOTSTRAP_TOKEN"}
 CERTIFICATES = {
     "NGINX_SSL_CERTIFICATE_PATH": "/etc/nginx/tls/server.fullchain.crt",
     "NGINX_SSL_CERTIFICATE_KEY_PATH": "/etc/nginx/tls/private/server.decrypted.key",
@@ -144,7 +146,6 @@ USUAL = {
 _API = {key: key for key in (USER, "SMTP_PASSWORD", "SSO_CLIENT_ID", "SSO_CLIENT_SECRET", "AUTHENTIK_API_TOKEN",
                              "AUTHENTIK_WEBHOOK_SECRET")}  # fmt: skip
 _AUTHENTIK = {
-    "AUTHENTIK_EMAIL__USERNAME": USER,
     "AUTHENTIK_BOOTSTRAP_PASSWORD": "AUTHENTIK_BOOTSTRAP_PASSWORD",
     "AUTHENTIK_BOOTSTRAP_TOKEN": "AUTHENTIK_BOOTSTRAP_TOKEN",
     "AVATAR_AUTHENTIK_BLUEPRINT_CLIENT_ID": "SSO_CLIENT_ID",
@@ -176,7 +177,7 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
         here, source = folder / str(number), SOURCES[number % len(SOURCES)]
         here.mkdir(parents=True)
         given = {key: _fitting(key, source, next(texts)) for key in KEYS}
-        unfit = {key for key, text in given.items() if not _is_free_text(_value(key, source, text))}
+        unfit = {key for key, text in given.items() if not _is_fit(key, _value(key, source, text))}
         problems = _not_refused(here, source, given, unfit) if unfit else []
         given |= {key: f"plain text for {key}" for key in unfit - CERTIFICATES.keys()}
         given |= {key: f"/{key}" for key in unfit & CERTIFICATES.keys()}
@@ -198,7 +199,8 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
 def _fitting(key: str, source: str, text: str) -> str:
     """A text as its key and source can have it: paths name a file, no variable holds NUL, blank says nothing."""
     if key in CERTIFICATES:
-        text = f"/certs/{text.replace('/', '-')}.pem"
+        name = re.sub(r"[/\\]", "-", text)
+        text = f"/certs/{name}.pem"
     if source == "environment":
         text = text.replace("\0", "\x01")
     return "0" if not text or (key == USER and not text.strip()) else text
@@ -209,8 +211,16 @@ def _value(key: str, source: str, text: str) -> str:
     return text.removesuffix("\n") if source == "configuration file" and key in SECRET_KEYS else text
 
 
+def _is_fit(key: str, text: str) -> bool:
+    """Whether a text may be the value of its key, told independently of the program."""
+    padded = key in UNPADDED and text != text.strip()
+    address = key in NO_ADDRESS and re.match("([A-Za-z][A-Za-z0-9+.-]*:)?//", text)
+    broken = address and ("[" in text or "]" in text or max(text) > "\x7f")
+    return _is_free_text(text) and not padded and not broken
+
+
 def _is_free_text(text: str) -> bool:
-    """What free text may be, told independently of the program: no control characters, not blank, not endless."""
+    """What free text may be: no control characters, not blank, not endless."""
     unwanted = {unicodedata.category(char) for char in text} & {"Cc", "Cs", "Zl", "Zp"}
     return not unwanted and bool(text.strip()) and len(text) <= 4096
 
