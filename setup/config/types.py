@@ -105,7 +105,7 @@ def _unlike_an_address(text: str) -> str:
     """Parse a text that Authentik finds in its environment, where a broken URL would keep it from starting."""
     text = _text(text)
     if re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", text) and (set("[]") & set(text) or not text.isascii()):
-        raise ValueError("Authentik does not start with a text like a broken URL: it must not begin with x:// or //")
+        raise ValueError("it must not be a broken URL, at which Authentik does not start")
     return text
 
 
@@ -155,7 +155,7 @@ _REPOSITORY = rf"(?:{_REGISTRY}/)?{_COMPONENT}(?:/{_COMPONENT})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 TEXT = Kind("text", "plain text without control characters", _text)
-UNLIKE_AN_ADDRESS = TEXT._replace(parse=_unlike_an_address)
+UNLIKE_AN_ADDRESS = Kind("text", "text without control characters, no broken URL such as x://[y", _unlike_an_address)
 # Authentik reads these from files, and drops what surrounds the text: it would sign in with another name or password.
 UNPADDED_TEXT = Kind("text", "plain text without control characters, and without blanks at its ends", _unpadded_text)
 BOOLEAN = Kind("boolean", "true or false", _boolean, ("true", "false"))
