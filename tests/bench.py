@@ -24,7 +24,7 @@ NOTHING = "python3 -c pass"
 LIMITS = {"full run": 8.0, "unchanged re-run": 4.5, "--status": 4.5}
 LIMITS_OF_CONTAINERS = {"full run": 1.4, "unchanged re-run": 1.15}
 MEGABYTES = {"peak memory": 40, "image": 66}
-SETTINGS = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod"}
+SETTINGS = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod", "SMTP_HOST": "mail.example.com"}
 
 
 # --- in the container ------------------------------------------------------------------------------

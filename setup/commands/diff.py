@@ -10,6 +10,7 @@ from setup.config.types import show
 from setup.console import Answer
 from setup.deploy import diff, transaction
 from setup.deploy.redact import Redactor, lines_of_ours
+from setup.deploy.summary import list_unused
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_secrets
 from setup.volume.layout import BLUEPRINT, COMPOSE
@@ -30,6 +31,7 @@ def preview(configurator: DeploymentConfigurator, options: RunOptions) -> Answer
         session = configurator.session(volume, inputs, options)
         transaction.recover(session)
         context = session.context()
+        console.warn(f"note: {note}" for note in list_unused(session))
         first, reasons = session.concerned(context)
         if first is None and not options.reset:
             return diff.nothing()

@@ -19,6 +19,8 @@ SPELLINGS = (  # two names of one thing, both ways
     ("AUTH_TYPE", "USE_EMAIL_AUTHENTICATION"),
     ("USE_EMAIL_AUTHENTICATION", "AUTH_TYPE"),
 )
+LICENSES = ("free_trial", "starter", "professional", "expert", "octopize")
+OLDER_LICENSES = ("demo", "full")  # of API releases before 3
 AWS_MAIL_HOST = "email-smtp.eu-west-3.amazonaws.com"
 
 
@@ -101,12 +103,19 @@ def redirect_uri(v: Values) -> str:
 # --- mail ---------------------------------------------------------------------------------------
 
 
-def mail_provider(v: Values) -> str:
-    return "smtp" if v.given("SMTP_HOST") else "aws"
-
-
 def smtp_host(v: Values) -> str | None:
-    return AWS_MAIL_HOST if v["MAIL_PROVIDER"] == "aws" else None
+    """Return Amazon's server if the preset or the older provider names it; otherwise somebody must give one."""
+    return AWS_MAIL_HOST if v["USE_AWS_SMTP_PRESET"] or by_aws_mail(v) else None
+
+
+def smtp_sender(v: Values) -> str:
+    """Return an address at the public host, because a foreign one fails SPF; Octopize's for its own account."""
+    return "noreply@octopize.io" if v["SMTP_HOST"] == AWS_MAIL_HOST else f"noreply@{_mail_domain(v)}"
+
+
+def smtp_user(v: Values) -> str | None:
+    """Return no name, unless the server is Amazon's, which takes no mail without one."""
+    return None if v["SMTP_HOST"] == AWS_MAIL_HOST and by_smtp(v) else ""
 
 
 def smtp_use_tls(v: Values) -> bool:
@@ -124,8 +133,12 @@ def bootstrap_email(v: Values) -> str:
     emails = v.secret("admin_emails") if email_authentication(v) else ""
     with contextlib.suppress(ValueError):  # what is wrong with the list is said of the list
         return email(emails.replace("\n", ",").split(",")[0])
+    return f"admin@{_mail_domain(v)}"
+
+
+def _mail_domain(v: Values) -> str:
     host = v["PUBLIC_URL"].host
-    return f"admin@[{host}]" if is_address(host) else f"admin@{host}"
+    return f"[{host}]" if is_address(host) else str(host)
 
 
 # --- sign-in, telemetry, conditions -------------------------------------------------------------
@@ -139,6 +152,10 @@ def auth_type(v: Values) -> str:
 
 def email_authentication(v: Values) -> bool:
     return bool(v["AUTH_TYPE"] == "email")
+
+
+def self_service_license(v: Values) -> str:
+    return "demo" if api_before_3(v) else "free_trial"
 
 
 def by_username(v: Values) -> bool:
@@ -188,10 +205,30 @@ def behind_proxy(v: Values) -> bool:
     return bool(v["TLS_MODE"] == "behind-proxy")
 
 
+def api_before_2_80(v: Values) -> bool:
+    return is_before(v["AVATAR_API_VERSION"], 2, 80)
+
+
+def api_before_2_82(v: Values) -> bool:
+    return is_before(v["AVATAR_API_VERSION"], 2, 82)
+
+
 def api_before_3(v: Values) -> bool:
-    """Tell whether the API release is older than 3; a tag that is no number counts as current."""
-    major = str(v["AVATAR_API_VERSION"]).removeprefix("v").partition(".")[0]
-    return major.isdigit() and int(major) < 3
+    return is_before(v["AVATAR_API_VERSION"], 3)
+
+
+def api_before_3_9(v: Values) -> bool:
+    return is_before(v["AVATAR_API_VERSION"], 3, 9)
+
+
+def is_before(version: str, *release: int) -> bool:
+    """Tell whether an image tag is of an earlier release; one that names none, such as `latest`, counts as current.
+
+    A tag with fewer numbers is the newest release of its line: 3 is not before 3.9.
+    """
+    parts = version.removeprefix("v").partition("-")[0].split(".")
+    numbers = tuple(map(int, filter(str.isdecimal, parts)))
+    return len(numbers) == len(parts) and numbers[: len(release)] < release[: len(numbers)]
 
 
 def public_alias(v: Values) -> str:
@@ -213,6 +250,23 @@ def server_names(v: Values) -> list[str]:
     return [netloc(name, None) for name in certificate_names(v)]
 
 
+# When a setting or secret applies, in words.
+APPLIES_WITH = {
+    api_before_2_80: "AVATAR_API_VERSION before 2.80",
+    api_before_3: "AVATAR_API_VERSION before 3",
+    api_before_3_9: "AVATAR_API_VERSION up to 3.8",
+    behind_proxy: "TLS_MODE=behind-proxy",
+    by_aws_mail: "MAIL_PROVIDER=aws",
+    by_smtp: "MAIL_PROVIDER=smtp",
+    by_username: "AUTH_TYPE=username",
+    certificate_is_given: "TLS_MODE=provided",
+    email_authentication: "AUTH_TYPE=email",
+    serves_plain_http: "TLS_MODE=behind-proxy or off",
+    telemetry_on: "TELEMETRY_ENABLED=true",
+    tls_is_ours: "TLS_MODE=provided or self-signed",
+}
+
+
 # --- what templates may use besides the settings ------------------------------------------------
 
 
@@ -230,6 +284,5 @@ def facts(v: Values) -> dict[str, Any]:
         "behind_proxy": behind_proxy(v),
         "bundled_database": bundled_database(v),
         "database_is_verified": database_is_verified(v),
-        "api_before_3": api_before_3(v),
         "private_ca": certificate_is_made(v) or bool(v["TLS_CA_PATH"]),
     }

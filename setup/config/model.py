@@ -65,7 +65,8 @@ class Secret(NamedTuple):
     """Declare one secret: how it is made, what it is bound to, where it shows and what a rotation does.
 
     `generate` names a generator of `secrets.plan`; None means that only the operator knows the value.
-    `when` says that the deployment has its file, `needed` that the file must not stay empty.
+    `when` says that the deployment has its file, `needed` that the file must not stay empty. One that may stay empty is
+    asked for if it is `asked`.
     `bound` names what breaks when it changes; "" for a secret that may follow its source.
     `shown` are the keys of `.env` that carry the value, `services` mount the file. `theirs` says when a secret that is
     otherwise generated or customary is the operator's to give. `group` names those that are rotated together.
@@ -87,6 +88,7 @@ class Secret(NamedTuple):
     theirs: Condition | None = None
     group: str = ""
     masked: bool = True
+    asked: bool = False
     example: str = ""
     breaks: str = ""
     role: str = ""

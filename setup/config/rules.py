@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import re
 
-from setup.config.derived import BLUEPRINT_APPLICATION, database_is_verified, https_port, public_alias, tls_is_ours
+from setup.config.derived import (
+    AWS_MAIL_HOST,
+    BLUEPRINT_APPLICATION,
+    LICENSES,
+    OLDER_LICENSES,
+    api_before_3,
+    by_aws_mail,
+    by_username,
+    database_is_verified,
+    https_port,
+    public_alias,
+    tls_is_ours,
+)
 from setup.config.hosts import netloc
 from setup.config.values import Values
 
@@ -91,6 +103,44 @@ def _one_kind_of_smtp_tls(v: Values) -> str:
     return ""
 
 
+def _amazon_takes_no_mail_without_a_user(v: Values) -> str:
+    if v["SMTP_HOST"] != AWS_MAIL_HOST or by_aws_mail(v) or v["SMTP_USERNAME"]:
+        return ""
+    return (
+        f"SMTP_USERNAME is empty, but {AWS_MAIL_HOST} takes no mail without a sign-in: "
+        "give the SMTP_USERNAME and SMTP_PASSWORD that Octopize gave you, or the SMTP_HOST of your own mail server"
+    )
+
+
+def _provider_of_the_release(v: Values) -> str:
+    if api_before_3(v) or not by_aws_mail(v):
+        return ""
+    return (
+        "MAIL_PROVIDER=aws: the platform removed it, and only API releases before 3 know it. Remove MAIL_PROVIDER and "
+        "give the SMTP_HOST of your mail server, or, with an SMTP_USERNAME and SMTP_PASSWORD for Amazon's server that "
+        "Octopize gave you, USE_AWS_SMTP_PRESET=true"
+    )
+
+
+def _sign_in_of_the_release(v: Values) -> str:
+    if api_before_3(v) or not by_username(v):
+        return ""
+    key = "AUTH_TYPE=username" if v.given("AUTH_TYPE") else "USE_EMAIL_AUTHENTICATION=false"
+    return (
+        f"{key}: the platform removed sign-in by user name, and only API releases before 3 know it: "
+        f"remove {key.partition('=')[0]}, so that people sign in with their e-mail address"
+    )
+
+
+def _license_of_the_release(v: Values) -> str:
+    key = "AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE"
+    is_older = api_before_3(v)
+    if (v[key] in OLDER_LICENSES) == is_older:
+        return ""
+    known = OLDER_LICENSES if is_older else LICENSES
+    return f"{key}={v[key]}: API {v['AVATAR_API_VERSION']} does not know this licence: give one of {', '.join(known)}"
+
+
 def _one_auth_type(v: Values) -> str:
     if v["USE_EMAIL_AUTHENTICATION"] == (v["AUTH_TYPE"] == "email"):
         return ""
@@ -124,6 +174,10 @@ RULES = (
     _one_http_port,
     _redirect_port_is_free,
     _one_kind_of_smtp_tls,
+    _amazon_takes_no_mail_without_a_user,
+    _provider_of_the_release,
+    _sign_in_of_the_release,
+    _license_of_the_release,
     _one_auth_type,
     _application_of_the_blueprint,
     _ca_of_the_database,

@@ -73,8 +73,9 @@ def _collect(context: Context, rows: list[Setting]) -> Outcome:
         for row in rows:
             open_question = row.asked and row.key not in context.accepted and not values.given(row.key)
             if (open_question or row.key in context.again) and row.when(values):
-                default = "" if row.key in context.resolution.missing else show(values[row.key])
-                return answered(row, context.ask(row, default))
+                if row.key in context.resolution.missing:
+                    return answered(row, context.ask(row._replace(empty=False), ""))
+                return answered(row, context.ask(row, show(values[row.key])))
     answers = context.resolution.answers
     return Outcome(answers=canonical(values, {row.key: answers[row.key] for row in rows if row.key in answers}))
 

@@ -3,12 +3,12 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from setup import console
-from setup.config.derived import base_url, bundled_database, certificate_is_made
-from setup.config.model import Secret
+from setup.config.derived import APPLIES_WITH, base_url, bundled_database, certificate_is_made
+from setup.config.model import Secret, Source
 from setup.config.resolver import Resolution
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
@@ -186,8 +186,22 @@ def result(session: Session, status: str) -> dict[str, Any]:
         "pending_secrets": names_of(_pending(session.context_now())),
         "kept_files": list(session.done.kept),
         "copy": session.backup,
-        "notes": [*_notes(session), *session.work.notes, *session.volume.warnings],
+        "notes": [*list_unused(session), *_notes(session), *session.work.notes, *session.volume.warnings],
     }
+
+
+def list_unused(session: Session) -> Iterator[str]:
+    """Name each setting and secret that this run was given and that does not apply to the deployment."""
+    values = session.context_now().resolution.values
+    for key, row in SETTINGS.items():
+        if row.when(values) or not any(key in layer for layer in session.inputs.layers[2:]):
+            continue
+        default = row.default(values) if callable(row.default) else row.default
+        if values[key] != default and values.resolved(key).source > Source.ADOPTED:
+            yield f"{key} is given, but not used: it applies only with {APPLIES_WITH[row.when]}"
+    for name, secret in SECRETS.items():
+        if name in session.inputs.secrets and not secret.when(values):
+            yield f"{name.upper()} is given, but not used: it applies only with {APPLIES_WITH[secret.when]}"
 
 
 def _notes(session: Session) -> list[str]:

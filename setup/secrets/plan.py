@@ -115,8 +115,8 @@ def is_operators(secret: Secret, values: Values) -> bool:
 
 
 def is_asked(secret: Secret, values: Values) -> bool:
-    """Tell whether an interactive run asks for it: the operator's, and needed or with a customary value."""
-    return is_operators(secret, values) and (secret.needed(values) or secret.customary is not None)
+    """Tell whether an interactive run asks for it: needed, optional and marked so, or with a customary value."""
+    return is_operators(secret, values) and (secret.needed(values) or secret.customary is not None or secret.asked)
 
 
 def is_bound(secret: Secret, values: Values) -> bool:

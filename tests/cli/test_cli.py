@@ -488,7 +488,9 @@ def test_a_full_disk_behind_standard_error_changes_no_exit_code(out: Path) -> No
 
 
 def test_every_flag_that_configures(out: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("PUBLIC_URL: file.example.com\nENV_NAME: from-file\nLOG_LEVEL: ERROR\n")
+    (tmp_path / "config.yaml").write_text(
+        "PUBLIC_URL: file.example.com\nENV_NAME: from-file\nSMTP_HOST: mail.example.com\nLOG_LEVEL: ERROR\n"
+    )
     (tmp_path / "defaults.yaml").write_text('settings:\n  AVATAR_WEB_VERSION: "9.10"\n')
     ran(
         out, "--config", str(tmp_path / "config.yaml"), "--defaults-file", str(tmp_path / "defaults.yaml"),

@@ -141,7 +141,10 @@ def test_kept_files_have_their_new_text_beside_them(out: Path, tmp_path: Path, f
         file.write("MINE=1\n")
     done = ran(out, *OTHER, *flags, code=4)
     wanted = tree(
-        deployed(tmp_path / "wanted", settings={"PUBLIC_URL": "other.example.com", "ENV_NAME": "example-prod"})
+        deployed(
+            tmp_path / "wanted",
+            settings={"PUBLIC_URL": "other.example.com", "ENV_NAME": "example-prod", "SMTP_HOST": "mail.example.com"},
+        )
     )
     for path, data in mine.items():
         assert f"{path} holds changes of yours and was left unchanged; its new text is in {path}.new" in done.stderr

@@ -159,7 +159,9 @@ def test_a_preset_named_in_this_run_outranks_what_was_saved(out: Path) -> None:
 
 
 def test_the_same_values_from_another_source_change_no_output(out: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("PUBLIC_URL: avatar.example.com\nENV_NAME: example-prod\n")
+    (tmp_path / "config.yaml").write_text(
+        "PUBLIC_URL: avatar.example.com\nENV_NAME: example-prod\nSMTP_HOST: mail.example.com\n"
+    )
     before = tree(out)
     ran(out, "--config", str(tmp_path / "config.yaml"), settings={})
     assert {path: one for path, one in tree(out).items() if path != STATE} == {

@@ -24,7 +24,12 @@ CA, CA_KEY = "tls/avatar-ca.crt", "tls/private/avatar-ca.key"
 LEAF, KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
 MADE = (CA, CA_KEY, LEAF, KEY)
 NAMES = "avatar.internal,192.0.2.7,2001:db8::7"
-SETTINGS = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod", "TLS_MODE": "self-signed"}
+SETTINGS = {
+    "PUBLIC_URL": "avatar.example.com",
+    "ENV_NAME": "example-prod",
+    "SMTP_HOST": "mail.example.com",
+    "TLS_MODE": "self-signed",
+}
 MORE = SETTINGS | {"TLS_EXTRA_NAMES": NAMES}
 
 

@@ -21,7 +21,7 @@ from tests.support.engine import IMAGE, ROOT, docker, environment, image, unique
 pytestmark = pytest.mark.docker
 
 HARDENED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none")
-SETTINGS = ("-e", "PUBLIC_URL=avatar.example.com", "-e", "ENV_NAME=example-prod")
+SETTINGS = ("-e", "PUBLIC_URL=avatar.example.com", "-e", "ENV_NAME=example-prod", "-e", "SMTP_HOST=mail.example.com")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -286,7 +286,9 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_compose_run_and_compose_up_configure_from_the_environment(project: Path) -> None:
-    (project / ".env").write_text("PUBLIC_URL=avatar.example.com\nENV_NAME=example-prod\nLOG_LEVEL=DEBUG\n")
+    (project / ".env").write_text(
+        "PUBLIC_URL=avatar.example.com\nENV_NAME=example-prod\nSMTP_HOST=mail.example.com\nLOG_LEVEL=DEBUG\n"
+    )
     docker("compose", "run", "--rm", "-T", "setup", cwd=project)
     assert "LOG_LEVEL=DEBUG" in (project / "avatar/.env").read_text()
     assert {uid for _, uid, _, _, _ in tree(project / "avatar").values()} == {1234}

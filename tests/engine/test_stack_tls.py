@@ -27,7 +27,12 @@ pytestmark = pytest.mark.docker
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     with deployment(tmp_path_factory.mktemp("tls")) as made:
-        made.configure(PUBLIC_URL=f"{HOST}:{made.port}", ENV_NAME="example-prod", TLS_MODE="self-signed")
+        made.configure(
+            PUBLIC_URL=f"{HOST}:{made.port}",
+            ENV_NAME="example-prod",
+            SMTP_HOST="mail.example.com",
+            TLS_MODE="self-signed",
+        )
         made.authority = made.out / "tls" / "avatar-ca.crt"
         made.up()
         yield made

@@ -466,7 +466,16 @@ def test_without_modes_a_volume_is_refused_before_anything_is_written(tmp_path: 
 
 # --- the same through the image -----------------------------------------------------------------
 
-IN_IMAGE = ("-e", "PUBLIC_URL=avatar.example.com", "-e", "ENV_NAME=example-prod", "-e", "LOG_LEVEL=DEBUG")
+IN_IMAGE = (
+    "-e",
+    "PUBLIC_URL=avatar.example.com",
+    "-e",
+    "ENV_NAME=example-prod",
+    "-e",
+    "SMTP_HOST=mail.example.com",
+    "-e",
+    "LOG_LEVEL=DEBUG",
+)
 
 
 def by_docker(out: Path, *options: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from setup.config.resolver import Resolution, resolve
 from setup.config.sources import gather
 from setup.config.values import Values
 
-REQUIRED = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod"}
+REQUIRED = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod", "SMTP_HOST": "mail.example.com"}
 MAIL = {"SMTP_HOST": "mail.example.com"}
 
 

@@ -42,14 +42,17 @@ STEPS = (
     "finalize",
 )
 
-REQUIRED = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod"}
+REQUIRED = {
+    "PUBLIC_URL": "avatar.example.com",
+    "ENV_NAME": "example-prod",
+    "SMTP_HOST": "mail.example.com",
+    "SMTP_USERNAME": "avatar",
+}
 
 # What only an operator can know for the configuration above.
 OPERATORS = {
     "ORGANIZATION_NAME": "Example",
-    "ADMIN_EMAILS": "ada@example.com,grace@example.com",
-    "AWS_MAIL_ACCOUNT_ACCESS_KEY_ID": "AKIAEXAMPLE",
-    "AWS_MAIL_ACCOUNT_SECRET_ACCESS_KEY": "aws secret $key #1",
+    "SMTP_PASSWORD": "mail secret $key #1",
 }
 
 
@@ -57,6 +60,7 @@ def every_secret() -> dict[str, str]:
     """A value for every secret of the catalogue, as environment variables, so that nothing is left to chance."""
     values = {name.upper(): f"value-of-{name.replace('_', '-')}" for name in SECRETS}
     values["STORAGE_ENCRYPTION_KEY"] = "0123456789abcdef" * 4
+    values["ADMIN_EMAILS"] = "ada@example.com,grace@example.com"
     values["FILE_ENCRYPTION_KEY"] = "A" * 43 + "="
     return values | OPERATORS
 

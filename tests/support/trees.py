@@ -36,7 +36,7 @@ LIST = "FILES"
 WHOLE = ("usual", "behind-proxy")  # the others as differences from the first
 
 # What differs from these has its reason in a configuration below.
-USUAL = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod"}
+USUAL = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "example-prod", "SMTP_HOST": "mail.example.com"}
 USUAL_SECRETS = {"organization_name": "Example"}
 ADMINS = {"admin_emails": "ada@example.com,grace@example.com"}
 
@@ -51,10 +51,11 @@ class Configuration:
 
 
 CONFIGURATIONS = {
-    "usual": Configuration("as little as possible is said: e-mail sign-in, TLS by nginx, AWS mail, bundled database"),
+    "usual": Configuration("as little as possible is said: e-mail sign-in, TLS by nginx, bundled database"),
     "username-smtp": Configuration(
         "sign-in by user name, a mail server with TLS from the start and a hostile password",
         {
+            "AVATAR_API_VERSION": "2.81.3",
             "AUTH_TYPE": "username",
             "SMTP_HOST": "mail.example.com",
             "SMTP_PORT": "465",
@@ -119,8 +120,8 @@ CONFIGURATIONS = {
         "the public host is an IPv4 address, without TLS", {"PUBLIC_URL": "http://192.0.2.10"}
     ),
     "api-2": Configuration(
-        "an API release before 3 has more secrets",
-        {"AVATAR_API_VERSION": "2.30", "AVATAR_WEB_VERSION": "0.40"},
+        "an API release before 3 has more secrets, and may send mail from Octopize's account",
+        {"AVATAR_API_VERSION": "2.30", "AVATAR_WEB_VERSION": "0.40", "MAIL_PROVIDER": "aws", "SMTP_HOST": ""},
     ),
     "airgapped": Configuration(
         "a site with a mirror of every image and no way out",

@@ -238,7 +238,9 @@ def test_an_answer_that_contradicts_another_one_is_refused_at_once(out: Path, fl
 
 @BOTH
 def test_help_explains_the_question_its_destination_and_the_value_in_force(out: Path, flags: tuple[str, ...]) -> None:
-    with session(out, *flags, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod"}) as terminal:
+    with session(
+        out, *flags, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", "SMTP_HOST": "mail.example.com"}
+    ) as terminal:
         walk(terminal, "SMTP port")
         terminal.keys("?\r" if flags else "?")
         terminal.shows("At present: 587, from default.")
@@ -267,7 +269,9 @@ def test_progress_shows_beside_the_question_while_it_is_asked(out: Path) -> None
 
 
 def test_tab_completes_words_and_lists_the_remaining_ones(out: Path) -> None:
-    with session(out, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod"}) as terminal:
+    with session(
+        out, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", "SMTP_HOST": "mail.example.com"}
+    ) as terminal:
         terminal.asks("[email]: ")
         terminal.keys(TAB)
         terminal.shows("email  username")
@@ -340,7 +344,9 @@ def question_is_settled(out: Path, question: str) -> bool:
 @pytest.mark.parametrize("key", [SHIFT_TAB, CTRL_B, "<\r", "plain"])
 def test_back_across_a_section_and_a_conditional_question(out: Path, key: str) -> None:
     flags, key = (("--plain",), "<\r") if key == "plain" else ((), key)
-    with session(out, *flags, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod"}) as terminal:
+    with session(
+        out, *flags, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", "SMTP_HOST": "mail.example.com"}
+    ) as terminal:
         walk(terminal, "TLS mode")
         terminal.answer("off")
         assert terminal.question_or_end().startswith("http port"), "asked because TLS is off"
@@ -839,7 +845,7 @@ def test_with_half_a_terminal_nobody_is_asked_and_nothing_is_read(out: Path, clo
 
 def test_a_run_without_questions_loads_nothing_of_the_wizard(out: Path) -> None:
     code = "import sys; from setup.cli import main; main(['--output-dir', sys.argv[1]]); print(*sys.modules)"
-    env = {**environ(), "PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod"}
+    env = {**environ(), "PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", "SMTP_HOST": "mail.example.com"}
     done = subprocess.run(
         [sys.executable, "-c", code, str(out)], env=env, capture_output=True, check=True, text=True, timeout=60
     )
@@ -879,7 +885,10 @@ def test_quit_changes_nothing_and_exits_3(out: Path, flags: tuple[str, ...]) -> 
 
 @BOTH
 def test_reset_saves_a_backup_and_keeps_the_secrets_and_the_outputs(out: Path, flags: tuple[str, ...]) -> None:
-    made = deployed(out.parent / "made", settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "old"})
+    made = deployed(
+        out.parent / "made",
+        settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "old", "SMTP_HOST": "mail.example.com"},
+    )
     before = tree(made)
     with session(made, *flags, columns=150) as terminal:
         terminal.asks("[c/r/q]: ")
@@ -917,7 +926,10 @@ def test_continue_on_a_complete_deployment_offers_to_change_settings(out: Path, 
 
 @BOTH
 def test_a_change_is_shown_before_it_is_written(out: Path, flags: tuple[str, ...]) -> None:
-    made = deployed(out.parent / "made", settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod"})
+    made = deployed(
+        out.parent / "made",
+        settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", "SMTP_HOST": "mail.example.com"},
+    )
     before = (made / ".env").read_bytes()
     with session(made, *flags, settings={"DATASET_EXPIRATION_DAYS": "2w"}) as terminal:
         terminal.asks("[c/r/q]: ")

@@ -221,14 +221,16 @@ def test_no_secret_ever_stands_in_the_state(tmp_path: Path) -> None:
     given = every_secret()
     out = tmp_path / "out"
     out.mkdir()
-    ran(out, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", **given})
+    ran(
+        out, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", "SMTP_HOST": "mail.example.com", **given}
+    )
     state = (out / STATE).read_text()
     texts = [*given.values(), *secrets(out).values()]
     for text in texts:
         assert text not in state or text in ("Example", "postgres"), text
         assert digest(text.encode()) not in state
     customary = {"avatar", "avataruser", "postgres", "authentik", "authentikuser"}
-    assert OPERATORS["AWS_MAIL_ACCOUNT_SECRET_ACCESS_KEY"] in texts
+    assert OPERATORS["SMTP_PASSWORD"] in texts
     assert not any(text in state for text in secrets(out).values() if text not in customary | {"Example"})
 
 

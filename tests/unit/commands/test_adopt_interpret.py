@@ -195,7 +195,10 @@ def test_secrets_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_deployment_of_ours_is_understood_too(tmp_path: Path) -> None:
-    out = deployed(tmp_path / "out", settings={"PUBLIC_URL": "a.example", "ENV_NAME": "x", "LOG_LEVEL": "DEBUG"})
+    out = deployed(
+        tmp_path / "out",
+        settings={"PUBLIC_URL": "a.example", "ENV_NAME": "x", "SMTP_HOST": "mail.example.com", "LOG_LEVEL": "DEBUG"},
+    )
     deployment = interpreted(out)
     assert deployment.kind == "of avatar-setup"
     assert (deployment.problems, deployment.unsure, deployment.unknown) == ((), {}, ())

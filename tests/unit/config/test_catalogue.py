@@ -12,35 +12,40 @@ import yaml
 from setup.config import derived
 from setup.config import secrets as secret_catalogue
 from setup.config import settings as catalogue
+from setup.config.model import always
 from setup.config.resolver import resolve
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, PRESETS, REQUIRED_KEYS, SETTINGS
 from setup.config.sources import CONTROLS, gather
 from setup.config.types import show
 from setup.secrets.plan import GENERATORS, Origin, is_operators, list_pending, plan_secrets
-from tests.support.deployments import MAIL, REQUIRED, resolution, values
+from tests.support.deployments import REQUIRED, resolution, values
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = yaml.safe_load((ROOT / "setup" / "defaults.yaml").read_text())
 
 TELEMETRY = {"TELEMETRY_ENABLED": "true", "TELEMETRY_S3_BUCKET_NAME": "bucket"}
-USERNAME = {"AUTH_TYPE": "username"}
+USERNAME = {"AVATAR_API_VERSION": "2.81", "AUTH_TYPE": "username"}
 EXTERNAL = {"DB_HOST": "pg.example.com"}
 API_2 = {"AVATAR_API_VERSION": "2.30"}
+API_3_8 = {"AVATAR_API_VERSION": "3.8.4"}
+AWS = {"MAIL_PROVIDER": "aws"}
 OFF = {"TLS_MODE": "off"}
 BEHIND = {"TLS_MODE": "behind-proxy"}
 AIRGAPPED = {"PRESET": "airgapped"}
 EVERYWHERE = [
     {},
-    MAIL,
+    {"USE_AWS_SMTP_PRESET": "true", "SMTP_USERNAME": "AKIAEXAMPLE"},
     TELEMETRY,
     USERNAME,
     EXTERNAL,
     API_2,
+    API_3_8,
+    API_2 | AWS,
     OFF,
     BEHIND,
     AIRGAPPED,
-    MAIL | TELEMETRY | USERNAME | EXTERNAL | API_2 | OFF,
+    TELEMETRY | USERNAME | EXTERNAL | API_2 | OFF,
 ]
 
 
@@ -106,7 +111,7 @@ def test_constant_defaults_parse(row):
 @pytest.mark.parametrize("said", EVERYWHERE, ids=_id)
 def test_every_value_shows_itself(said):
     """parse(show(v)) == v for every value of a deployment, computed defaults included."""
-    found = resolution(**REQUIRED, **said)
+    found = resolution(**REQUIRED | said)
     assert found.problems == ()
     for key, resolved in found.applying().items():
         text = show(resolved.value)
@@ -179,12 +184,12 @@ CONDITIONAL = {
     "admin_emails": lambda said: "AUTH_TYPE" not in said,
     "avatar_first_user_name": lambda said: "AUTH_TYPE" in said,
     "avatar_first_user_password": lambda said: "AUTH_TYPE" in said,
-    "aws_mail_account_access_key_id": lambda said: "SMTP_HOST" not in said,
-    "aws_mail_account_secret_access_key": lambda said: "SMTP_HOST" not in said,
-    "smtp_password": lambda said: "SMTP_HOST" in said,
+    "aws_mail_account_access_key_id": lambda said: "MAIL_PROVIDER" in said,
+    "aws_mail_account_secret_access_key": lambda said: "MAIL_PROVIDER" in said,
+    "smtp_password": lambda said: "MAIL_PROVIDER" not in said,
     "pepper": lambda said: "AVATAR_API_VERSION" in said,
-    "file_jwt_secret_key": lambda said: "AVATAR_API_VERSION" in said,
-    "file_encryption_key": lambda said: "AVATAR_API_VERSION" in said,
+    "file_jwt_secret_key": lambda said: said.get("AVATAR_API_VERSION") == "2.30",
+    "file_encryption_key": lambda said: said.get("AVATAR_API_VERSION", "3") < "3",
 }
 UNBOUND = {
     "seaweedfs_admin_password", "organization_name", "admin_emails", "avatar_first_user_name",
@@ -233,7 +238,7 @@ def test_which_secrets_a_deployment_has():
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_forms(name):
-    planned = plan_secrets(values(AVATAR_API_VERSION="2.30", **USERNAME), {}, {})
+    planned = plan_secrets(values(**USERNAME | API_2), {}, {})
     assert planned[name].origin is Origin.GENERATED
     assert re.fullmatch(GENERATED[name], planned[name].text)
 
@@ -266,15 +271,15 @@ def test_customary_and_the_operators_own():
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ({}, {"organization_name", "admin_emails", "aws_mail_account_access_key_id",
+        ({}, {"organization_name"}),
+        ({"AVATAR_API_VERSION": "2.81"}, {"organization_name", "admin_emails"}),
+        ({"AVATAR_API_VERSION": "2.82"}, {"organization_name"}),
+        (API_2 | AWS, {"organization_name", "admin_emails", "aws_mail_account_access_key_id",
         "aws_mail_account_secret_access_key"}),
-        (USERNAME, {"organization_name", "avatar_first_user_name", "aws_mail_account_access_key_id",
-        "aws_mail_account_secret_access_key"}),
-        (MAIL, {"organization_name", "admin_emails"}),
-        (MAIL | {"SMTP_USERNAME": "avatar"}, {"organization_name", "admin_emails", "smtp_password"}),
-        (MAIL | EXTERNAL, {"organization_name", "admin_emails", "db_admin_user", "db_admin_password"}),
-        (MAIL | TELEMETRY, {"organization_name", "admin_emails", "telemetry_s3_access_key_id",
-        "telemetry_s3_secret_access_key"}),
+        (USERNAME, {"organization_name", "avatar_first_user_name"}),
+        ({"SMTP_USERNAME": "avatar"}, {"organization_name", "smtp_password"}),
+        (EXTERNAL, {"organization_name", "db_admin_user", "db_admin_password"}),
+        (TELEMETRY, {"organization_name", "telemetry_s3_access_key_id", "telemetry_s3_secret_access_key"}),
     ],
     ids=lambda said: _id(said) if isinstance(said, dict) else "",
 )  # fmt: skip
@@ -288,6 +293,12 @@ def test_whose_each_secret_is():
     for said in EVERYWHERE:
         theirs = OPERATORS | {*CUSTOMARY} | ({"db_admin_password"} if "DB_HOST" in said else set())
         assert {name for name in TABLE if is_operators(SECRETS[name], values(**said))} == theirs, _id(said)
+
+
+def test_every_condition_is_put_into_words():
+    """A setting or secret that is given and does not apply is named, with what it applies with."""
+    conditions = {row.when for row in (*SETTINGS.values(), *SECRETS.values())} - {always}
+    assert conditions - derived.APPLIES_WITH.keys() == set()
 
 
 def test_conditions_are_decided_by_settings_alone():

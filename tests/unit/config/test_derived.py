@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from setup.config import derived
+from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from tests.support.deployments import MAIL, REQUIRED, refusals, resolution, values
@@ -12,6 +13,9 @@ from tests.support.deployments import MAIL, REQUIRED, refusals, resolution, valu
 HOST = "avatar.example.com"
 BEHIND = {"TLS_MODE": "behind-proxy"}
 OFF = {"TLS_MODE": "off"}
+API_2 = {"AVATAR_API_VERSION": "2.81"}
+AMAZON = "email-smtp.eu-west-3.amazonaws.com"
+LICENSE = "AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE"
 OLD_ON, OLD_OFF = {"NGINX_TLS_ENABLED": "true"}, {"NGINX_TLS_ENABLED": "false"}
 
 # What is said -> the mode, BASE, and the port on which nginx listens and which it publishes.
@@ -108,8 +112,13 @@ REFUSED = [
     ({"PUBLIC_URL": f"{HOST}:80", "NGINX_HTTP_REDIRECT_PORT": "80"}, ["NGINX_HTTP_REDIRECT_PORT=80"]),
     (MAIL | {"SMTP_USE_TLS": "true", "SMTP_START_TLS": "true"}, ["SMTP_USE_TLS", "SMTP_START_TLS", "false"]),
     ({"AUTH_TYPE": "email", "USE_EMAIL_AUTHENTICATION": "false"}, ["USE_EMAIL_AUTHENTICATION", "give only AUTH_TYPE"]),
-    ({"AUTH_TYPE": "username", "USE_EMAIL_AUTHENTICATION": "true"}, ["USE_EMAIL_AUTHENTICATION",
+    (API_2 | {"AUTH_TYPE": "username", "USE_EMAIL_AUTHENTICATION": "true"}, ["USE_EMAIL_AUTHENTICATION",
     "AUTH_TYPE=username"]),
+    ({"AUTH_TYPE": "username"}, ["AUTH_TYPE=username", "before 3", "remove AUTH_TYPE"]),
+    ({"USE_EMAIL_AUTHENTICATION": "no"}, ["USE_EMAIL_AUTHENTICATION=false", "before 3"]),
+    ({"MAIL_PROVIDER": "aws"}, ["MAIL_PROVIDER=aws", "before 3", "SMTP_HOST", "USE_AWS_SMTP_PRESET=true"]),
+    ({LICENSE: "demo"}, [f"{LICENSE}=demo", "API 3.20.1", "free_trial, starter"]),
+    (API_2 | {LICENSE: "expert"}, [f"{LICENSE}=expert", "API 2.81", "demo, full"]),
 ]  # fmt: skip
 
 
@@ -197,11 +206,10 @@ def test_derived_values_may_be_overridden(key, text, other, follows):
 @pytest.mark.parametrize(
     ("said", "provider", "host"),
     [
-        ({}, "aws", "email-smtp.eu-west-3.amazonaws.com"),
-        (MAIL, "smtp", "mail.example.com"),
-        (MAIL | {"MAIL_PROVIDER": "aws"}, "aws", "mail.example.com"),
-        ({"MAIL_PROVIDER": "aws"}, "aws", "email-smtp.eu-west-3.amazonaws.com"),
-        (MAIL | {"MAIL_PROVIDER": "smtp"}, "smtp", "mail.example.com"),
+        ({}, "smtp", "mail.example.com"),
+        (API_2 | {"MAIL_PROVIDER": "aws"}, "aws", "mail.example.com"),
+        (API_2 | {"MAIL_PROVIDER": "aws", "SMTP_HOST": ""}, "aws", AMAZON),
+        ({"MAIL_PROVIDER": "smtp"}, "smtp", "mail.example.com"),
     ],
     ids=_id,
 )
@@ -210,14 +218,25 @@ def test_mail_provider(said, provider, host):
     assert (v["MAIL_PROVIDER"], v["SMTP_HOST"]) == (provider, host)
 
 
-def test_a_mail_server_of_ones_own_needs_a_host():
-    assert resolution(MAIL_PROVIDER="smtp", **REQUIRED).missing == ("SMTP_HOST",)
+@pytest.mark.parametrize("said", [{}, {"MAIL_PROVIDER": "smtp"}, {"AVATAR_API_VERSION": "2.30"}], ids=_id)
+def test_a_mail_server_needs_a_host(said):
+    assert resolution(**REQUIRED | {"SMTP_HOST": ""} | said).missing == ("SMTP_HOST",)
 
 
 def test_mail_defaults():
     v = values(**MAIL)
     keys = ("SMTP_PORT", "SMTP_VERIFY", "SMTP_SENDER_EMAIL", "SMTP_USERNAME")
-    assert [v[key] for key in keys] == [587, True, "noreply@octopize.io", ""]
+    assert [v[key] for key in keys] == [587, True, f"noreply@{HOST}", ""]
+
+
+def test_amazons_preset_fills_in_the_server_and_still_needs_a_sign_in():
+    preset = REQUIRED | {"SMTP_HOST": "", "USE_AWS_SMTP_PRESET": "true"}
+    assert resolution(**preset).missing == ("SMTP_USERNAME",)
+    v = values(**preset, SMTP_USERNAME="AKIAEXAMPLE")
+    keys = ("SMTP_HOST", "SMTP_PORT", "SMTP_USE_TLS", "SMTP_START_TLS", "SMTP_SENDER_EMAIL")
+    assert [v[key] for key in keys] == [AMAZON, 587, False, True, "noreply@octopize.io"]
+    assert "SMTP_PASSWORD" in SECRETS["smtp_password"].shown
+    assert SECRETS["smtp_password"].needed(v)
 
 
 @pytest.mark.parametrize(
@@ -282,10 +301,10 @@ def test_a_bad_list_of_admins_is_not_blamed_on_the_address_that_follows_from_it(
     [
         ({}, "email", True),
         ({"AUTH_TYPE": "email"}, "email", True),
-        ({"AUTH_TYPE": "username"}, "username", False),
+        (API_2 | {"AUTH_TYPE": "username"}, "username", False),
         ({"USE_EMAIL_AUTHENTICATION": "true"}, "email", True),
-        ({"USE_EMAIL_AUTHENTICATION": "no"}, "username", False),
-        ({"AUTH_TYPE": "username", "USE_EMAIL_AUTHENTICATION": "no"}, "username", False),
+        (API_2 | {"USE_EMAIL_AUTHENTICATION": "no"}, "username", False),
+        (API_2 | {"AUTH_TYPE": "username", "USE_EMAIL_AUTHENTICATION": "no"}, "username", False),
     ],
     ids=_id,
 )
@@ -349,6 +368,17 @@ def test_external_database(host, external):
 )  # fmt: skip
 def test_api_before_3(version, before):
     assert derived.api_before_3(values(AVATAR_API_VERSION=version)) is before
+
+
+@pytest.mark.parametrize(
+    ("version", "release", "before"),
+    [("3.1", (3, 10), True), ("3.10", (3, 9), False), ("3.10.2", (3, 2), False), ("3.8.9", (3, 9), True),
+     ("3", (3, 9), False), ("2", (3, 9), True), ("2.79.12", (2, 80), True), ("2.80.0", (2, 80), False),
+     ("3.9.0-rc1", (3, 9), False), ("3.8.0-rc1", (3, 9), True), ("4.9", (4, 41), True), ("4.41", (4, 41), False),
+     ("3.8a", (3, 9), False), ("", (3, 9), False)],
+)  # fmt: skip
+def test_releases_compare_as_numbers(version, release, before):
+    assert derived.is_before(version, *release) is before
 
 
 @pytest.mark.parametrize(

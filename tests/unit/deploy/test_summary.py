@@ -206,7 +206,7 @@ def test_no_secret_shows_in_the_status(tmp_path: Path) -> None:
     for name, text in secrets(out).items():
         if name not in ("organization_name", "admin_emails"):
             assert text not in shown, name
-    assert given["AWS_MAIL_ACCOUNT_SECRET_ACCESS_KEY"] not in shown
+    assert given["SMTP_PASSWORD"] not in shown
 
 
 # --- only a look --------------------------------------------------------------------------------

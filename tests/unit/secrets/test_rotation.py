@@ -15,7 +15,13 @@ TEXTS = {"db_user": "avataruser", "db_admin_user": "postgres", "authentik_databa
 
 
 def values(**settings: str) -> Values:
-    given = {"PUBLIC_URL": "a.example", "ENV_NAME": "x", "AVATAR_API_VERSION": "3.1", **settings}
+    given = {
+        "PUBLIC_URL": "a.example",
+        "ENV_NAME": "x",
+        "SMTP_HOST": "mail.example.com",
+        "AVATAR_API_VERSION": "3.10",
+        **settings,
+    }
     return Values(SETTINGS, {key: Given(text, Source.CALLER) for key, text in given.items()}, {})
 
 
@@ -51,7 +57,7 @@ def test_an_unknown_word_is_not_repeated() -> None:
         ("db_user", "bound to the database's volume"),
         ("admin_emails", "ADMIN_EMAILS=VALUE"),
         ("pepper", "has none"),
-        ("smtp_password", "has none"),
+        ("aws_mail_account_access_key_id", "has none"),
     ],
 )
 def test_a_missing_secret_and_a_name_are_refused(word: str, said: str) -> None:
