@@ -9,6 +9,7 @@ import contextlib
 from typing import Any
 
 from setup.config.hosts import email, netloc
+from setup.config.model import Condition
 from setup.config.values import Values
 
 BUNDLED_DATABASE = "db"
@@ -251,7 +252,7 @@ def server_names(v: Values) -> list[str]:
 
 
 # When a setting or secret applies, in words.
-APPLIES_WITH = {
+APPLIES_WITH: dict[Condition, str] = {
     api_before_2_80: "AVATAR_API_VERSION before 2.80",
     api_before_3: "AVATAR_API_VERSION before 3",
     api_before_3_9: "AVATAR_API_VERSION up to 3.8",
