@@ -5,6 +5,7 @@ __all__ = [
     "config_file",
     "derived",
     "model",
+    "releases",
     "resolver",
     "rules",
     "secrets",

@@ -1,11 +1,9 @@
-"""Refuse combinations of values, and upgrades that Authentik cannot make, with what to type instead.
+"""Refuse combinations of values, with what to type instead.
 
 Facts: the stack's table "TLS and ports".
 """
 
 from __future__ import annotations
-
-import re
 
 from setup.config.derived import (
     AWS_MAIL_HOST,
@@ -16,18 +14,22 @@ from setup.config.derived import (
     by_aws_mail,
     by_username,
     database_is_verified,
+    external_database,
     https_port,
     public_alias,
     tls_is_ours,
 )
 from setup.config.hosts import netloc
+from setup.config.releases import POSTGRES_NEWEST, postgres_major
 from setup.config.values import Values
 
-# The names by which the stack's containers find each other. nginx may also be found as its own public host.
-_TAKEN_NAMES = frozenset({
-    "api", "init-db", "dask-scheduler", "dask-worker", "my-dask-scheduler", "my-dask-worker", "web", "db", "master",
-    "volume", "filer", "s3", "init-storage", "admin", "worker",
+SERVICES = frozenset({
+    "api", "init-db", "dask-scheduler", "dask-worker", "web", "db", "master", "volume", "filer", "s3", "init-storage",
+    "admin", "worker", "nginx", "authentik_init_db", "authentik_server", "authentik_worker", "authentik_blueprint",
+    "preflight",
 })  # fmt: skip
+# The names by which the stack's containers find each other. nginx may also be found as its own public host.
+_TAKEN_NAMES = SERVICES - {"nginx"} | {"my-dask-scheduler", "my-dask-worker"}
 
 
 def _public_host_is_free(v: Values) -> str:
@@ -166,6 +168,16 @@ def _ca_of_the_database(v: Values) -> str:
     )
 
 
+def _volume_of_postgres(v: Values) -> str:
+    major = postgres_major(v["POSTGRES_IMAGE"])
+    if external_database(v) or major is None or major <= POSTGRES_NEWEST:
+        return ""
+    return (
+        f"POSTGRES_IMAGE={v['POSTGRES_IMAGE']}: from 18 on, the image refuses a volume at the place where this stack "
+        f"mounts it: give {POSTGRES_NEWEST}, as in postgres:{POSTGRES_NEWEST}-alpine"
+    )
+
+
 RULES = (
     _public_host_is_free,
     _scheme_and_mode,
@@ -181,42 +193,5 @@ RULES = (
     _one_auth_type,
     _application_of_the_blueprint,
     _ca_of_the_database,
+    _volume_of_postgres,
 )
-
-# Authentik migrates its database one release line at a time, and never back.
-AUTHENTIK = "AVATAR_AUTHENTIK_VERSION"
-# The release lines at which every upgrade must stop.
-STOPS = ((2025, 10), (2025, 12), (2026, 2), (2026, 5), (2026, 8))
-
-
-def refuse_upgrade(deployed: str, wanted: str) -> str:
-    """Say why Authentik cannot go from one version to another, with what to type; "" if it can.
-
-    A tag that names no release line, such as a digest or a custom build, is left to the operator.
-    """
-    before, after = _line(deployed), _line(wanted)
-    if before is None or after is None or before == after:
-        return ""
-    if after < before:
-        return (
-            f"{AUTHENTIK}={wanted} is older than the deployed {deployed}, and Authentik cannot migrate its database "
-            f"back: keep the present one (--set {AUTHENTIK}={deployed}). If that was never started, a backup in "
-            ".deployment-history restores it (docs/day-two.md); if it was, restore an earlier backup of the "
-            "database as well"
-        )
-    skipped = [stop for stop in STOPS if before < stop < after]
-    if not skipped:
-        return ""
-    stop = ".".join(map(str, skipped[0]))
-    return (
-        f"{AUTHENTIK}={wanted} is more than one release line after the deployed {deployed}, and Authentik migrates its "
-        f"database one line at a time. The next stop is {stop}: --set {AUTHENTIK}={stop}, then "
-        "docker compose up -d --wait. When that has ended, go on to the stop after it. At the end, "
-        f"--unset {AUTHENTIK} follows the releases again"
-    )
-
-
-def _line(version: str) -> tuple[int, int] | None:
-    """Return the release line of a version such as 2026.8.4, None for anything else."""
-    match = re.match(r"(20\d\d)\.(\d{1,2})(?:\.\d+)?(?:[-+].*)?$", version)
-    return (int(match[1]), int(match[2])) if match else None

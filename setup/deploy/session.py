@@ -4,11 +4,13 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from setup.config import rules
+from setup.config import releases
 from setup.config.config_file import config_file, holds_secrets
+from setup.config.derived import external_database
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.sources import Inputs
+from setup.config.values import Values
 from setup.deploy import baseline, planner
 from setup.deploy.options import Asker, RunOptions
 from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, reconcile_file
@@ -209,10 +211,20 @@ class Session:
 
     def refuse_jump(self, context: Context) -> None:
         """Raise DecisionNeeded for a version that must not follow the one that is deployed."""
-        before = self.deployed().get(rules.AUTHENTIK)
-        refusal = before and rules.refuse_upgrade(before.text, str(context.resolution.values[rules.AUTHENTIK]))
-        if refusal:
-            raise DecisionNeeded(f"{refusal}. Nothing was written")
+        before, after = self.deployed(), context.resolution.values
+        refusals = []
+        if releases.AUTHENTIK in before:
+            refusals.append(releases.refuse_upgrade(before[releases.AUTHENTIK].text, str(after[releases.AUTHENTIK])))
+        if releases.POSTGRES in before and not self._changes_database(after):
+            refusals.append(releases.refuse_other_postgres(before[releases.POSTGRES].text, after[releases.POSTGRES]))
+        refusals = list(filter(None, refusals))
+        if refusals:
+            raise DecisionNeeded(*(f"{refusal}. Nothing was written" for refusal in refusals))
+
+    def _changes_database(self, after: Values) -> bool:
+        """Tell whether the database will be in another volume, or on a server of the operator's."""
+        before = self.deployed().get("DB_VOLUME")
+        return external_database(after) or bool(before and before.text != after["DB_VOLUME"])
 
     def files(self, context: Context) -> tuple[File, ...]:
         """Return every file that the deployment should have, the compose file last; none while settings are missing."""

@@ -32,11 +32,12 @@ _IN_NGINX = "/etc/nginx/tls"
 
 
 class Composed(NamedTuple):
-    """Settings; why one cannot be told; what to know before the stack starts."""
+    """Settings; why one cannot be told; what to know before the stack starts; the services by name."""
 
     settings: dict[str, str]
     unsure: dict[str, str]
     notes: list[str]
+    services: tuple[str, ...] = ()
 
 
 def read(data: bytes, env: Mapping[str, str]) -> Composed:
@@ -45,7 +46,7 @@ def read(data: bytes, env: Mapping[str, str]) -> Composed:
     services = document.get("services") if isinstance(document, dict) else None
     if not isinstance(services, dict):
         raise Malformed("it has no services")
-    composed = Composed(_images(services, env), {}, [])
+    composed = Composed(_images(services, env), {}, [], tuple(map(str, services)))
     for service, target, name in _DATA if "db" in services else ():
         _data_volume(composed, document, env, (service, target, name))
     composed.settings.update(_nginx(services, env) if "nginx" in services else {})

@@ -49,6 +49,10 @@ def made(name: str, at: Path) -> Path:
     return getattr(foreign_trees, name)(at)
 
 
+# What moves to this release with an adoption.
+MOVED = {"AVATAR_API_VERSION": "3.20.1", "AVATAR_WEB_VERSION": "0.68.0"}
+
+
 def adopted(name: str, tmp_path: Path, *flags: str, settings: dict[str, str] | None = None) -> Path:
     """An empty directory after it took over a deployment of this layout."""
     out, source = tmp_path / "out", made(name, tmp_path / "source")
@@ -71,8 +75,8 @@ def test_settings_and_secrets_equal_the_sources_key_by_key(name: str, tmp_path: 
     out = adopted(name, tmp_path)
     base = tmp_path / "source" / ("generated_files" if name == "versioned" else "")
     source, values = env_of(base), env_of(out)
-    assert {key: values[key] for key in ENV} == ENV
-    known = {key: text for key, text in source.items() if key in values and key not in FRESH}
+    assert {key: values[key] for key in ENV} == ENV | MOVED
+    known = {key: text for key, text in source.items() if key in values and key not in {*FRESH, *MOVED}}
     assert {key: values[key] for key in known} == known
     assert set(source) - set(values) == {"MAX_ALLOWED_LINES"}
     for path in (base / ".secrets").iterdir():
@@ -88,7 +92,7 @@ def test_the_source_stays_as_it_is_and_the_result_is_complete(name: str, tmp_pat
     ran(tmp_path / "out", "--adopt", str(source), "--yes", settings={})
     assert stamps(source) == before
     status = json.loads(ran(tmp_path / "out", "--status", "--json", settings={}).stdout)
-    assert (status["complete"], status["pending_secrets"]) == (True, ["admin_emails"])
+    assert (status["complete"], status["pending_secrets"]) == (True, [])
     assert leftovers(tmp_path / "out") == []
 
 
@@ -97,7 +101,7 @@ def test_only_what_differs_from_this_release_is_remembered(name: str, tmp_path: 
     answers = state(adopted(name, tmp_path))["answers"]
     assert {one["source"] for one in answers.values()} == {"adopted"}
     assert set(answers) == {
-        *("PUBLIC_URL", "ENV_NAME", "AVATAR_API_VERSION", "AVATAR_WEB_VERSION", "AUTHENTIK_BOOTSTRAP_EMAIL"),
+        *("PUBLIC_URL", "ENV_NAME", "AUTHENTIK_BOOTSTRAP_EMAIL"),
         *("AVATAR_WEB_CLIENT_URL", "AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", "LOG_LEVEL", "SMTP_HOST"),
         *("SMTP_SENDER_EMAIL", "SMTP_USERNAME"),
     }
@@ -248,13 +252,13 @@ def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
     out.mkdir()
     edited(source, ".env", "ENV_NAME=example-prod\n", "")
     edited(source, ".env", "export LOG_LEVEL = WARNING", "LOG_LEVEL=$LEVEL")
-    edited(source, ".env", "professional", "demo")
+    edited(source, ".env", "professional", "gold")
     (source / ".secrets/storage_encryption_key").unlink()
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
     for said in (
         "ENV_NAME is missing",
         "LOG_LEVEL cannot be determined: in .env it uses LEVEL, which no line above sets. Give it as environment",
-        "LICENSE='demo' (adopted)",
+        "LICENSE='gold' (adopted)",
         "storage_encryption_key",
     ):
         assert said in refused
@@ -680,7 +684,7 @@ def test_compose_accepts_an_adopted_tree(name: str, tmp_path: Path) -> None:
     api = json.loads(done.stdout)["services"]["api"]["environment"]
     assert api["SMTP_PASSWORD"].replace("$$", "$") == SHOWN["SMTP_PASSWORD"]
     assert api["SSO_CLIENT_SECRET"] == SHOWN["SSO_CLIENT_SECRET"]
-    assert env_file(out)["AVATAR_API_VERSION"] == ENV["AVATAR_API_VERSION"]
+    assert env_file(out)["AVATAR_AUTHENTIK_VERSION"] == ENV["AVATAR_AUTHENTIK_VERSION"]
     assert os.path.samefile(json.loads(done.stdout)["secrets"]["db_password"]["file"], out / ".secrets/db_password")
     assert {"db_password", "storage_encryption_key"} <= SECRETS.keys()
 

@@ -139,7 +139,7 @@ SETTINGS_CASES = [
     ("TRUSTED_PROXIES", "10.0.0.0/33", ["10.0.0.0/8"]),
     ("TRUSTED_PROXIES", "proxy.example.com", ["10.0.0.0/8"]),
     ("TRUSTED_PROXIES", "fe80::1%eth0", ["10.0.0.0/8"]),
-    ("MAIL_PROVIDER", "sendgrid", ["aws, smtp"]),
+    ("MAIL_PROVIDER", "sendgrid", ["smtp, aws"]),
     ("SMTP_HOST", "smtps://mail.example.com", ["without scheme, port or path"]),
     ("SMTP_HOST", "mail.example.com:465", ["without scheme, port or path"]),
     ("SMTP_HOST", "mail.example.com.", ["host name"]),

@@ -74,7 +74,7 @@ def wrong(out: Path, *flags: str) -> list[tuple[str, str, str]]:
         ({"PUBLIC_URL": "http://avatar.example.com:8080"}, {"certificate-names"}),
         ({"TLS_MODE": "self-signed", "NGINX_HTTP_REDIRECT_PORT": "80", "DB_HOST": "pg.example.com", "DB_ADMIN_USER": "a",
           "DB_ADMIN_PASSWORD": "b"}, set()),
-        ({"TLS_MODE": "self-signed", "AUTH_TYPE": "username", "AVATAR_FIRST_USER_NAME": "ada", "SMTP_HOST": "mail.example",
+        ({"TLS_MODE": "self-signed", "AUTH_TYPE": "username", "AVATAR_API_VERSION": "2.81", "AVATAR_FIRST_USER_NAME": "ada", "SMTP_HOST": "mail.example",
           "SMTP_USERNAME": "a", "SMTP_PASSWORD": "it's $5 #1"}, set()),
     ],
     ids=str,
@@ -511,7 +511,9 @@ def test_the_documentation_has_an_entry_for_each_finding_and_no_other() -> None:
 
 
 def test_the_readme_shows_lines_of_a_real_check(tmp_path: Path) -> None:
-    out = deployed(tmp_path / "out", settings={key: text for key, text in SETTINGS.items() if key != "ADMIN_EMAILS"})
+    out = deployed(
+        tmp_path / "out", settings={key: text for key, text in SETTINGS.items() if key != "ORGANIZATION_NAME"}
+    )
     lines = ran(out, "--check", settings={}, code=3).stdout.splitlines()
     shown = (ROOT / "README.md").read_text().partition("avatar-setup --check\n    ok ")[2].partition("\n\n")[0]
     for line in f"ok {shown}".splitlines():

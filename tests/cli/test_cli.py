@@ -494,7 +494,8 @@ def test_every_flag_that_configures(out: Path, tmp_path: Path) -> None:
     (tmp_path / "defaults.yaml").write_text('settings:\n  AVATAR_WEB_VERSION: "9.10"\n')
     ran(
         out, "--config", str(tmp_path / "config.yaml"), "--defaults-file", str(tmp_path / "defaults.yaml"),
-        "--preset", "dev-mode", "--auth-type", "username", "--set", "LOG_LEVEL=DEBUG", "--set", "SMTP_PORT=25",
+        "--preset", "dev-mode", "--auth-type", "username", "--set", "AVATAR_API_VERSION=2.81",
+        "--set", "LOG_LEVEL=DEBUG", "--set", "SMTP_PORT=25",
         "--no-prompt-secrets", "--save-config", "--templates-dir", str(ROOT / "templates"), settings={},
     )  # fmt: skip
     shown = env_file(out)

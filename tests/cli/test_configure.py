@@ -105,14 +105,14 @@ def test_a_run_makes_the_whole_tree_and_tells_what_it_did(out: Path) -> None:
 
 
 def test_a_default_auth_type_does_not_outrank_what_was_said(out: Path) -> None:
-    configurator(out, AUTH_TYPE="username").run(interactive=False)
+    configurator(out, AUTH_TYPE="username", AVATAR_API_VERSION="2.81").run(interactive=False)
     assert env_file(out)["USE_EMAIL_AUTHENTICATION"] == "false"
     configurator(out).run(interactive=False, auth_type="email")
     assert env_file(out)["USE_EMAIL_AUTHENTICATION"] == "false"
 
 
 def test_an_auth_type_that_is_no_default_is_the_callers_word(out: Path) -> None:
-    configurator(out).run(interactive=False, auth_type="username")
+    configurator(out, AVATAR_API_VERSION="2.81").run(interactive=False, auth_type="username")
     assert env_file(out)["USE_EMAIL_AUTHENTICATION"] == "false"
     assert "avatar_first_user_password" in secrets(out)
 
@@ -223,7 +223,7 @@ def test_a_single_step_takes_the_lock(out: Path) -> None:
 
 
 def test_the_secrets_of_the_other_auth_type(out: Path) -> None:
-    configurator(out).prompt_user_secrets(auth_type="username", skip_prompts=True)
+    configurator(out, AVATAR_API_VERSION="2.81").prompt_user_secrets(auth_type="username", skip_prompts=True)
     assert (out / ".secrets" / "avatar_first_user_name").read_bytes() == b""
     assert not (out / ".secrets" / "admin_emails").exists()
 

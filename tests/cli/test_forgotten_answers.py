@@ -19,13 +19,16 @@ def test_a_preset_does_not_flip_back_in_a_later_silent_run(out):
     assert env_file(out)["USE_CONSOLE_LOGGING"] == "false"
 
 
+API_2 = {"AVATAR_API_VERSION": "2.81"}
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         ({"NGINX_TLS_ENABLED": "true"}, {"TLS_MODE": "behind-proxy"}),
         ({"TLS_MODE": "behind-proxy"}, {"NGINX_TLS_ENABLED": "true"}),
-        ({"USE_EMAIL_AUTHENTICATION": "false"}, {"AUTH_TYPE": "email"}),
-        ({"AUTH_TYPE": "username"}, {"USE_EMAIL_AUTHENTICATION": "true"}),
+        ({**API_2, "USE_EMAIL_AUTHENTICATION": "false"}, {"AUTH_TYPE": "email"}),
+        ({**API_2, "AUTH_TYPE": "username"}, {"USE_EMAIL_AUTHENTICATION": "true"}),
     ],
 )
 def test_the_spelling_used_in_one_run_replaces_a_saved_one_for_good(out, first, second):

@@ -67,7 +67,10 @@ def handed_over(out: Path, to: Path, *flags: str) -> Path:
     return to
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, {**REQUIRED, **every_secret()}, {**REQUIRED, "AUTH_TYPE": "username"}])
+@pytest.mark.parametrize(
+    "settings",
+    [SETTINGS, {**REQUIRED, **every_secret()}, {**REQUIRED, "AUTH_TYPE": "username", "AVATAR_API_VERSION": "2.81"}],
+)
 def test_an_export_with_secrets_makes_the_same_tree(settings: dict[str, str], tmp_path: Path) -> None:
     out = deployed(tmp_path / "out", settings=settings)
     assert differing(out, handed_over(out, tmp_path / "other", "--with-secrets")) == set()

@@ -126,7 +126,7 @@ def test_a_second_look_after_the_run_finds_nothing(out: Path) -> None:
         ("--set", "TLS_MODE=behind-proxy"),
         ("--preset", "dev-mode"),
         ("--reset",),
-        ("--auth-type", "username"),
+        ("--auth-type", "username", "--set", "AVATAR_API_VERSION=2.81"),
     ],
 )
 def test_the_files_it_names_are_those_a_run_writes(tmp_path: Path, flags: tuple[str, ...]) -> None:

@@ -383,11 +383,16 @@ def test_a_changed_secret_makes_the_services_that_mount_it_change(whole: Path) -
 
 def test_the_auth_type_can_be_switched_and_back(whole: Path) -> None:
     kept = secrets(whole)
-    ran(whole, "--auth-type", "username", settings={"AVATAR_FIRST_USER_NAME": "ada"})
+    ran(
+        whole, "--auth-type", "username", "--set", "AVATAR_API_VERSION=2.81", settings={"AVATAR_FIRST_USER_NAME": "ada"}
+    )
     assert env_file(whole)["USE_EMAIL_AUTHENTICATION"] == "false"
     now = secrets(whole)
     assert kept.items() <= now.items()
-    assert now.keys() - kept.keys() == {"avatar_first_user_name", "avatar_first_user_password"}
+    assert now.keys() - kept.keys() == {
+        *("avatar_first_user_name", "avatar_first_user_password"),
+        *("pepper", "file_encryption_key"),
+    }
     compose = (whole / "docker-compose.yml").read_text()
     assert "avatar_first_user_password" in compose and "admin_emails" not in compose
     ran(whole, "--auth-type", "email", settings={})

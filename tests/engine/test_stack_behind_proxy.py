@@ -22,7 +22,8 @@ HOSTILE = {
     "AUTHENTIK_DATABASE_USER": """r=o'l "e" $z\\ Ünïcödé 日本""",
     "AUTHENTIK_DATABASE_PASSWORD": """b  l anks :'name' `id` $(id) ${HOME}""",
     "ORGANIZATION_NAME": "Example & Söhne",
-    "AVATAR_FIRST_USER_NAME": "ada o'neill",
+    "SMTP_USERNAME": "ada o'neill",
+    "SMTP_PASSWORD": "mail secret $key #1",
 }
 
 
@@ -55,10 +56,8 @@ def stack(server, tmp_path_factory) -> Iterator[Stack]:
             TLS_MODE="behind-proxy",
             NGINX_HTTP_PORT=str(made.port),
             TRUSTED_PROXIES="172.16.0.0/12,192.168.0.0/16",  # where engines place their networks
-            AUTH_TYPE="username",
             DB_HOST=server,
-            AWS_MAIL_ACCOUNT_ACCESS_KEY_ID="AKIAEXAMPLE",
-            AWS_MAIL_ACCOUNT_SECRET_ACCESS_KEY="aws secret $key #1",
+            SMTP_HOST="mail.example.com",
             **ADMIN,
             **HOSTILE,
         )

@@ -137,6 +137,7 @@ SOURCES = ("environment", "KEY_FILE", "configuration file")
 USUAL = {
     **REQUIRED,
     "AUTH_TYPE": "username",
+    "AVATAR_API_VERSION": "2.81",
     "SMTP_HOST": "mail.example.com",
     "TELEMETRY_ENABLED": "true",
     "TELEMETRY_S3_BUCKET_NAME": "bucket",

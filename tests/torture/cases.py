@@ -14,7 +14,13 @@ from tests.torture.injection import QUIET, Case
 GENERATED = {**REQUIRED, "ORGANIZATION_NAME": "Example"}
 GIVEN = {**REQUIRED, **every_secret()}
 OWN = {**GIVEN, "TLS_MODE": "self-signed"}
-CHANGED = {**GIVEN, "PUBLIC_URL": "other.example.com", "ORGANIZATION_NAME": "Other", "AUTH_TYPE": "username"}
+CHANGED = {
+    **GIVEN,
+    "PUBLIC_URL": "other.example.com",
+    "ORGANIZATION_NAME": "Other",
+    "AUTH_TYPE": "username",
+    "AVATAR_API_VERSION": "2.81",
+}
 
 EARLIER = "20260101T000000Z"
 

@@ -10,9 +10,11 @@ from setup import console
 from setup.commands import diff
 from setup.commands.adopt import plan
 from setup.commands.adopt.interpret import Interpretation, interpret
+from setup.commands.adopt.modernize import Ours, modernize
 from setup.commands.adopt.source import Tree, is_at, read_more, read_tree, require_finished
 from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
+from setup.config.sources import Inputs
 from setup.console import Answer
 from setup.deploy import summary, transaction
 from setup.deploy.reconcile import OnConflict
@@ -73,6 +75,7 @@ def _read_source(path: str, output_dir: str) -> Adoptable:
     modes = _generated_modes(tree, content)
     files, unreadable = read_more(tree, dict.fromkeys((*modes, *_named_files(content))))
     problems = unreadable or _find_lost(tree, {file.path for file in files if file.data})
+    content = _without_lost_authority(content, {file.path for file in files}, tree)
     in_place = is_at(path, output_dir)
     if not in_place:  # in place, the run continues from any state
         require_finished(tree)
@@ -80,6 +83,17 @@ def _read_source(path: str, output_dir: str) -> Adoptable:
     return Adoptable(
         tree, content, tuple(file._replace(mode=modes.get(file.path, file.mode)) for file in files), in_place
     )
+
+
+def _without_lost_authority(content: Interpretation, present: set[str], tree: Tree) -> Interpretation:
+    """Drop the private CA of another tool's deployment if its file is missing: it is not needed to adopt the rest."""
+    entry = content.settings.get("TLS_CA_PATH")
+    path = posixpath.normpath(entry.text) if entry else ""
+    if not path or path.startswith(("/", "../")) or path in present or tree.has_own_state or tree.unreadable:
+        return content
+    settings = {key: other for key, other in content.settings.items() if key != "TLS_CA_PATH"}
+    note = f"{path}, the private CA, is missing in {tree.path}: put it in place, and give it as TLS_CA_PATH=./{path}"
+    return content._replace(settings=settings, notes=(*content.notes, note))
 
 
 def _with_normal_paths(content: Interpretation) -> Interpretation:
@@ -129,7 +143,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
     with Volume(configurator.output_dir) as volume, confirm.conversation(interactive and not options.dry_run):
         if source.in_place and source.tree.has_own_state:
             return _continue(configurator, volume, options)
-        preview = _prepare(configurator, volume, source, options)
+        preview, source = _prepare(configurator, volume, source, options)
         if preview.state.is_complete():
             return _unchanged(preview, source)
         report = _report(preview, source)
@@ -155,9 +169,15 @@ def _continue(configurator: DeploymentConfigurator, volume: Volume, options: Run
     return Answer((), configurator.configure(options._replace(interactive=False)))
 
 
-def _prepare(configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: RunOptions) -> Session:
-    """Resolve the deployment that the adoption would write; raise InputError with all that prevents it."""
+def _prepare(
+    configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: RunOptions
+) -> tuple[Session, Adoptable]:
+    """Resolve the deployment that the adoption would write, and bring the source's settings to this release.
+
+    Raise InputError with all that prevents it.
+    """
     inputs = configurator.gather(options)
+    source = _modernized(source, inputs)
     if source.in_place:
         options = options._replace(on_conflict=OnConflict.REPLACE, adopts=True)
     state = DeploymentState.load(volume, options.adopts)
@@ -179,7 +199,17 @@ def _prepare(configurator: DeploymentConfigurator, volume: Volume, source: Adopt
     inputs = inputs.with_adopted(answers)._replace(problems=tuple(problems), unreadable=unreadable, exact=exact)
     session = configurator.session(volume, inputs, options)
     session.context()  # raises with all problems at once
-    return session
+    return session, source
+
+
+def _modernized(source: Adoptable, inputs: Inputs) -> Adoptable:
+    defaults, defaults_file, *outranking = inputs.layers
+    given: dict[str, str] = {}
+    for layer in outranking:
+        given |= {key: answer.text for key, answer in layer.items()}
+    ours = Ours(given, {key: answer.text for key, answer in (defaults | defaults_file).items()})
+    content = modernize(source.content, ours, has_own_state=source.tree.has_own_state)
+    return source._replace(content=content)
 
 
 def _exact_secrets(content: Interpretation, given: Mapping[str, Given]) -> dict[str, Given]:

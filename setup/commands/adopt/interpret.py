@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
 from setup.commands.adopt import source
+from setup.config.rules import SERVICES
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats import compose_file, dotenv
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 
 # Older names, and names that others replace or that have no meaning any more.
 _OLDER = {"IS_TELEMETRY_ENABLED": "TELEMETRY_ENABLED"}
-_ADDRESSES = ("AVATAR_WEB_CLIENT_URL", "AVATAR_API_URL", "WEB_CLIENT_URL", "BASE_API_URL")
-_HOSTS = ("AVATAR_DOMAIN", "AVATAR_AUTHENTIK_BLUEPRINT_DOMAIN")
+_ADDRESSES = ("AVATAR_WEB_CLIENT_URL", "AVATAR_API_URL", "WEB_CLIENT_URL", "BASE_API_URL", "AVATAR_BASE_API_URL")
+_HOSTS = ("PUBLIC_HOSTNAME", "AVATAR_DOMAIN", "AVATAR_AUTHENTIK_BLUEPRINT_DOMAIN")
 _IMPLIED = frozenset({
     *_ADDRESSES, "PUBLIC_URL_SCHEME", "RESOLVED_PUBLIC_BASE_URL", "SECRETS_DIR", "COMPOSE_PROJECT_NAME", "AVATAR_HOME",
-    "USE_AWS_SMTP_PRESET", "deployment_mode", "SELF_SIGNED_CERT_PATH", "AVATAR_SSO_URL", "AVATAR_AUTHENTIK_URL",
-    "AVATAR_API_PUBLIC_URL", "AVATAR_API_INTERNAL_URL",
+    "PUBLIC_HOSTNAME", "AVATAR_PDFGENERATOR_VERSION", "AVATAR_PDFGENERATOR_URL", "deployment_mode",
+    "SELF_SIGNED_CERT_PATH", "AVATAR_SSO_URL", "AVATAR_AUTHENTIK_URL", "AVATAR_API_PUBLIC_URL",
+    "AVATAR_API_INTERNAL_URL", "AVATAR_SSO_ENABLED",
 })  # fmt: skip
+# Why a service is gone.
+_GONE = {"pdfgenerator": ": the API writes PDF reports itself since release 3"}
 _SECRET_OF = {key: name for name, secret in SECRETS.items() for key in (name, name.upper(), *secret.shown)}
 
 
@@ -154,6 +158,10 @@ def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
     if nginx:
         tls = re.search(rb"^\s*listen\s[^;#]*\bssl\b", nginx, re.MULTILINE)
         entries["NGINX_TLS_ENABLED"] = "true" if tls else "false"
+    gone = [service for service in composed.services if service not in SERVICES]
+    notes += [f"this release has no service {service}{_GONE.get(service, '')}" for service in gone]
+    if gone:
+        notes.append("docker compose up -d --remove-orphans removes the containers of services that this release lacks")
     return _Reading(name or NGINX, entries, composed.unsure, (*composed.notes, *notes))
 
 

@@ -7,6 +7,7 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.model import Given
+from setup.config.releases import AUTHENTIK, POSTGRES
 from setup.config.secrets import IRREPLACEABLE, SECRETS
 from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
@@ -158,9 +159,15 @@ def _changes(report: Report) -> Iterator[str]:
     if pending:
         yield f"still to be filled in: {', '.join(pending)}"
     yield "the compose file, nginx's configuration and Authentik's blueprint are replaced by those of this release"
+    unused = [name for name in report.source.secrets if not SECRETS[name].when(report.values)]
+    if unused:
+        yield f"kept, though this release does not use them: {', '.join(unused)}"
     for key in report.answers:
-        if SETTINGS[key].group == IMAGES:
-            yield f"{key} stays as it is; a later run with --unset {key} lets it change with releases"
+        if key == POSTGRES:
+            yield f"{key} stays as it is, because another major release cannot open its volume (docs/day-two.md)"
+        elif SETTINGS[key].group == IMAGES:
+            steps = ", one release line at a time (docs/day-two.md)" if key == AUTHENTIK else ""
+            yield f"{key} stays as it is; a later run with --unset {key} lets it change with releases{steps}"
 
 
 def describe_next(place: str, in_place: bool) -> list[str]:

@@ -107,12 +107,19 @@ def read_tree(path: str) -> Tree:
 
 
 def read_more(tree: Tree, paths: Iterable[str]) -> tuple[list[File], list[str]]:
-    """Read further files below the base, skipping absent ones; return a problem for each that cannot be read."""
-    contents, unreadable = _read(tree.path, {path: os.path.join(tree.base, path) for path in paths})
+    """Read further files below the base, skipping absent ones; return a problem for each that cannot be read.
+
+    The public tool looks for certificates beside its generated files too, from where it is started.
+    """
+    places = {}
+    for path in paths:
+        place = os.path.join(tree.base, path)
+        places[path] = path if _is_absent(os.path.join(tree.path, place)) else place
+    contents, unreadable = _read(tree.path, places)
     files = []
     with _as_input_error(tree.path):
         for path, data in contents.items():
-            mode = os.stat(os.path.join(tree.path, tree.base, path)).st_mode & 0o777
+            mode = os.stat(os.path.join(tree.path, places[path])).st_mode & 0o777
             files.append(File(path, data, mode))
     return files, _problems(tree.path, unreadable)
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from setup.config.rules import refuse_upgrade
+from setup.config.releases import refuse_upgrade
 
 LINES = ("2025.10", "2025.12", "2026.2", "2026.5", "2026.8")
 
