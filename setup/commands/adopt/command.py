@@ -207,7 +207,7 @@ def _modernized(source: Adoptable, inputs: Inputs) -> Adoptable:
     given: dict[str, str] = {}
     for layer in outranking:
         given |= {key: answer.text for key, answer in layer.items()}
-    ours = Ours(given, {key: answer.text for key, answer in (defaults | defaults_file).items()})
+    ours = Ours(given, {key: answer.text for key, answer in {**defaults, **defaults_file}.items()})
     content = modernize(source.content, ours, has_own_state=source.tree.has_own_state)
     return source._replace(content=content)
 
