@@ -5,7 +5,6 @@ This module imports `cryptography`: import it inside functions.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,7 +92,7 @@ def _public_bytes(key: PublicKeyTypes) -> bytes:
 
 
 class Inspection(NamedTuple):
-    """The findings about a certificate, and from when until when its whole chain is valid; None if it is unreadable."""
+    """The findings about a certificate, and from when until when its path is valid; None if it is unreadable."""
 
     findings: list[Finding]
     start: datetime | None = None
@@ -111,10 +110,14 @@ def inspect(chain: PemFile, key: PemFile | None, names: Sequence[str], trusted: 
         if problem:
             return Inspection([Finding("certificate-file", Level.FAIL, f"{chain.path}: {problem.text}", problem.todo)])
         findings: list[Finding] = []
+        try:
+            way = _find_path(certificates, trusted, now)
+        except _UNREADABLE:
+            way = _Path(certificates, trusted=False)
         for check in (
             lambda: [_check_key(chain.path, certificates, key)] if key else [],
-            lambda: [_check_chain(chain.path, certificates, trusted)],
-            lambda: [_check_dates(chain.path, certificates, now)],
+            lambda: _check_chain(chain.path, certificates, way, now),
+            lambda: [_check_dates(chain.path, way.certificates, now)],
             lambda: [_check_names(chain.path, certificates[0], names)],
             lambda: _check_strength(chain.path, certificates),
             lambda: _check_purpose(chain.path, certificates[0]),
@@ -124,8 +127,8 @@ def inspect(chain: PemFile, key: PemFile | None, names: Sequence[str], trusted: 
             except _UNREADABLE:
                 findings.append(_cannot_check(chain.path))
         try:
-            start = max(certificate.not_valid_before_utc for certificate in certificates)
-            return Inspection(_once(findings), start, min(map(_end_of, certificates)))
+            start = max(certificate.not_valid_before_utc for certificate in way.certificates)
+            return Inspection(_once(findings), start, min(map(_end_of, way.certificates)))
         except _UNREADABLE:
             return Inspection(_once([*findings, _cannot_check(chain.path)]))
 
@@ -176,22 +179,85 @@ def _check_key(path: str, certificates: list[x509.Certificate], key: PemFile) ->
     return Finding("certificate-key", Level.OK, f"{key.path} is the key of {path}")
 
 
-def _check_chain(path: str, certificates: list[x509.Certificate], trusted: bytes) -> Finding:
-    for number, (certificate, issuer) in enumerate(itertools.pairwise(certificates), 1):
-        if not is_issued_by(certificate, issuer):
-            text = f"{path}: certificate {number} ({_name(certificate)}) is not issued by the next ({_name(issuer)})"
-            todo = "put the server certificate first, and after each certificate the one that issued it"
-            return Finding("certificate-chain", Level.FAIL, text, todo)
-    last = certificates[-1]
-    for root in load_all(trusted) if trusted else ():
+class _Path(NamedTuple):
+    """The way from the first certificate of a file to the last issuer that is known; `trusted` if that is a CA's."""
+
+    certificates: list[x509.Certificate]
+    trusted: bool
+
+
+def _find_path(certificates: list[x509.Certificate], trusted: bytes, now: datetime) -> _Path:
+    """Find the path that clients find: one of valid certificates if there is any, whatever the order of the file."""
+    roots = [root for root in load_all(trusted) if _is_valid(root, now)] if trusted else []
+    valid = [certificate for certificate in certificates if _is_valid(certificate, now)]
+    best = _Path([], trusted=False)
+    for usable in (valid, certificates):
+        path = _climb([certificates[0]], usable, roots, set())
+        if path.trusted:
+            return path
+        if len(path.certificates) > len(best.certificates):
+            best = path
+    return best
+
+
+def _climb(
+    way: list[x509.Certificate],
+    usable: list[x509.Certificate],
+    roots: list[x509.Certificate],
+    seen: set[x509.Certificate],
+) -> _Path:
+    """Continue a path with each possible issuer; each certificate is tried once: what follows it is always the same."""
+    last = way[-1]
+    seen.add(last)
+    for root in roots:
         if last == root or (root.subject == last.issuer and is_issued_by(last, root)):
-            return Finding("certificate-chain", Level.OK, f"{path} is in order and leads to a trusted CA")
-    if last.issuer == last.subject:
+            return _Path(way, trusted=True)
+    best = _Path(way, trusted=False)
+    for issuer in usable:
+        if issuer not in seen and issuer.subject == last.issuer and is_issued_by(last, issuer):
+            path = _climb([*way, issuer], usable, roots, seen)
+            if path.trusted:
+                return path
+            if len(path.certificates) > len(best.certificates):
+                best = path
+    return best
+
+
+def _is_valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+
+
+def _check_chain(path: str, certificates: list[x509.Certificate], way: _Path, now: datetime) -> Iterator[Finding]:
+    """Report whether there is a path to a CA, and what the file holds that this path does not need."""
+    last = way.certificates[-1]
+    if way.trusted:
+        yield Finding("certificate-chain", Level.OK, f"{path} leads to a trusted CA")
+    elif last.issuer == last.subject:
         todo = "set TLS_CA_PATH to its file; without that the API cannot reach sign-in"
-        return Finding("certificate-chain", Level.WARN, f"{path} ends at {_name(last)}, which is not a public CA", todo)
-    text = f"{path} ends at {_name(last)}, and its issuer {_name(last, issuer=True)} is not a public CA"
-    todo = "add the missing intermediate certificate, or set TLS_CA_PATH to the file of the private CA"
-    return Finding("certificate-chain", Level.WARN, text, todo)
+        text = f"{path} ends at {_name(last)}, which is not a public CA"
+        yield Finding("certificate-chain", Level.WARN, text, todo)
+    elif len(way.certificates) == 1 and len({*certificates}) > 1:
+        text = f"{path}: certificate 1 ({_name(last)}) is issued by none of the others"
+        todo = "put the server certificate first, and after each certificate the one that issued it"
+        yield Finding("certificate-chain", Level.FAIL, text, todo)
+    else:
+        text = f"{path} ends at {_name(last)}, and its issuer {_name(last, issuer=True)} is not a public CA"
+        todo = "add the missing intermediate certificate, or set TLS_CA_PATH to the file of the private CA"
+        yield Finding("certificate-chain", Level.WARN, text, todo)
+    served = [certificate for certificate in dict.fromkeys(certificates) if certificate in way.certificates]
+    if served != way.certificates:
+        text = f"{path} is not in order, and some clients want that"
+        yield Finding("certificate-chain", Level.WARN, text, "put after each certificate the one that issued it")
+    for number, certificate in enumerate(certificates, 1):
+        reason = ""
+        if certificate in certificates[: number - 1]:
+            reason = f"is the same as certificate {certificates.index(certificate) + 1}"
+        elif certificate not in way.certificates and not _is_valid(certificate, now):
+            word = "is not valid yet" if certificate.not_valid_before_utc > now else "has expired"
+            reason = f"is not needed and {word}"
+        if reason:
+            text = f"{path}: certificate {number} ({_name(certificate)}) {reason}"
+            yield Finding("certificate-chain", Level.WARN, text, "remove it")
 
 
 def _check_dates(path: str, certificates: list[x509.Certificate], now: datetime) -> Finding:
