@@ -359,12 +359,17 @@ def test_back_across_a_section_and_a_conditional_question(out: Path, key: str) -
         terminal.keys(key)
         terminal.asks("Database host [db]: ")
         terminal.answer("db.mycompany.com")
+        terminal.asks("Database port [5432]: ")
+        terminal.answer("6432")
+        terminal.asks("TLS to the database (disable, require, verify-ca, verify-full) [disable]: ")
+        terminal.answer("require")
         terminal.asks("[off]: ")
         terminal.answer("provided")
         terminal.asks("Certificate chain (path on the host) [./tls/server.fullchain.crt]: ")
         leave(terminal)
     answers = state_of(out).answers
     assert (answers["DB_HOST"].text, answers["TLS_MODE"].text) == ("db.mycompany.com", "provided")
+    assert (answers["DB_PORT"].text, answers["DB_SSLMODE"].text) == ("6432", "require")
 
 
 def test_back_to_an_answer_and_enter_keeps_it(out: Path) -> None:
