@@ -100,7 +100,7 @@ def check_filled(texts: Mapping[str, str]) -> list[str]:
 
 def _hiding(secret: Secret, error: ValueError) -> str:
     """Return a reason without the text that it is about; plain text's own reasons never quote it."""
-    reason = str(error) if secret.kind is TEXT else f"it must be {secret.kind.expects}"
+    reason = str(error) if secret.kind.name == TEXT.name else f"it must be {secret.kind.expects}"
     return f"{reason} (its value is not shown)"
 
 
