@@ -119,6 +119,8 @@ def apply(path):
         document = yaml.load(file, Loader)
     resolver = Resolver(document.get("context") or {})
     for entry in document["entries"]:
+        if not all(resolver.value(condition) for condition in entry.get("conditions") or []):
+            continue
         state = entry.get("state", "present")
         identifiers, attrs = (resolver.value(entry.get(part) or {}) for part in ("identifiers", "attrs"))
         check(entry, attrs | identifiers)

@@ -40,10 +40,11 @@ class Mismatch(NamedTuple):
 # Fields that the release's importer takes or drops although its schema does not have them.
 # `grant_types`: required from 2026.5 on, whose schema was published before it; earlier releases have no such field.
 # `roles` of a user: from 2025.12 on. On 2025.10 it is dropped, and the API's account reads nothing.
-# `pk` of the brand: the primary key, by which the importer also finds an object; no field of it.
+# `pk` of the brand and the provider: the primary key, by which the importer also finds an object; no field of it.
 EXCEPTIONS = {
     release: {
         Mismatch("authentik_providers_oauth2.oauth2provider", "grant_types", "additionalProperties"),
+        Mismatch("authentik_providers_oauth2.oauth2provider", "pk", "additionalProperties"),
         Mismatch("authentik_brands.brand", "pk", "additionalProperties"),
     }
     for release in RELEASES
