@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _VARIABLE = r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # of the form that the template uses
-_LISTEN = r"^\s*listen\s+(?:\[::\]:)?([0-9]+)"
+_LISTEN = r"^[ \t]*listen\s+(?:\[::\]:)?([0-9]+)"
 _RUN_AGAIN = "run avatar-setup, which generates it again; first undo an edit by hand, or move the file away"
 
 

@@ -72,6 +72,11 @@ def public_netloc(v: Values) -> str:
     return netloc(url.host, None if url.port == 443 else url.port)
 
 
+def public_port(v: Values) -> int:
+    """Return the port of the public address, also if browsers do not show it."""
+    return listen_port(v) if v["TLS_MODE"] == "off" else int(v["PUBLIC_URL"].port or 443)
+
+
 def base_url(v: Values) -> str:
     return ("http://" if v["TLS_MODE"] == "off" else "https://") + public_netloc(v)
 
@@ -281,6 +286,7 @@ def facts(v: Values) -> dict[str, Any]:
         "server_names": server_names(v),
         "public_netloc": public_netloc(v),
         "listen_port": listen_port(v),
+        "public_port": public_port(v),
         "tls": tls_is_ours(v),
         "certificate_is_given": certificate_is_given(v),
         "behind_proxy": behind_proxy(v),

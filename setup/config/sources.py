@@ -77,6 +77,9 @@ def gather(
     return Inputs(tuple(layers), secrets, presets, tuple(problems), tuple(_near_misses(environ)), unreadable)
 
 
+MOST_PROBLEMS = 20  # of one file; each unknown key is compared with every known one
+
+
 def files_named(environ: Mapping[str, str], *given: str | None) -> Iterator[str]:
     """Name the files that these inputs read and that may need more rights than the volume does."""
     yield from (environ[key] for key in _file_variables() if environ.get(key))
@@ -163,12 +166,15 @@ def _take(entries: Mapping[str, Any], source: Source, where: str, *, secrets_all
     """Take KEY: VALUE entries; an unknown key is a problem that names the nearest known one."""
     layer: dict[str, Given] = {}
     secrets: dict[str, Given] = {}
-    problems = []
-    for key, raw in entries.items():
+    problems: list[str] = []
+    for place, (key, raw) in enumerate(entries.items(), 1):
+        if len(problems) == MOST_PROBLEMS:
+            problems.append(f"{where}: there is more to correct than these {MOST_PROBLEMS} keys: correct them first")
+            break
         key = str(key)  # noqa: PLW2901 - a library's caller may hand over anything
         name = key.lower()
         is_secret = name in SECRETS and key in (name, name.upper())
-        problem = _key_problem(key, entries, is_secret and not secrets_allowed)
+        problem = _key_problem(key, place, entries, is_secret and not secrets_allowed)
         if problem:
             problems.append(f"{where}: {problem}")
             continue
@@ -184,7 +190,7 @@ def _take(entries: Mapping[str, Any], source: Source, where: str, *, secrets_all
     return _Reading(layer, secrets, problems)
 
 
-def _key_problem(key: str, entries: Mapping[str, Any], unwanted_secret: bool) -> str:
+def _key_problem(key: str, place: int, entries: Mapping[str, Any], unwanted_secret: bool) -> str:
     """Return why a key is refused, or ""; a secret may be written in upper or in lower case, not in both."""
     name = key.lower()
     if unwanted_secret:
@@ -192,7 +198,6 @@ def _key_problem(key: str, entries: Mapping[str, Any], unwanted_secret: bool) ->
             f"{key.upper()} is a secret and does not belong here: give it as environment variable or {key.upper()}_FILE"
         )
     if key not in SETTINGS and not (name in SECRETS and key in (name, name.upper())):
-        place = [*map(str, entries)].index(key) + 1
         return f"{key_shown(key, f'key {place}')} is not a known key{_nearest(key)}"
     if name in SECRETS and key == name and name.upper() in entries:
         return f"{name.upper()} is given twice, in upper and in lower case: remove one"

@@ -39,6 +39,9 @@ class Statement(NamedTuple):
     text: str
 
 
+LARGEST = 1024 * 1024  # what all values together may come to
+
+
 class Unsure(Exception):
     """A value that depends on more than is known."""
 
@@ -51,7 +54,7 @@ def parse(data: bytes) -> Env:
     text = decode(data)
     if "\0" in text:
         raise _malformed(text, text.index("\0"), "it holds a NUL character")
-    env, at = Env({}, {}), 0
+    env, at, size = Env({}, {}), 0, 0
     while (at := _next_statement(text, at)) < len(text):
         head = re.compile(_KEY).match(text, at)
         if not head:
@@ -62,6 +65,9 @@ def parse(data: bytes) -> Env:
             env.values.pop(head[1], None)
             env.unsure[head[1]], at = str(reason), _end_of_value(text, head)
         else:
+            size += len(value)
+            if size > LARGEST:
+                raise _malformed(text, at, "its values come to more than 1 MiB")
             env.values[head[1]] = value
             env.unsure.pop(head[1], None)
     return env
@@ -172,7 +178,10 @@ def expanded(text: str, values: Mapping[str, str], *, all_there_is: bool = False
     A name that is not among them may have its value from elsewhere, unless they are all there is.
     """
 
+    size = 0
+
     def replaced(found: re.Match[str]) -> str:
+        nonlocal size
         escaped, bare, braced, operator, word, other = found.groups()
         if escaped:
             return "$"
@@ -181,7 +190,11 @@ def expanded(text: str, values: Mapping[str, str], *, all_there_is: bool = False
         name = bare or braced
         if name not in values and not all_there_is:
             raise Unsure(f"it uses {name}, which no line above sets")
-        return _looked_up(name, operator or "", word or "", values.get(name))
+        value = _looked_up(name, operator or "", word or "", values.get(name))
+        size += len(value)
+        if size > LARGEST:
+            raise Unsure("it comes to more than 1 MiB")
+        return value
 
     return re.sub(_VARIABLE, replaced, text, flags=re.IGNORECASE)
 

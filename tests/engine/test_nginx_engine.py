@@ -150,8 +150,8 @@ def test_clients_cannot_say_who_they_are(ours, path):
 
 @pytest.mark.parametrize("path", ["/web", "/api/x", "/sso/x", "/storage/x"])
 def test_the_host_keeps_its_port(ours, path):
-    headers = ours.ask(path, host=f"{HOST}:8443").seen["headers"]
-    assert headers["host"] == headers["x-forwarded-host"] == f"{HOST}:8443"
+    headers = ours.ask(path, host=f"{HOST}:443").seen["headers"]
+    assert headers["host"] == headers["x-forwarded-host"] == f"{HOST}:443"
 
 
 @pytest.mark.parametrize("path", ["/web", "/api/x", "/sso/x", "/storage/x", "/", "/apix"])
@@ -266,10 +266,20 @@ def test_a_request_line_with_another_host_deceives_nobody(ours, said):
     assert "evil" not in str(headers)
 
 
-@pytest.mark.parametrize("host", [HOST, f"{HOST}:443", f"{HOST}:8443"])
-def test_the_host_reaches_upstreams_with_the_port_that_was_said(ours, host):
+@pytest.mark.parametrize(
+    ("host", "passed"), [(HOST, HOST), (f"{HOST}:443", f"{HOST}:443"), (f"{HOST}:8443", HOST), (f"{HOST}:1443", HOST)]
+)
+def test_the_host_reaches_upstreams_with_the_public_port_and_no_other(ours, host, passed):
     headers = ours.ask("/sso/x", host=host).seen["headers"]
-    assert (headers["host"], headers["x-forwarded-host"]) == (host, host)
+    assert (headers["host"], headers["x-forwarded-host"]) == (passed, passed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/internal", "/api/internal/authentik/x", "/api/%69nternal/x", "/api//internal/x", "/api/./internal/x"],
+)
+def test_what_the_stack_asks_the_api_directly_is_for_nobody_outside(ours, path):
+    assert ours.ask(path).status == 404
 
 
 # --- A certificate of our own -------------------------------------------------------------------------

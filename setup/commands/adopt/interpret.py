@@ -156,7 +156,7 @@ def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
     entries = dict(composed.settings)
     nginx = tree.files.get(NGINX, b"")
     if nginx:
-        tls = re.search(rb"^\s*listen\s[^;#]*\bssl\b", nginx, re.MULTILINE)
+        tls = re.search(rb"^[ \t]*listen\s[^;#\n]*\bssl\b", nginx, re.MULTILINE)
         entries["NGINX_TLS_ENABLED"] = "true" if tls else "false"
     gone = [service for service in composed.services if service not in SERVICES]
     notes += [f"this release has no service {service}{_GONE.get(service, '')}" for service in gone]

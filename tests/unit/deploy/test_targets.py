@@ -1005,11 +1005,14 @@ def test_routes(name, parsed):
         "/": None,
         "@timeout": None,
         "/web": "http://web:3000",
+        "/api/internal": None,
+        "/api/internal/": None,
         "/api": "http://api:8000/$avatar_api_rest",
         "/sso/": "http://authentik_server:9000",
         "/storage": "http://s3:8333/$avatar_storage_rest",
     }
     assert directives(found["/"], "return") == [["302", "/web"]]
+    assert directives(found["/api/internal"], "return") == directives(found["/api/internal/"], "return") == [["404"]]
     assert directives(parsed(name), "proxy_buffer_size") == [["16k"]]
     assert directives(parsed(name), "proxy_buffers") == [["8", "16k"]]
     assert directives(found["/storage"], "client_max_body_size") == [["4096M"]]
