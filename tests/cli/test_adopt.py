@@ -111,8 +111,8 @@ def test_only_what_differs_from_this_release_is_remembered(name: str, tmp_path: 
 def test_the_same_command_again_has_nothing_to_do(name: str, tmp_path: Path) -> None:
     out = adopted(name, tmp_path)
     before = stamps(out)
-    told = ran(out, "--adopt", str(tmp_path / "source"), "--yes", settings={})
-    assert "Nothing to do" in told.stdout
+    outcome = ran(out, "--adopt", str(tmp_path / "source"), "--yes", settings={})
+    assert "Nothing to do" in outcome.stdout
     assert stamps(out) == before
     assert "Nothing to do" in ran(out, settings={}).stdout
 
@@ -124,8 +124,8 @@ def test_certificates_and_unknown_secrets_go_along(tmp_path: Path) -> None:
     (source / "tls/private/server.decrypted.key").chmod(0o600)
     out = tmp_path / "out"
     out.mkdir()
-    told = ran(out, "--adopt", str(source), "--yes", settings={}).stdout
-    assert ".secrets/avatar_api_key" in told[told.index("mean nothing here, copied") :]
+    outcome = ran(out, "--adopt", str(source), "--yes", settings={}).stdout
+    assert ".secrets/avatar_api_key" in outcome[outcome.index("mean nothing here, copied") :]
     for path, mode in {
         "tls/server.fullchain.crt": 0o644,
         "tls/private/server.decrypted.key": 0o600,
@@ -144,14 +144,14 @@ def test_nothing_is_written_before_it_is_confirmed(tmp_path: Path) -> None:
     refused = ran(out, "--adopt", str(source), settings={}, code=4)
     assert "--yes" in refused.stderr
     assert stamps(tmp_path) == before
-    for said in (
+    for words in (
         "made by hand",
         "SMTP_HOST=mail.example.com  (.env)",
         "MAX_ALLOWED_LINES",
         "caddy",
         "AUTHENTIK_API_TOKEN",
     ):
-        assert said in refused.stdout
+        assert words in refused.stdout
     shown = refused.stdout + refused.stderr
     assert [text for text in (*TEXTS.values(), *SHOWN.values()) if len(text) > 12 and text.strip() in shown] == []
 
@@ -208,8 +208,8 @@ def test_the_same_adoption_by_two_at_once_is_one(in_place: bool, tmp_path: Path)
 def test_in_place_a_backup_of_the_previous_files_is_saved(name: str, tmp_path: Path) -> None:
     out = made(name, tmp_path / "out")
     before = tree(out)
-    told = ran(out, "--adopt", str(out), "--yes", settings={})
-    assert "--volumes" in told.stdout
+    outcome = ran(out, "--adopt", str(out), "--yes", settings={})
+    assert "--volumes" in outcome.stdout
     after = tree(out)
     changed = {path for path in before if after.get(path) != before[path] and before[path][1]}
     (copy,) = (out / ".deployment-history").iterdir()
@@ -255,13 +255,13 @@ def test_every_obstacle_is_named_at_once(tmp_path: Path) -> None:
     edited(source, ".env", "professional", "gold")
     (source / ".secrets/storage_encryption_key").unlink()
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
-    for said in (
+    for words in (
         "ENV_NAME is missing",
         "LOG_LEVEL cannot be determined: in .env it uses LEVEL, which no line above sets. Give it as environment",
         "LICENSE='gold' (adopted)",
         "storage_encryption_key",
     ):
-        assert said in refused
+        assert words in refused
     assert tree(out) == {}
 
 
@@ -283,9 +283,9 @@ def test_what_the_operator_says_settles_what_cannot_be_told(tmp_path: Path) -> N
         "sso_client_secret cannot be determined"
         in ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
     )
-    said = {"LOG_LEVEL": "ERROR", "SSO_CLIENT_SECRET": "9d" * 32, "SMTP_PASSWORD": "a newer one"}
-    ran(out, "--adopt", str(source), "--yes", settings=said)
-    assert {key: env_of(out)[key] for key in said} == said
+    words = {"LOG_LEVEL": "ERROR", "SSO_CLIENT_SECRET": "9d" * 32, "SMTP_PASSWORD": "a newer one"}
+    ran(out, "--adopt", str(source), "--yes", settings=words)
+    assert {key: env_of(out)[key] for key in words} == words
 
 
 def test_a_bound_secret_that_is_given_otherwise_is_refused(tmp_path: Path) -> None:
@@ -335,10 +335,10 @@ def refused_elsewhere(source: Path, code: int) -> str:
     """What an adoption into an empty directory ends with; it has written nothing."""
     out, before = source.parent / "elsewhere", stamps(source)
     out.mkdir()
-    said = ran(out, "--adopt", str(source), "--yes", settings={}, code=code).stderr
-    assert ran(out, "--adopt", str(source), "--dry-run", settings={}, code=code).stderr == said
+    words = ran(out, "--adopt", str(source), "--yes", settings={}, code=code).stderr
+    assert ran(out, "--adopt", str(source), "--dry-run", settings={}, code=code).stderr == words
     assert (tree(out), stamps(source)) == ({}, before)
-    return said
+    return words
 
 
 def self_signed(at: Path) -> Path:
@@ -352,8 +352,8 @@ def comes_with_its_authority(source: Path, out: Path, *flags: str) -> None:
     assert state(out)["answers"]["TLS_MODE"]["value"] == "self-signed"
 
 
-def types_there(source: Path, command: str, told: str) -> None:
-    assert f"({command})" in told
+def types_there(source: Path, command: str, outcome: str) -> None:
+    assert f"({command})" in outcome
     subprocess.run(["sh", "-ec", command], cwd=source, check=True)
 
 
@@ -371,9 +371,9 @@ def test_a_deployment_that_lost_its_state_is_not_taken_for_one_made_by_hand(how:
     """Otherwise it would be adopted without its settings and its authority."""
     source, (lose, reason) = self_signed(tmp_path / "source"), LOST[how]
     lose(source / STATE)
-    told = refused_elsewhere(source, code=1)
-    assert f"{source}/{STATE}: {reason}" in told
-    types_there(source, PUT_BACK, told)
+    outcome = refused_elsewhere(source, code=1)
+    assert f"{source}/{STATE}: {reason}" in outcome
+    types_there(source, PUT_BACK, outcome)
     comes_with_its_authority(source, tmp_path / "elsewhere")
 
 
@@ -394,11 +394,11 @@ def test_where_no_state_is_left_its_settings_are_given_beside_the_command(kept: 
     source = self_signed(tmp_path / "source")
     (source / STATE).write_bytes(b"")
     (source / LAST_GOOD).unlink() if kept is None else (source / LAST_GOOD).write_bytes(kept)
-    told = refused_elsewhere(source, code=1)
-    assert "Restore it there from a backup, or move" in told
-    assert "give settings such as TLS_MODE beside the command" in told
-    assert PUT_BACK not in told
-    types_there(source, f"mv {STATE} {STATE}.broken" + f"; mv {LAST_GOOD} {LAST_GOOD}.broken" * bool(kept), told)
+    outcome = refused_elsewhere(source, code=1)
+    assert "Restore it there from a backup, or move" in outcome
+    assert "give settings such as TLS_MODE beside the command" in outcome
+    assert PUT_BACK not in outcome
+    types_there(source, f"mv {STATE} {STATE}.broken" + f"; mv {LAST_GOOD} {LAST_GOOD}.broken" * bool(kept), outcome)
     comes_with_its_authority(source, tmp_path / "elsewhere", "--set", "TLS_MODE=self-signed")
 
 
@@ -424,14 +424,14 @@ def test_a_last_good_state_that_cannot_be_used_is_not_offered(state: str | None,
     else:
         (source / STATE).write_text(state)
     (source / LAST_GOOD).write_text(whole.replace("schema: 1", "schema: 99"))
-    said = refused_elsewhere(source, code=1)
-    assert "beside it cannot be used either: its schema is 99, this release knows 1: run the newer one" in said
-    assert "mv " not in said
+    words = refused_elsewhere(source, code=1)
+    assert "beside it cannot be used either: its schema is 99, this release knows 1: run the newer one" in words
+    assert "mv " not in words
     (tmp_path / "elsewhere").rmdir()
     (source / LAST_GOOD).write_text(whole[:-5])
-    said = refused_elsewhere(source, code=1)
-    assert f"{LAST_GOOD} {LAST_GOOD}.broken" in said
-    assert "cp " not in said
+    words = refused_elsewhere(source, code=1)
+    assert f"{LAST_GOOD} {LAST_GOOD}.broken" in words
+    assert "cp " not in words
 
 
 def test_a_last_good_state_of_others_stops_nothing(tmp_path: Path) -> None:
@@ -477,18 +477,18 @@ def test_a_deployment_of_ours_that_is_half_restored_is_finished_first(tmp_path: 
     ran(source, "--set", "LOG_LEVEL=DEBUG")
     (copy,) = os.listdir(source / ".deployment-history")
     (source / RESTORE_MARK).write_text(f"{copy}\n")
-    said = refused_elsewhere(source, code=4)
-    assert f"--restore {copy}" in said
-    assert str(source) in said
+    words = refused_elsewhere(source, code=4)
+    assert f"--restore {copy}" in words
+    assert str(source) in words
     assert f"--restore {copy}" in ran(source, "--adopt", str(source), "--yes", settings={}, code=4).stderr
 
 
 def test_a_deployment_of_ours_that_is_not_complete_is_finished_first(tmp_path: Path) -> None:
     source = deployed(tmp_path / "source")
     edited(source, STATE, "finalize: completed", "finalize: not-started")
-    said = refused_elsewhere(source, code=1)
-    assert f"{source} is not complete" in said
-    assert "avatar-setup" in said
+    words = refused_elsewhere(source, code=1)
+    assert f"{source} is not complete" in words
+    assert "avatar-setup" in words
     ran(source, settings={})
     ran(tmp_path / "elsewhere", "--adopt", str(source), "--yes", settings={})
 
@@ -535,9 +535,9 @@ def test_an_authority_that_cannot_be_read_is_not_generated(lost: str, tmp_path: 
             (source / path).symlink_to(tmp_path / "nowhere")
         if lost == "empty":
             (source / path).touch()
-    said = refused_elsewhere(source, code=1)
+    words = refused_elsewhere(source, code=1)
     for path in AUTHORITY:
-        assert said.count(f"{source}/{path}") == 1
+        assert words.count(f"{source}/{path}") == 1
 
 
 def test_an_authority_that_lost_its_key_is_not_adopted(tmp_path: Path) -> None:
@@ -554,8 +554,8 @@ def test_a_key_that_may_not_be_read_is_named(path: str, tmp_path: Path) -> None:
     os.chown(source / path, 1000, 1000)
     (source / path).chmod(0o700)
     as_anybody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-    said = ran(out, "--adopt", str(source), "--yes", settings={}, prefix=as_anybody, code=1).stderr
-    assert f"{source}/tls/private/server.decrypted.key: it cannot be read (permission denied)" in said
+    words = ran(out, "--adopt", str(source), "--yes", settings={}, prefix=as_anybody, code=1).stderr
+    assert f"{source}/tls/private/server.decrypted.key: it cannot be read (permission denied)" in words
     assert tree(out) == {}
 
 
@@ -563,8 +563,8 @@ def test_a_certificate_behind_a_link_that_leads_nowhere_is_named(tmp_path: Path)
     source = foreign_trees.by_hand(tmp_path / "source")
     shutil.rmtree(source / "tls")
     (source / "tls").symlink_to("old/tls")
-    said = refused_elsewhere(source, code=1)
-    assert f"{source}/tls/private/server.decrypted.key: it cannot be read" in said
+    words = refused_elsewhere(source, code=1)
+    assert f"{source}/tls/private/server.decrypted.key: it cannot be read" in words
     (source / "tls").unlink()
     ran(tmp_path / "elsewhere", "--adopt", str(source), "--yes", settings={})  # it may come later
 
@@ -574,8 +574,8 @@ def test_a_key_of_another_certificate_is_refused_at_once_and_mended_in_the_sourc
     path, other = source / "tls/private/server.decrypted.key", pki.issue("other.example", names=("other.example",))
     right = path.read_text()
     path.write_text(other.private().decode())
-    said = refused_elsewhere(source, code=1)
-    assert "./tls/private/server.decrypted.key is not the key of the first certificate" in said
+    words = refused_elsewhere(source, code=1)
+    assert "./tls/private/server.decrypted.key is not the key of the first certificate" in words
     path.write_text(right)
     ran(out, "--adopt", str(source), "--yes", settings={})
     assert (out / "tls/private/server.decrypted.key").read_text() == right
@@ -586,8 +586,8 @@ def test_a_path_that_goes_round_names_the_same_file(folder: str, tmp_path: Path)
     source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
     (source / "tls").rename(source / "certs")
     names = ("server.fullchain.crt", "private/server.decrypted.key")
-    said = (f"NGINX_SSL_CERTIFICATE_PATH={folder}{names[0]}", f"NGINX_SSL_CERTIFICATE_KEY_PATH={folder}{names[1]}")
-    edited(source, ".env", "# by hand", "\n".join((*said, f"TLS_CA_PATH={folder}{names[0]}")))
+    words = (f"NGINX_SSL_CERTIFICATE_PATH={folder}{names[0]}", f"NGINX_SSL_CERTIFICATE_KEY_PATH={folder}{names[1]}")
+    edited(source, ".env", "# by hand", "\n".join((*words, f"TLS_CA_PATH={folder}{names[0]}")))
     out.mkdir()
     ran(out, "--adopt", str(source), "--yes", settings={})
     assert not (out / "none").exists()
@@ -630,9 +630,9 @@ def test_a_private_authority_is_not_taken_from_the_bundle_that_is_written_here(i
     out.mkdir()
     place = source if in_place else out
     before = stamps(tmp_path)
-    said = ran(place, "--adopt", str(source), "--yes", settings={}, code=1).stderr
-    assert "TLS_CA_PATH=./tls/ca-bundle.crt: it is tls/ca-bundle.crt, which avatar-setup generates" in said
-    assert "as in TLS_CA_PATH=./tls/ca.crt" in said
+    words = ran(place, "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    assert "TLS_CA_PATH=./tls/ca-bundle.crt: it is tls/ca-bundle.crt, which avatar-setup generates" in words
+    assert "as in TLS_CA_PATH=./tls/ca.crt" in words
     assert stamps(tmp_path) == before
     (place / "tls").mkdir(exist_ok=True)
     (place / "tls/ca.crt").write_text(authority)
@@ -662,9 +662,9 @@ def test_the_configuration_file_is_written_too(flags: tuple[str, ...], tmp_path:
 def test_the_answer_as_data(tmp_path: Path) -> None:
     source, out = foreign_trees.by_hand(tmp_path / "source"), tmp_path / "out"
     out.mkdir()
-    told = json.loads(ran(out, "--adopt", str(source), "--yes", "--json", settings={}).stdout)
-    assert told["status"] == "complete"
-    assert any("MAX_ALLOWED_LINES" in line for line in told["report"])
+    outcome = json.loads(ran(out, "--adopt", str(source), "--yes", "--json", settings={}).stdout)
+    assert outcome["status"] == "complete"
+    assert any("MAX_ALLOWED_LINES" in line for line in outcome["report"])
     assert json.loads(ran(out, "--adopt", str(source), "--yes", "--json", settings={}).stdout)["status"] == "unchanged"
 
 
@@ -694,10 +694,10 @@ def test_a_preview_of_an_adoption_is_complete_and_writes_nothing(name: str, tmp_
     source, out = made(name, tmp_path / "source"), tmp_path / "out"
     out.mkdir()
     before = stamps(source)
-    told = ran(out, "--adopt", str(source), "--dry-run", settings={}, code=3).stdout
-    assert "Understood:" in told
-    assert "+++ docker-compose.yml" in told
-    assert [secret for secret, text in TEXTS.items() if len(text) > 12 and text in told] == []
+    outcome = ran(out, "--adopt", str(source), "--dry-run", settings={}, code=3).stdout
+    assert "Understood:" in outcome
+    assert "+++ docker-compose.yml" in outcome
+    assert [secret for secret, text in TEXTS.items() if len(text) > 12 and text in outcome] == []
     assert (list(out.iterdir()), stamps(source)) == ([], before)
     data = json.loads(ran(out, "--adopt", str(source), "--dry-run", "--json", settings={}, code=3).stdout)
     assert {row["name"] for row in data["secrets"]} >= set(TEXTS)
@@ -709,9 +709,9 @@ def test_in_place_a_preview_of_an_adopted_deployment_writes_nothing(tmp_path: Pa
     out = deployed(tmp_path / "out")
     before, look = stamps(out), ("--adopt", str(out), "--dry-run")
     assert "Nothing to do" in ran(out, *look).stdout
-    told = ran(out, *look, "--set", "LOG_LEVEL=DEBUG", code=3).stdout
-    assert "LOG_LEVEL: INFO (default) -> DEBUG" in told
-    assert "+++ .env" in told
+    outcome = ran(out, *look, "--set", "LOG_LEVEL=DEBUG", code=3).stdout
+    assert "LOG_LEVEL: INFO (default) -> DEBUG" in outcome
+    assert "+++ .env" in outcome
     assert stamps(out) == before
 
 
@@ -746,8 +746,8 @@ def test_in_place_a_preview_of_an_interrupted_adoption_writes_nothing(scene: Sce
         with scene.copy() as out:
             assert ended_at(scene, out, "renameat", number) == -9
             before = stamps(out)
-            told = ran(out, "--adopt", "out", "--dry-run", settings={}, code=3).stdout
-            assert "would change" in told, number
+            outcome = ran(out, "--adopt", "out", "--dry-run", settings={}, code=3).stdout
+            assert "would change" in outcome, number
             assert stamps(out) == before
             assert completes(scene, out) == []
 

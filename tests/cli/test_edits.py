@@ -70,9 +70,9 @@ def test_the_documented_places_for_additions_are_never_touched(out: Path, flags:
 def test_an_addition_that_outranks_what_a_run_changes_is_told(out: Path) -> None:
     with (out / ".env").open("ab") as file:
         file.write(b"LOG_LEVEL=ERROR\nMINE=1\n")
-    told = "note: .env: a line of yours below the mark sets LOG_LEVEL too, and the last line counts: remove it"
+    output = "note: .env: a line of yours below the mark sets LOG_LEVEL too, and the last line counts: remove it"
     notes = ran(out, "--set", "LOG_LEVEL=DEBUG").stderr.splitlines()
-    assert [note for note in notes if "below the mark" in note] == [told]
+    assert [note for note in notes if "below the mark" in note] == [output]
 
 
 def test_the_check_tells_who_can_mend_a_stale_secret(out: Path) -> None:

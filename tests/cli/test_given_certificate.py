@@ -199,8 +199,8 @@ def test_a_path_that_is_not_mounted_is_accepted_with_a_note(tmp_path: Path) -> N
     out.mkdir()
     paths = {"NGINX_SSL_CERTIFICATE_PATH": "/etc/host's/own.crt", "NGINX_SSL_CERTIFICATE_KEY_PATH": "/etc/host/own.key"}
     done = ran(out, settings=REQUIRED | paths)
-    told = "note: /etc/host's/own.crt is not visible here and was not checked: on the host: "
-    assert told + "openssl x509 -noout -text -in '/etc/host'\\''s/own.crt'" in done.stderr
+    output = "note: /etc/host's/own.crt is not visible here and was not checked: on the host: "
+    assert output + "openssl x509 -noout -text -in '/etc/host'\\''s/own.crt'" in done.stderr
     assert "note: /etc/host/own.key is not visible here and was not checked" in done.stderr
 
 
@@ -298,8 +298,8 @@ def test_no_message_shows_a_key(tmp_path: Path) -> None:
 def test_the_suggested_command_converts_the_file(case: str, tmp_path: Path) -> None:
     out = put(tmp_path / "out", *REFUSED[case][0](tmp_path))
     settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"}
-    said = ran(out, settings=settings, code=1).stderr
-    command = said[said.index("openssl ") :].splitlines()[0]
+    given = ran(out, settings=settings, code=1).stderr
+    command = given[given.index("openssl ") :].splitlines()[0]
     command += {"PKCS#12": " -passin pass:", "an encrypted key": " -passin pass:secret"}.get(case, "")
     subprocess.run(command, shell=True, cwd=out, check=True, capture_output=True)
     made = KEY if "key" in case else CHAIN

@@ -213,8 +213,8 @@ def held(out: Path, exported: Path) -> Iterator[subprocess.Popen[str]]:
         while it.poll() is None and not [path for path in leftovers(exported.parent) if Path(path).stat().st_size]:
             pass
         yield it
-        _, told = it.communicate()
-        assert it.returncode == 0, told
+        _, output = it.communicate()
+        assert it.returncode == 0, output
 
 
 def test_of_two_exports_to_one_file_the_second_is_to_try_again(tmp_path: Path) -> None:
@@ -287,8 +287,8 @@ def test_a_saved_configuration_with_secrets_makes_the_same_tree_and_follows(tmp_
     out, saved = deployed(tmp_path / "out", settings=SETTINGS), tmp_path / "out" / CONFIG
     ran(out, "--save-config", settings={})
     assert "It holds no secret" in saved.read_text()
-    told = ran(out, "--save-config", "--with-secrets", settings={}).stdout
-    assert f"{CONFIG} gets the secrets" in told
+    output = ran(out, "--save-config", "--with-secrets", settings={}).stdout
+    assert f"{CONFIG} gets the secrets" in output
     assert saved.stat().st_mode & 0o777 == 0o600
     assert "Nothing to do" in ran(out, "--save-config", "--with-secrets", settings={}).stdout
     ran(out, "--rotate", "db_password", "--yes", settings={})

@@ -67,8 +67,8 @@ def adopted(source: Path, *, code: int = 0) -> str:
 
 def test_a_link_to_a_root_only_file_among_the_secrets_is_not_copied(source: Path, secret: Path) -> None:
     (source / ".secrets/mine").symlink_to(secret)
-    said = adopted(owned(source))
-    assert "  .secrets/mine" in said.split("Not understood, and left in place:")[1]
+    given = adopted(owned(source))
+    assert "  .secrets/mine" in given.split("Not understood, and left in place:")[1]
 
 
 def test_an_unknown_secret_that_is_a_link_inside_the_source_is_left_too(source: Path) -> None:
@@ -79,8 +79,8 @@ def test_an_unknown_secret_that_is_a_link_inside_the_source_is_left_too(source: 
 
 def test_an_unknown_secret_is_copied_and_the_report_says_so(source: Path) -> None:
     (source / ".secrets/mine").write_text("mine")
-    said = adopted(owned(source))
-    assert "Secrets that mean nothing here, copied unchanged:\n    .secrets/mine" in said
+    given = adopted(owned(source))
+    assert "Secrets that mean nothing here, copied unchanged:\n    .secrets/mine" in given
     assert (source.parent / "out/.secrets/mine").read_text() == "mine"
 
 
@@ -95,9 +95,9 @@ def test_a_link_that_leads_out_of_the_source_is_refused_by_name(source: Path, se
     else:
         place.unlink(missing_ok=True)
         place.symlink_to(secret)
-    said = adopted(owned(source), code=1)
-    assert f"{source}/{path}" in said and "a link leads out of" in said
-    assert f"cp -rL {path} {path}.new && rm {path} && mv {path}.new {path}" in said
+    given = adopted(owned(source), code=1)
+    assert f"{source}/{path}" in given and "a link leads out of" in given
+    assert f"cp -rL {path} {path}.new && rm {path} && mv {path}.new {path}" in given
     assert tree(source.parent / "out") == {}
 
 
@@ -111,8 +111,8 @@ def test_a_link_inside_the_source_is_followed(source: Path) -> None:
 def test_a_hard_link_to_a_root_only_file_is_not_read(source: Path, secret: Path) -> None:
     owned(source)
     (source / ".secrets/mine").hardlink_to(secret)
-    said = adopted(source, code=1)
-    assert "cannot be read (permission denied)" in said
+    given = adopted(source, code=1)
+    assert "cannot be read (permission denied)" in given
 
 
 @pytest.mark.parametrize("command", ["--status", "--adopt"])
@@ -130,6 +130,6 @@ def test_a_program_that_the_owner_may_not_read_is_said_before_anything(tmp_path:
     checkout.chmod(0o700)
     flags = (command, str(source)) if command == "--adopt" else (command,)
     prefix = with_open_python(tmp_path / "home")
-    said = ran(out, *flags, settings={}, code=1, prefix=prefix, root=checkout, real=True).stderr
-    assert f"belongs to user {OWNER}, who may not read this program in {checkout}: put the program where" in said
+    given = ran(out, *flags, settings={}, code=1, prefix=prefix, root=checkout, real=True).stderr
+    assert f"belongs to user {OWNER}, who may not read this program in {checkout}: put the program where" in given
     assert tree(out) == {}

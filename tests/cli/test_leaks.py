@@ -120,10 +120,10 @@ def life(
 def test_no_secret_shows_in_the_life_of_a_deployment(out: Path, tmp_path: Path, case: str) -> None:
     way, deployment, form = LIVES[case]
     wanted, other = canaries(), canaries()
-    for told in life(out, way(out, tmp_path, wanted), DEPLOYMENTS[deployment], form, other):
+    for outcome in life(out, way(out, tmp_path, wanted), DEPLOYMENTS[deployment], form, other):
         made = {name: Canary(text, text) for name, text in secrets(out).items() if SECRETS[name].masked}
         for known in (wanted, other, made):
-            assert seen(told, known) == set(), told
+            assert seen(outcome, known) == set(), outcome
             assert places(out, known) == set()
     assert len(made) > 15
 
@@ -142,11 +142,13 @@ def test_every_secret_had_its_place_in_one_of_these_lives(out: Path, tmp_path: P
 def test_no_private_key_shows_either(out: Path) -> None:
     """Those of the deployment's own certificate stand in their files, and nowhere else."""
     settings = BY_NAME | {"TLS_MODE": "self-signed"}
-    told = "".join(ran(out, *flags, settings=settings).stdout for flags in (("--debug",), ("--status", "--json"), ()))
+    outcome = "".join(
+        ran(out, *flags, settings=settings).stdout for flags in (("--debug",), ("--status", "--json"), ())
+    )
     keys = {path.name: path.read_text().splitlines()[1] for path in (out / "tls" / "private").glob("*.key")}
     wanted = {name: Canary(line, line) for name, line in keys.items()}
     assert len(wanted) == 2
-    assert seen(told, wanted) == set()
+    assert seen(outcome, wanted) == set()
     holding = {path.name for path in paths(out) if path.is_file() and seen(path.read_bytes(), wanted)}
     assert holding == set(wanted)
 
@@ -171,8 +173,8 @@ def test_a_slip_in_a_configuration_file_shows_no_secret(
             for slipped in (text[:place] + char + text[place + 1 :], text[:place] + char + text[place:]):
                 path.write_text(slipped)
                 assert main(["--output-dir", str(out), "--config", str(path)], {}) == 1
-                told = capsys.readouterr()
-                assert not seen(told.out + told.err, wanted), (slipped, told.err)
+                outcome = capsys.readouterr()
+                assert not seen(outcome.out + outcome.err, wanted), (slipped, outcome.err)
     assert list(out.iterdir()) == []
 
 
@@ -263,9 +265,9 @@ def test_what_is_typed_at_a_masked_question_never_comes_back(out: Path, term: st
 
 def test_the_command_for_a_pending_secret_keeps_it_out_of_the_shells_history(out: Path) -> None:
     """Typed behind the command as the last message says; it arrives to the byte."""
-    told = ran(out, settings=BY_NAME).stdout
+    outcome = ran(out, settings=BY_NAME).stdout
     wanted = canaries()["aws_mail_account_secret_access_key"]
-    (line,) = re.findall(r"^  (?:sudo )?((?:cat >|tee) \S+/organization_name.*)$", told, re.MULTILINE)
+    (line,) = re.findall(r"^  (?:sudo )?((?:cat >|tee) \S+/organization_name.*)$", outcome, re.MULTILINE)
     history = out.parent / "history"
     env = {**environ(), "PS1": "SHELL> ", "HISTFILE": str(history), "HOME": str(out.parent)}
     with Terminal(["bash", "--norc", "--noediting", "-i"], env, columns=200) as terminal:

@@ -41,7 +41,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def told(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+def output(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
     """What a run says, without times and free disk space."""
     now = r"\d{8}T\d{6}Z|\d{4}-\d\d-\d\d \d\d:\d\d|\d+ MiB"
     stdout, stderr = (re.sub(now, "NOW", text) for text in (done.stdout, done.stderr))
@@ -57,7 +57,7 @@ def test_a_process_of_its_own_does_and_says_the_same(start: Path, name: str, tmp
     for real in (False, True):
         out = shutil.copytree(start, tmp_path / "out", symlinks=True)
         done = run(out, *words, settings=settings, real=real)
-        found.append((told(done), present(out).keys()))
+        found.append((output(done), present(out).keys()))
         shutil.rmtree(out)
     assert found[0] == found[1]
     assert found[0][0][0] == CODES.get(name, 0), found[0][0][2]

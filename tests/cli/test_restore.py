@@ -75,7 +75,7 @@ def test_a_new_deployment_has_no_history(out: Path) -> None:
 def test_the_history_lists_what_changed_after_each_backup(out: Path) -> None:
     changed(out)
     before = stamps(out)
-    said = ran(out, "--history").stdout
+    given = ran(out, "--history").stdout
     assert stamps(out) == before
     assert re.fullmatch(
         r"\d{8}T\d{6}Z(-\d+)?  before a run \(avatar-setup [0-9.]+\)\n"
@@ -87,10 +87,10 @@ def test_the_history_lists_what_changed_after_each_backup(out: Path) -> None:
         r"\d{8}T\d{6}Z(-\d+)?  before a run \(avatar-setup [0-9.]+\)\n"
         r"  LOG_LEVEL: INFO \(default\) -> DEBUG \(caller\)\n"
         r"  \.env\n",
-        said,
-    ), said
+        given,
+    ), given
     for text in every_secret().values():
-        assert text not in said or text == "Example"
+        assert text not in given or text == "Example"
 
 
 def test_as_many_backups_are_kept_as_asked_for(out: Path) -> None:
@@ -152,28 +152,28 @@ def test_a_restore_is_complete_and_can_be_undone(out: Path) -> None:
 def test_a_second_restore_of_the_same_backup_has_nothing_to_do(out: Path) -> None:
     changed(out)
     oldest = backup_ids(out)[0]
-    told = ran(out, "--restore", oldest, settings={}).stdout
+    output = ran(out, "--restore", oldest, settings={}).stdout
     before = stamps(out)
     done = ran(out, "--restore", oldest, settings={})
-    following = told.partition("Next, on the host")[2]
+    following = output.partition("Next, on the host")[2]
     assert "docker compose up -d" in following
     assert done.stdout == (
         f"Nothing to do: the deployment equals the backup {oldest}.\n\n"
         f"If you have not done this yet, on the host{following}"
     )
     assert stamps(out) == before
-    told = json.loads(ran(out, "--restore", oldest, "--json", settings={}).stdout)
-    assert told == {"restored": oldest, "written": [], "removed": [], "secrets": [], "copy": ""}
+    output = json.loads(ran(out, "--restore", oldest, "--json", settings={}).stdout)
+    assert output == {"restored": oldest, "written": [], "removed": [], "secrets": [], "copy": ""}
 
 
 def test_a_repeated_restore_prints_again_what_to_type(out: Path) -> None:
     """The database must learn the earlier password, and the first answer may not have been printed."""
     ran(out, "--rotate", "db_password", "--yes", settings={})
     (back,) = backup_ids(out)
-    told = ran(out, "--restore", back, "--yes", settings={}).stdout
+    output = ran(out, "--restore", back, "--yes", settings={}).stdout
     again = ran(out, "--restore", back, "--yes", settings={}).stdout
     assert "Nothing to do" in again
-    following = told.partition("Next, on the host")[2]
+    following = output.partition("Next, on the host")[2]
     assert "ALTER ROLE" in following
     assert following in again
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
@@ -190,8 +190,8 @@ def test_a_restored_deployment_is_unmodified_and_unchanged(out: Path) -> None:
     before = stamps(out)
     assert "Nothing to do" in ran(out, settings={}).stdout
     assert stamps(out) == before
-    said = ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
-    assert "Changed: LOG_LEVEL: (default) -> DEBUG (caller)" in said
+    given = ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
+    assert "Changed: LOG_LEVEL: (default) -> DEBUG (caller)" in given
 
 
 def test_inputs_that_differ_apply_again_and_are_named(out: Path) -> None:
@@ -199,8 +199,8 @@ def test_inputs_that_differ_apply_again_and_are_named(out: Path) -> None:
     ran(out, settings={**GIVEN, "LOG_LEVEL": "DEBUG"})
     ran(out, "--restore", backup_ids(out)[0], settings={})
     assert env_file(out)["LOG_LEVEL"] == "INFO"
-    said = ran(out, settings={**GIVEN, "LOG_LEVEL": "DEBUG"}).stdout
-    assert "Changed: LOG_LEVEL: (default) -> DEBUG (environment)" in said
+    given = ran(out, settings={**GIVEN, "LOG_LEVEL": "DEBUG"}).stdout
+    assert "Changed: LOG_LEVEL: (default) -> DEBUG (environment)" in given
     assert env_file(out)["LOG_LEVEL"] == "DEBUG"
 
 
@@ -429,12 +429,12 @@ def test_other_runs_are_refused_while_a_restore_is_in_progress(out: Path) -> Non
     with holding(out / LOCK):
         before = tree(out)
         for flags in ((), ("--reset",), ("--diff",), ("--export", "-"), ("--rotate", "sso"), ("--restore", oldest)):
-            told = ran(out, *flags, settings={}, code=4).stderr
-            assert "another run is working on this volume (process 4711 on elsewhere)" in told, flags
-            assert "interrupted" not in told
-        told = ran(out, "--status", settings={}, code=3).stdout
-        assert "◐ Another run is working on this volume (process 4711 on elsewhere)" in told
-        assert "interrupted" not in told
+            output = ran(out, *flags, settings={}, code=4).stderr
+            assert "another run is working on this volume (process 4711 on elsewhere)" in output, flags
+            assert "interrupted" not in output
+        output = ran(out, "--status", settings={}, code=3).stdout
+        assert "◐ Another run is working on this volume (process 4711 on elsewhere)" in output
+        assert "interrupted" not in output
         assert tree(out) == before
 
 
@@ -451,12 +451,12 @@ def test_an_interrupted_restore_may_be_undone_at_once(out: Path) -> None:
 def test_an_interrupted_restore_whose_backups_were_removed_says_what_to_do(out: Path) -> None:
     oldest, *others = half_restored(out), *backup_ids(out)[1:]
     shutil.rmtree(out / DATED / oldest)
-    for told in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
-        assert "That backup is gone: restore another one" in told
+    for output in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
+        assert "That backup is gone: restore another one" in output
     for other in others:
         shutil.rmtree(out / DATED / other)
-    for told in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
-        assert "then rm .deployment-history/restoring and run again" in told
+    for output in (ran(out, settings={}, code=4).stderr, ran(out, "--status", settings={}, code=3).stdout):
+        assert "then rm .deployment-history/restoring and run again" in output
     (out / MARK).unlink()
     ran(out, "--on-conflict", "replace", settings=GIVEN)
 
@@ -526,15 +526,15 @@ def test_a_finished_restore_lists_everything_that_was_restored(out: Path) -> Non
     back = ("--restore", backup_ids(out)[0], "--yes")
     whole, half = (shutil.copytree(out, out.parent / name, symlinks=True) for name in ("whole", "half"))
     renames = calls(whole, "renameat", *back)
-    told = ran(out, *back, settings={}).stdout
-    assert ".secrets/ (2 files)" in told
-    assert "ALTER ROLE" in told
+    output = ran(out, *back, settings={}).stdout
+    assert ".secrets/ (2 files)" in output
+    assert "ALTER ROLE" in output
     assert killed(half, renames[-2], *back) == -9
     assert "would be restored" in ran(half, *back, "--dry-run", settings={}, code=3).stdout
     assert killed(half, "renameat 2", *back) == -9
     again = ran(half, *back, settings={}).stdout
     assert re.sub(r"\d{8}T\d{6}Z(-\d+)?", "ID", again.replace(str(half), str(out))) == re.sub(
-        r"\d{8}T\d{6}Z(-\d+)?", "ID", told
+        r"\d{8}T\d{6}Z(-\d+)?", "ID", output
     )
     assert f"--restore {backup_ids(half)[-1]} --yes\n" in again
     assert restorable(half) == restorable(whole)
@@ -563,9 +563,9 @@ def test_a_restored_backup_of_an_incomplete_run_is_finished_first(out: Path) -> 
     compose.write_text(f"# mine\n{compose.read_text()}")
     ran(out, "--on-conflict", "replace", settings={})
     half = backup_ids(out)[-1]
-    for told in (ran(out, "--restore", half, settings={}).stdout, ran(out, "--restore", half, settings={}).stdout):
-        assert "finishes the run that was incomplete then" in told
-        assert "docker compose up" not in told
+    for output in (ran(out, "--restore", half, settings={}).stdout, ran(out, "--restore", half, settings={}).stdout):
+        assert "finishes the run that was incomplete then" in output
+        assert "docker compose up" not in output
     assert "docker compose up -d" in ran(out, "--on-conflict", "replace", settings={}).stdout
 
 
@@ -577,9 +577,9 @@ def test_a_restore_without_a_difference_offers_no_undo(out: Path) -> None:
     whole = shutil.copytree(out, out.parent / "whole", symlinks=True)
     renames = calls(whole, "renameat", "--restore", second)
     assert killed(out, renames[-2], "--restore", second) == -9
-    told = ran(out, "--restore", first, settings={}).stdout
-    assert f"Restored {first}" in told
-    assert "To undo the restore" not in told
+    output = ran(out, "--restore", first, settings={}).stdout
+    assert f"Restored {first}" in output
+    assert "To undo the restore" not in output
 
 
 @pytest.mark.slow

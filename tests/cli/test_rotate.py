@@ -75,14 +75,14 @@ def differing(before: dict[str, tuple[str, bytes]], out: Path) -> set[str]:
 
 def test_a_secret_gets_a_new_value_and_its_services_are_recreated(out: Path) -> None:
     before, marks, files = secrets(out), labels(out), tree(out)
-    told = ran(out, "--rotate", "db_password", "--yes", settings={})
+    output = ran(out, "--rotate", "db_password", "--yes", settings={})
     assert changed(before, out) == {"db_password"}
     assert re.fullmatch("[0-9a-f]{64}", secrets(out)["db_password"])
     assert {name for name, mark in labels(out).items() if mark != marks[name]} == set(SECRETS["db_password"].services)
     assert counts(out)["db_password"] == 2
     (copy,) = backups_of(out)
     assert (copy / ".secrets/db_password").read_text() == before["db_password"]
-    assert copy.name in told.stdout
+    assert copy.name in output.stdout
     assert differing(files, out) == {".secrets/db_password", "docker-compose.yml"}
     assert leftovers(out) == []
 
@@ -231,8 +231,8 @@ def test_a_person_is_asked_for_what_only_they_know(tmp_path: Path) -> None:
 
 def test_no_value_shows(out: Path) -> None:
     before = secrets(out)
-    told = ran(out, "--rotate", "database,sso,storage", "--yes", settings={})
-    shown = told.stdout + told.stderr
+    output = ran(out, "--rotate", "database,sso,storage", "--yes", settings={})
+    shown = output.stdout + output.stderr
     values = {*before.values(), *secrets(out).values()}
     assert [text for text in values if len(text) > 30 and text in shown] == []
     assert [text for text in values if len(text) > 30 and text in (out / STATE).read_text()] == []
@@ -246,10 +246,10 @@ def test_an_incomplete_deployment_is_finished_first(tmp_path: Path) -> None:
 def test_the_answer_as_data(out: Path) -> None:
     given = {"DB_PASSWORD": "given by a vault"}
     rotation = functools.partial(ran, out, "--rotate", "db_password", "--yes", "--json", settings=given)
-    told = json.loads(rotation().stdout)
-    assert (told["status"], told["rotated"]) == ("complete", ["db_password"])
-    assert (out / told["copy"]).is_dir()
-    assert any("ALTER ROLE" in line for line in told["next"])
+    output = json.loads(rotation().stdout)
+    assert (output["status"], output["rotated"]) == ("complete", ["db_password"])
+    assert (out / output["copy"]).is_dir()
+    assert any("ALTER ROLE" in line for line in output["next"])
     assert json.loads(rotation().stdout)["status"] == "unchanged"
 
 
@@ -261,10 +261,10 @@ def test_the_status_tells_when_each_secret_was_made_or_rotated(out: Path) -> Non
     today = time.strftime("%Y-%m-%d", time.gmtime())
     shown = ran(out, "--status", settings={}).stdout
     assert re.search(rf"\n  db_password +rotated, value 2, {today}\n", shown)
-    told = json.loads(ran(out, "--status", "--json", settings={}).stdout)["secrets"]
-    assert told["db_password"]["values"] == 2
-    assert told["db_password"]["since"].startswith(today)
-    assert set(told) == {name for name in secrets(out) if SECRETS[name].masked}
+    output = json.loads(ran(out, "--status", "--json", settings={}).stdout)["secrets"]
+    assert output["db_password"]["values"] == 2
+    assert output["db_password"]["since"].startswith(today)
+    assert set(output) == {name for name in secrets(out) if SECRETS[name].masked}
 
 
 def test_an_interrupted_restore_must_be_finished_before_a_rotation(out: Path) -> None:
@@ -291,9 +291,9 @@ def test_beside_an_edited_file_it_still_says_what_to_type(edited: Path) -> None:
     assert "ALTER ROLE" in done.stdout
     assert backups_of(edited)[-1].name in done.stdout
     assert "docker-compose.yml holds changes of yours and was left unchanged" in done.stderr
-    told = json.loads(ran(edited, "--rotate", "sessions", "--yes", "--json", settings={}, code=4).stdout)
-    assert told["rotated"] == ["authentik_secret_key", "authjwt_secret_key"]
-    assert any("docker-compose.yml" in problem for problem in told["problems"])
+    output = json.loads(ran(edited, "--rotate", "sessions", "--yes", "--json", settings={}, code=4).stdout)
+    assert output["rotated"] == ["authentik_secret_key", "authjwt_secret_key"]
+    assert any("docker-compose.yml" in problem for problem in output["problems"])
 
 
 def test_what_is_said_about_edited_files_holds_for_a_rotation(edited: Path) -> None:
@@ -411,29 +411,29 @@ def test_edits_before_a_rotation_is_finished_are_saved_however_often_that_is_kil
             kill = (*QUIET, "-e", "trace=renameat", "-e", f"inject=renameat:signal=KILL:when={number}")
             assert run(out, *finish, settings={}, prefix=kill).returncode == -9
             before = secrets(out)
-            told = ran(out, *finish, settings={}).stdout
+            output = ran(out, *finish, settings={}).stdout
             for path, words in edits.items():
                 assert [copy.name for copy in backups_of(out) if words in (copy / path).read_bytes()], number
             assert {name: (out / began.relative_to(half) / ".secrets" / name).read_text() for name in names} == olds
             assert changed(original, out) == set(names)
             assert changed(before, out) == {name for name in names if before[name] == original[name]}
-            assert f"The old values are in .deployment-history/{began.name}." in told
+            assert f"The old values are in .deployment-history/{began.name}." in output
             others = [f".deployment-history/{copy.name}" for copy in backups_of(out) if copy.name != began.name]
-            assert all(other in told.partition("replaced now, are in")[2] for other in others)
+            assert all(other in output.partition("replaced now, are in")[2] for other in others)
 
 
 def test_a_run_without_a_state_does_not_finish_an_earlier_rotation(out: Path) -> None:
     ran(out, "--rotate", "db_password", "--yes", settings={})
     for name in (STATE, f"{STATE}.bak"):
         (out / name).unlink()
-    told = ran(out, "--on-conflict", "replace", settings=SETTINGS).stdout
-    assert "Configuration complete" in told
-    assert "ALTER ROLE" not in told
+    output = ran(out, "--on-conflict", "replace", settings=SETTINGS).stdout
+    assert "Configuration complete" in output
+    assert "ALTER ROLE" not in output
 
 
 @pytest.mark.slow
 def test_a_run_that_finishes_a_rotation_prints_what_to_type(scene: Scene) -> None:
-    told = 0
+    output = 0
     for number in after_the_backup(scene):
         with scene.copy() as out:
             original = secrets(out)
@@ -442,9 +442,9 @@ def test_a_run_that_finishes_a_rotation_prints_what_to_type(scene: Scene) -> Non
             said = ran(out, settings={}).stdout
             assert ("ALTER ROLE" in said) == ("db_password" in done), number
             assert ("finished the interrupted rotation" in said) == bool(done), number
-            told += "ALTER ROLE" in said
+            output += "ALTER ROLE" in said
             assert "ALTER ROLE" not in ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
-    assert told > 2
+    assert output > 2
 
 
 @pytest.mark.parametrize("flags", [("--reset",), ("--set", "PUBLIC_URL=other.example.com")])
@@ -522,9 +522,9 @@ def test_one_of_two_runs_that_finish_a_rotation_has_nothing_to_do(scene: Scene) 
             other = run(out, "--rotate", NAMES, "--yes", settings={})
             values = secrets(out)
             os.kill(held, signal.SIGCONT)
-            told, _ = first.communicate(timeout=60)
+            output, _ = first.communicate(timeout=60)
         assert other.returncode == 0, other.stderr
-        assert "Nothing to do" in told
+        assert "Nothing to do" in output
         assert first.returncode == 0
         assert secrets(out) == values
 
@@ -543,12 +543,12 @@ def test_a_preview_of_an_interrupted_rotation_lists_what_is_left_and_writes_noth
 
 def test_a_preview_of_a_rotation_lists_what_it_breaks_and_changes_and_writes_nothing(out: Path) -> None:
     before = stamps(out)
-    told = ran(out, "--rotate", "db_password", "--dry-run", settings={}, code=3).stdout
-    assert "the API loses its database until" in told
-    assert re.search(r"  db_password: \([0-9a-f]{12}\) -> \(to be generated\)", told)
-    assert re.search(r'^- +avatar-setup.secrets: "[0-9a-f]{16}"$', told, re.M)
-    assert re.search(r'^\+ +avatar-setup.secrets: "\(to be generated\)"$', told, re.M)
-    assert [name for name, text in secrets(out).items() if len(text) > 7 and text in told] == []
+    output = ran(out, "--rotate", "db_password", "--dry-run", settings={}, code=3).stdout
+    assert "the API loses its database until" in output
+    assert re.search(r"  db_password: \([0-9a-f]{12}\) -> \(to be generated\)", output)
+    assert re.search(r'^- +avatar-setup.secrets: "[0-9a-f]{16}"$', output, re.M)
+    assert re.search(r'^\+ +avatar-setup.secrets: "\(to be generated\)"$', output, re.M)
+    assert [name for name, text in secrets(out).items() if len(text) > 7 and text in output] == []
     data = json.loads(ran(out, "--rotate", "db_password", "--dry-run", "--json", settings={}, code=3).stdout)
     assert [row["name"] for row in data["secrets"]] == ["db_password"]
     assert stamps(out) == before

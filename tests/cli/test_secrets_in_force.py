@@ -58,8 +58,8 @@ def test_a_lost_bound_secret_is_accepted_only_from_a_backup(out: Path) -> None:
 
 def test_the_status_distinguishes_lost_and_pending_secrets(out: Path) -> None:
     (out / ".secrets/db_password").write_text("")
-    told = ran(out, "--status").stdout
-    lost, _, pending = told.partition("Pending")
+    output = ran(out, "--status").stdout
+    lost, _, pending = output.partition("Pending")
     assert ".secrets/db_password" in lost
     assert "backup" in lost
     assert pending == ""

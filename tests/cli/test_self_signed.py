@@ -181,12 +181,12 @@ def test_the_last_message_names_the_ca_file_and_shows_no_key(tmp_path: Path) -> 
     out = tmp_path / "out"
     out.mkdir()
     done = ran(out, settings=SETTINGS)
-    told = f"Clients accept https://avatar.example.com once they trust its CA. Give them this file:\n  {out}/{CA}\n"
-    assert told in done.stdout
-    told = done.stdout + done.stderr + (out / ".deployment-state.yaml").read_text()
+    output = f"Clients accept https://avatar.example.com once they trust its CA. Give them this file:\n  {out}/{CA}\n"
+    assert output in done.stdout
+    output = done.stdout + done.stderr + (out / ".deployment-state.yaml").read_text()
     for key in (CA_KEY, KEY):
         for line in (out / key).read_text().splitlines()[1:-1]:
-            assert line not in told
+            assert line not in output
 
 
 # --- created once, kept ---------------------------------------------------------------------------

@@ -74,8 +74,8 @@ def nginx_says(config: bytes, certificate: tuple[Path, Path], tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ALL)
 def test_nginx_accepts_its_configuration(name, certificate, tmp_path):
-    said = nginx_says(trees.named_targets(name).nginx[0].data, certificate, tmp_path)
-    assert said.splitlines() == [
+    given = nginx_says(trees.named_targets(name).nginx[0].data, certificate, tmp_path)
+    assert given.splitlines() == [
         "nginx: the configuration file /etc/nginx/nginx.conf syntax is ok",
         "nginx: configuration file /etc/nginx/nginx.conf test is successful",
     ]

@@ -141,18 +141,18 @@ def test_busybox_runs_it_too(server, tmp_path):
 def test_names_longer_than_postgresql_keeps(server, tmp_path):
     names = Names("database " + "é" * 60, "role " + "x" * 90, "p" * 300)
     for _ in range(2):
-        status, said = run(server, tmp_path, names)
-        assert status == 0, said
+        status, words = run(server, tmp_path, names)
+        assert status == 0, words
 
 
 def test_a_role_that_exists_keeps_its_password(server, tmp_path):
     names = Names("another", "shared role", "first password")
     assert run(server, tmp_path, names)[0] == 0
     before = password_hash(server, "shared role")
-    status, said = run(server, tmp_path, replace(names, authentik_database_password="second password"))
+    status, words = run(server, tmp_path, replace(names, authentik_database_password="second password"))
     assert status == 1
-    assert "authentik_database_user exists, but not with authentik_database_password" in said
-    assert "second password" not in said
+    assert "authentik_database_user exists, but not with authentik_database_password" in words
+    assert "second password" not in words
     assert password_hash(server, "shared role") == before
 
 
@@ -175,15 +175,15 @@ def test_an_administrator_that_is_no_superuser_suffices(server, tmp_path):
     server.sql("CREATE ROLE managed LOGIN CREATEROLE CREATEDB PASSWORD 'managed'")
     names = Names("managed db", "managed role", "p", "managed", "managed")
     for _ in range(2):
-        status, said = run(server, tmp_path, names)
-        assert status == 0, said
+        status, words = run(server, tmp_path, names)
+        assert status == 0, words
     assert owner(server, "managed db") == "managed role"
     assert extensions(server, "managed db") == {"uuid-ossp", "citext"}
 
 
 @pytest.mark.parametrize("wrong", [{"db_admin_password": "wrong"}, {"db_admin_user": "nobody"}])
 def test_it_fails_where_the_administrator_cannot_sign_in(server, tmp_path, wrong):
-    status, said = run(server, tmp_path, replace(Names("never made"), **wrong))
+    status, words = run(server, tmp_path, replace(Names("never made"), **wrong))
     assert status != 0
-    assert "authentication failed" in said
+    assert "authentication failed" in words
     assert owner(server, "never made") == ""

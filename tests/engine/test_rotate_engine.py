@@ -98,10 +98,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def test_the_role_takes_the_new_password(stack: Stack) -> None:
     old = secrets(stack.out)["db_password"]
     assert stack.signs_in(ROLE, old)
-    told = json.loads(
+    output = json.loads(
         ran(stack.out, "--rotate", "db_password", "--yes", "--json", settings={"DB_PASSWORD": NEW}).stdout
     )
-    typed = told["next"][0].replace("sudo ", "")
+    typed = output["next"][0].replace("sudo ", "")
     assert NEW not in typed
     assert stack.sh(typed).stderr == ""
     assert secrets(stack.out)["db_password"] == NEW
@@ -110,9 +110,9 @@ def test_the_role_takes_the_new_password(stack: Stack) -> None:
 
 
 def test_the_administrators_password_too(stack: Stack) -> None:
-    told = json.loads(ran(stack.out, "--rotate", "db_admin_password", "--yes", "--json", settings={}).stdout)
-    stack.sh(told["next"][0].replace("sudo ", ""))
+    output = json.loads(ran(stack.out, "--rotate", "db_admin_password", "--yes", "--json", settings={}).stdout)
+    stack.sh(output["next"][0].replace("sudo ", ""))
     assert stack.signs_in("postgres", secrets(stack.out)["db_admin_password"])
-    assert told["next"][1].endswith("docker compose up -d")
+    assert output["next"][1].endswith("docker compose up -d")
     stack.sh("docker compose up -d --wait db")
     assert stack.signs_in("postgres", secrets(stack.out)["db_admin_password"])

@@ -94,11 +94,11 @@ def typed(stack: Stack, line: str) -> str:
 
 def test_a_rotated_password_opens_the_database_and_recreates_who_mounts_it(stack: Stack) -> None:
     old = secrets(stack.out)
-    told = json.loads(run(stack, "--rotate", "db_password,authentik_database_password", "--yes", "--json"))
+    output = json.loads(run(stack, "--rotate", "db_password,authentik_database_password", "--yes", "--json"))
     new = secrets(stack.out)
     mounting = {"api", "init-db", "dask-scheduler", "dask-worker"}
     mounting |= {"authentik_init_db", "authentik_server", "authentik_worker"}
-    for line in told["next"][:2]:
+    for line in output["next"][:2]:
         typed(stack, line)
     with stack.recreating(*mounting):
         stack.up()
@@ -109,8 +109,8 @@ def test_a_rotated_password_opens_the_database_and_recreates_who_mounts_it(stack
 
 def test_a_rotated_key_of_the_storage_reaches_it_and_the_old_one_is_removed(stack: Stack) -> None:
     old = secrets(stack.out)["storage_admin_access_key_id"]
-    told = json.loads(run(stack, "--rotate", "storage_admin_access_key_id", "--yes", "--json"))
+    output = json.loads(run(stack, "--rotate", "storage_admin_access_key_id", "--yes", "--json"))
     stack.up()
     new = secrets(stack.out)["storage_admin_access_key_id"]
     assert stack.execute("api", "cat", "/run/secrets/storage_admin_access_key_id") == new
-    assert typed(stack, told["next"][-1]) == f"deleted {old}\n"
+    assert typed(stack, output["next"][-1]) == f"deleted {old}\n"

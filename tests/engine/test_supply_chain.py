@@ -59,9 +59,9 @@ def test_the_locked_packages_have_no_known_advisory() -> None:
 )
 def test_a_package_with_an_advisory_or_unknown_ends_the_check(tmp_path: Path, pinned: str, words: str) -> None:
     (tmp_path / "lock").write_text(f"{pinned} \\\n    --hash=sha256:00\n")
-    code, told = audit(tmp_path / "lock")
+    code, output = audit(tmp_path / "lock")
     assert code == 1
-    assert words in told
+    assert words in output
 
 
 def test_a_lock_file_without_packages_is_no_clean_one(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def owners(paths: list[str]) -> dict[str, str]:
         "| xargs dpkg-query --show -f '${Package}\\t${Version}\\n'"
     )
     try:
-        told = docker("run", "--rm", "-i", base, "sh", "-c", script, input="\n".join(paths).encode() + b"\n").stdout
+        output = docker("run", "--rm", "-i", base, "sh", "-c", script, input="\n".join(paths).encode() + b"\n").stdout
     finally:
         docker("rmi", base, check=False)
-    return dict(line.split("\t") for line in told.decode().splitlines())
+    return dict(line.split("\t") for line in output.decode().splitlines())
 
 
 @pytest.mark.docker
@@ -147,8 +147,8 @@ def test_the_sbom_names_the_python_packages_in_the_image_with_the_hashes_of_the_
     assert {name: one["version"] for name, one in listed.items()} == installed
     for entry in re.split(r"\n(?=\S)", (ROOT / "requirements.txt").read_text()):
         name, hashes = entry.partition("==")[0], set(re.findall(r"--hash=sha256:(\w+)", entry))
-        told = {one["content"] for link in listed[name]["externalReferences"] for one in link["hashes"]}
-        assert told == hashes, name
+        output = {one["content"] for link in listed[name]["externalReferences"] for one in link["hashes"]}
+        assert output == hashes, name
 
 
 @pytest.mark.docker
@@ -156,8 +156,8 @@ def test_the_sbom_names_what_is_built_into_a_package(sbom: dict, image: str) -> 
     """The OpenSSL in `cryptography` is none of Debian's; which one it is, the library itself says."""
     parts = {one["name"]: one["version"] for one in of_kind(sbom, "pypi")["cryptography"]["components"]}
     program = "from cryptography.hazmat.backends.openssl import backend; print(backend.openssl_version_text())"
-    told = docker("run", "--rm", image, "python3", "-c", program).stdout.decode()
-    assert told.startswith(f"OpenSSL {parts['openssl']} ")
+    output = docker("run", "--rm", image, "python3", "-c", program).stdout.decode()
+    assert output.startswith(f"OpenSSL {parts['openssl']} ")
     assert len(parts) > 10
 
 

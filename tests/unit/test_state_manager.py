@@ -147,8 +147,8 @@ def test_a_state_comes_back_as_it_was_saved(volume: Volume) -> None:
     state = a_full_state()
     state.save(volume)
     back = DeploymentState.load(volume)
-    told = ("steps", "answers", "accepted", "again", "files", "announced", "secrets", "announced_secrets", "basis")
-    for section in told:
+    output = ("steps", "answers", "accepted", "again", "files", "announced", "secrets", "announced_secrets", "basis")
+    for section in output:
         assert getattr(back, section) == getattr(state, section), section
     assert back.exists
 

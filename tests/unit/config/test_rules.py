@@ -21,16 +21,16 @@ def test_one_line_at_a_time_is_allowed(before: str, after: str) -> None:
 @pytest.mark.parametrize("jump", range(2, 5))
 def test_a_jump_is_refused_with_the_next_stop_and_what_to_type(before: int, jump: int) -> None:
     if before + jump < len(LINES):
-        told = refuse_upgrade(f"{LINES[before]}.1", f"{LINES[before + jump]}.4")
-        assert f"The next stop is {LINES[before + 1]}: --set AVATAR_AUTHENTIK_VERSION={LINES[before + 1]}," in told
-        assert "--unset AVATAR_AUTHENTIK_VERSION" in told
+        output = refuse_upgrade(f"{LINES[before]}.1", f"{LINES[before + jump]}.4")
+        assert f"The next stop is {LINES[before + 1]}: --set AVATAR_AUTHENTIK_VERSION={LINES[before + 1]}," in output
+        assert "--unset AVATAR_AUTHENTIK_VERSION" in output
 
 
 @pytest.mark.parametrize(("before", "after"), [(after, before) for before, after in pairwise(LINES)])
 def test_no_line_is_gone_back(before: str, after: str) -> None:
-    told = refuse_upgrade(f"{before}.1", f"{after}.9")
-    assert f"AVATAR_AUTHENTIK_VERSION={after}.9 is older than the deployed {before}.1" in told
-    assert f"--set AVATAR_AUTHENTIK_VERSION={before}.1" in told
+    output = refuse_upgrade(f"{before}.1", f"{after}.9")
+    assert f"AVATAR_AUTHENTIK_VERSION={after}.9 is older than the deployed {before}.1" in output
+    assert f"--set AVATAR_AUTHENTIK_VERSION={before}.1" in output
 
 
 @pytest.mark.parametrize(

@@ -236,10 +236,10 @@ def test_the_status_writes_nothing_and_keeps_nobody_out(tmp_path: Path, flags: t
 def test_the_status_names_a_run_at_work(tmp_path: Path) -> None:
     """What is not complete then is under way, not interrupted."""
     out = deployed(tmp_path / "out")
-    told = "nother run is working on this volume (process 4711 on elsewhere): wait for it to end and run again"
+    output = "nother run is working on this volume (process 4711 on elsewhere): wait for it to end and run again"
     with holding(out / LOCK):
-        assert f"◐ A{told}\n" in ran(out, "--status", settings={}).stdout
-        assert json.loads(ran(out, "--status", "--json", settings={}).stdout)["busy"] == f"a{told}"
+        assert f"◐ A{output}\n" in ran(out, "--status", settings={}).stdout
+        assert json.loads(ran(out, "--status", "--json", settings={}).stdout)["busy"] == f"a{output}"
     (out / LOCK).write_text("process 4711 on elsewhere\n")  # as a run that was killed leaves it
     assert "4711" not in ran(out, "--status", settings={}).stdout
     assert json.loads(ran(out, "--status", "--json", settings={}).stdout)["busy"] == ""
@@ -260,34 +260,34 @@ def test_the_status_of_a_volume_that_only_may_be_read(tmp_path: Path) -> None:
 
 
 def test_the_last_message_tells_what_was_written_what_is_pending_and_what_to_type(out: Path) -> None:
-    told = ran(out).stdout
-    assert f"Written to {out} (owner {os.geteuid()}:{os.getegid()})" in told
+    output = ran(out).stdout
+    assert f"Written to {out} (owner {os.geteuid()}:{os.getegid()})" in output
     for path in (".env", "docker-compose.yml", "nginx/nginx.conf"):
-        assert f"  {path}\n" in told
-    assert f"Pending: {len(OPERATORS)} value(s)" in told
+        assert f"  {path}\n" in output
+    assert f"Pending: {len(OPERATORS)} value(s)" in output
     for name in OPERATORS:
-        assert f"{out}/.secrets/{name.lower()}" in told
+        assert f"{out}/.secrets/{name.lower()}" in output
     sudo = "sudo " if os.geteuid() == 0 else ""
-    assert f"  {sudo}docker login quay.io\n" in told
-    assert "name=avatar_postgres_data" in told
-    assert told.endswith(f"  {sudo}docker compose up -d\n")
+    assert f"  {sudo}docker login quay.io\n" in output
+    assert "name=avatar_postgres_data" in output
+    assert output.endswith(f"  {sudo}docker compose up -d\n")
 
 
 def test_the_last_message_follows_the_settings(out: Path) -> None:
     settings = {**REQUIRED, **OPERATORS, "AVATAR_REGISTRY": "mirror.example.com/avatar", "DB_HOST": "db.example.com"}
-    told = ran(out, settings={**settings, "DB_ADMIN_USER": "postgres", "DB_ADMIN_PASSWORD": "x" * 20}).stdout
-    assert "docker login mirror.example.com\n" in told
-    assert "docker volume ls" not in told
-    assert "Pending" not in told
+    output = ran(out, settings={**settings, "DB_ADMIN_USER": "postgres", "DB_ADMIN_PASSWORD": "x" * 20}).stdout
+    assert "docker login mirror.example.com\n" in output
+    assert "docker volume ls" not in output
+    assert "Pending" not in output
 
 
 def test_no_secret_shows_in_what_a_run_says(out: Path) -> None:
     given = every_secret()
     done = ran(out, settings={**REQUIRED, **given})
     again = ran(out, "--debug", settings={**REQUIRED, **given, "SEAWEEDFS_ADMIN_PASSWORD": "another-one"})
-    told = done.stdout + done.stderr + again.stdout + again.stderr
+    output = done.stdout + done.stderr + again.stdout + again.stderr
     for name, text in (given | {"X": "another-one"}).items():
         if name not in ("ORGANIZATION_NAME",):
-            assert text not in told, name
+            assert text not in output, name
     assert "seaweedfs_admin_password" in again.stdout
     assert STATE in {path.name for path in out.iterdir()}

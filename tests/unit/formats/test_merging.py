@@ -50,12 +50,12 @@ def merged(base: bytes, theirs: bytes, ours: bytes) -> bytes:
 def test_every_key_follows_the_side_that_changed_it(base: dict, theirs: dict, ours: dict) -> None:
     found = merge(rendered(base), rendered(theirs), rendered(ours))
     both = {key for key in {*base, *theirs, *ours} if len({base.get(key), theirs.get(key), ours.get(key)}) == 3}
-    told = {
+    output = {
         key
         for key in both
         if dotenv.parse(rendered(theirs)).values.get(key) != dotenv.parse(rendered(ours)).values.get(key)
     }
-    assert told <= set(found.conflicts) <= both
+    assert output <= set(found.conflicts) <= both
     if not found.conflicts:
         after = keys_of(found.data)
         for key in {*base, *theirs, *ours} - both:

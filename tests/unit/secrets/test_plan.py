@@ -198,8 +198,8 @@ def test_pending_is_needed_and_empty(text, is_pending):
 def test_generations_count_the_values_of_a_secret(text, replaces, made, announced, count):
     """An announced number holds after a crash: the secret may have been published already."""
     planned = {"db_name": secrets_plan.Planned("db_name", text, Origin.GIVEN, present=True, replaces=replaces)}
-    before, told = {"db_name": made} if made else {}, {"db_name": announced} if announced else {}
-    assert secrets_plan.count_generations(planned, before, told) == {"db_name": count}
+    before, output = {"db_name": made} if made else {}, {"db_name": announced} if announced else {}
+    assert secrets_plan.count_generations(planned, before, output) == {"db_name": count}
 
 
 # --- given and hand-filled texts ----------------------------------------------------------------

@@ -88,12 +88,12 @@ def test_commands_for_the_roles_of_the_database() -> None:
 
 
 def test_commands_after_the_restart() -> None:
-    told = list(
+    output = list(
         rotation.list_commands_after(
             [rotation.STORAGE_KEY, "authentik_bootstrap_password"], [f"history/1/.secrets/{rotation.STORAGE_KEY}"], ""
         )
     )
-    assert "-delete" in told[1]
-    assert "$(cat history/1/.secrets/storage_admin_access_key_id)" in told[1]
-    assert "akadmin" in told[2]
+    assert "-delete" in output[1]
+    assert "$(cat history/1/.secrets/storage_admin_access_key_id)" in output[1]
+    assert "akadmin" in output[2]
     assert list(rotation.list_commands_after(["db_password"], [], "")) == []

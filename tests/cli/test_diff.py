@@ -46,9 +46,9 @@ def looked(out: Path, *flags: str, code: int = 3, **options: object) -> dict[str
     before = stamps(out)
     done = ran(out, "--diff", "--json", *flags, code=code, **options)
     assert stamps(out) == before
-    told = json.loads(done.stdout)
-    assert told["pending"] == (code == 3)
-    return told
+    answer = json.loads(done.stdout)
+    assert answer["pending"] == (code == 3)
+    return answer
 
 
 # --- it only looks ------------------------------------------------------------------------------
@@ -132,39 +132,39 @@ def test_a_second_look_after_the_run_finds_nothing(out: Path) -> None:
 def test_the_files_it_names_are_those_a_run_writes(tmp_path: Path, flags: tuple[str, ...]) -> None:
     out = deployed(tmp_path / "out", settings={**REQUIRED, **every_secret()})
     settings = REQUIRED if "PUBLIC_URL=other.example.com" not in flags else {}
-    told = looked(out, *flags, settings=settings)
+    answer = looked(out, *flags, settings=settings)
     before = present(out)
     ran(out, *flags, settings=settings)
     after = present(out)
     changed = {path for path in after if after[path] != before.get(path) and not path.startswith(".deployment-")}
-    assert {row["path"] for row in told["files"]} == {path for path in changed if not path.startswith(".secrets/")}
-    assert {row["name"] for row in told["secrets"]} == {path[9:] for path in changed if path.startswith(".secrets/")}
+    assert {row["path"] for row in answer["files"]} == {path for path in changed if not path.startswith(".secrets/")}
+    assert {row["name"] for row in answer["secrets"]} == {path[9:] for path in changed if path.startswith(".secrets/")}
 
 
 def test_a_setting_is_shown_with_its_old_and_new_source(out: Path) -> None:
-    told = looked(out, "--set", "LOG_LEVEL=DEBUG", settings=OTHER)
-    rows = {row["key"]: (row["old"], row["new"]) for row in told["settings"]}
+    answer = looked(out, "--set", "LOG_LEVEL=DEBUG", settings=OTHER)
+    rows = {row["key"]: (row["old"], row["new"]) for row in answer["settings"]}
     assert rows["LOG_LEVEL"] == ({"value": "INFO", "source": "default"}, {"value": "DEBUG", "source": "caller"})
     assert rows["PUBLIC_URL"][0] == {"value": "avatar.example.com", "source": "environment"}
     assert rows["AVATAR_DOMAIN"][1] == {"value": "other.example.com", "source": "default"}
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings=OTHER)
-    told = looked(out, "--unset", "LOG_LEVEL", settings={})
-    assert [row["key"] for row in told["settings"]] == ["LOG_LEVEL"]
+    answer = looked(out, "--unset", "LOG_LEVEL", settings={})
+    assert [row["key"] for row in answer["settings"]] == ["LOG_LEVEL"]
     ran(out, "--set", "LOG_LEVEL=INFO", settings={})
-    told = looked(out, "--unset", "LOG_LEVEL", settings={})
-    assert told["settings"] == [
+    answer = looked(out, "--unset", "LOG_LEVEL", settings={})
+    assert answer["settings"] == [
         {
             "key": "LOG_LEVEL",
             "old": {"value": "INFO", "source": "caller"},
             "new": {"value": "INFO", "source": "default"},
         }
     ]
-    assert told["files"] == []
+    assert answer["files"] == []
 
 
 def test_a_setting_that_no_longer_applies_is_told(out: Path) -> None:
-    told = looked(out, "--set", "TLS_MODE=behind-proxy")
-    rows = {row["key"]: (row["old"], row["new"]) for row in told["settings"]}
+    answer = looked(out, "--set", "TLS_MODE=behind-proxy")
+    rows = {row["key"]: (row["old"], row["new"]) for row in answer["settings"]}
     assert rows["NGINX_SSL_CERTIFICATE_PATH"][1] is None
     assert rows["NGINX_HTTP_PORT"][0] is None
 
@@ -190,15 +190,15 @@ def test_a_new_release_says_which_versions_change(tmp_path: Path) -> None:
     released(root, AVATAR_AUTHENTIK_VERSION="2026.5.1")
     ran(out, "--set", "AVATAR_WEB_VERSION=0.68.0", root=root)
     released(root, AVATAR_AUTHENTIK_VERSION="2026.8.1", AVATAR_API_VERSION="3.99.10", AVATAR_WEB_VERSION="0.99.0")
-    told = looked(out, root=root)
-    assert [(row["key"], row["old"]["value"], row["new"]["value"]) for row in told["settings"]] == [
+    answer = looked(out, root=root)
+    assert [(row["key"], row["old"]["value"], row["new"]["value"]) for row in answer["settings"]] == [
         ("AVATAR_API_VERSION", "3.20.1", "3.99.10"),
         ("AVATAR_AUTHENTIK_VERSION", "2026.5.1", "2026.8.1"),
     ]
-    said = ran(out, root=root).stdout
-    assert "Changed: AVATAR_API_VERSION: 3.20.1 -> 3.99.10 (default)\n" in said
-    assert "Changed: AVATAR_AUTHENTIK_VERSION: 2026.5.1 -> 2026.8.1 (default)\n" in said
-    assert "Changed: AVATAR_WEB_VERSION" not in said
+    words = ran(out, root=root).stdout
+    assert "Changed: AVATAR_API_VERSION: 3.20.1 -> 3.99.10 (default)\n" in words
+    assert "Changed: AVATAR_AUTHENTIK_VERSION: 2026.5.1 -> 2026.8.1 (default)\n" in words
+    assert "Changed: AVATAR_WEB_VERSION" not in words
     assert "Nothing to do" in ran(out, root=root).stdout
 
 

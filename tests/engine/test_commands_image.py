@@ -39,7 +39,7 @@ def run(out: Path, *words: str, options: tuple[str, ...] = (), code: int = 0) ->
     return done
 
 
-def look(out: Path, *words: str, code: int = 0) -> str:
+def read_only(out: Path, *words: str, code: int = 0) -> str:
     """What is answered where nothing can be written."""
     done = docker("run", "--rm", "-v", f"{out}:/out:ro", *OWNED, IMAGE, *words, check=False)
     assert done.returncode == code, (done.stdout + done.stderr).decode()
@@ -91,10 +91,10 @@ def test_a_deployment_is_adopted_where_it_stands(out: Path) -> None:
 
 def test_a_group_of_secrets_is_rotated(out: Path) -> None:
     before = secrets(configured(out))
-    told = json.loads(run(out, "--rotate", "sso", "--yes", "--json", options=OWNED).stdout)
+    output = json.loads(run(out, "--rotate", "sso", "--yes", "--json", options=OWNED).stdout)
     after = secrets(out)
-    assert {name for name in after if after[name] != before[name]} == set(told["rotated"])
-    assert len(told["rotated"]) == 4
+    assert {name for name in after if after[name] != before[name]} == set(output["rotated"])
+    assert len(output["rotated"]) == 4
     assert owners(out) == {(1234, 5678)}
     assert b"rotated, value 2," in run(out, "--status", options=OWNED).stdout
 
@@ -123,17 +123,17 @@ def test_an_export_needs_a_place_that_stays(out: Path) -> None:
 def test_a_change_is_looked_at_made_listed_and_taken_back(out: Path) -> None:
     before = tree(configured(out))
     stood = stamps(out)
-    told = look(out, "--set", "LOG_LEVEL=DEBUG", "--diff", code=3)
-    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in told
-    assert "+LOG_LEVEL=DEBUG" in told.splitlines()
+    output = read_only(out, "--set", "LOG_LEVEL=DEBUG", "--diff", code=3)
+    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in output
+    assert "+LOG_LEVEL=DEBUG" in output.splitlines()
     assert stamps(out) == stood
-    assert "No backup yet" in look(out, "--history")
-    told = run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED).stdout.decode()
+    assert "No backup yet" in read_only(out, "--history")
+    output = run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED).stdout.decode()
     (copy,) = (out / ".deployment-history").iterdir()
-    assert f"--restore {copy.name}\n" in told
+    assert f"--restore {copy.name}\n" in output
     assert b"Nothing to do" in run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED).stdout
-    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in look(out, "--history")
-    assert "-LOG_LEVEL=DEBUG" in look(out, "--restore", copy.name, "--dry-run", code=3)
+    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in read_only(out, "--history")
+    assert "-LOG_LEVEL=DEBUG" in read_only(out, "--restore", copy.name, "--dry-run", code=3)
     run(out, "--restore", copy.name, options=OWNED)
     after = tree(out)
     assert {path for path in before if after.get(path) != before[path]} <= {f"{STATE}.bak"}
@@ -141,7 +141,7 @@ def test_a_change_is_looked_at_made_listed_and_taken_back(out: Path) -> None:
     stood = stamps(out)
     assert b"Nothing to do" in run(out, "--restore", copy.name, options=OWNED).stdout
     assert b"Nothing to do" in run(out, "--unset", "LOG_LEVEL", options=OWNED).stdout
-    assert "Nothing to do" in look(out, "--diff")
+    assert "Nothing to do" in read_only(out, "--diff")
     assert stamps(out) == stood
 
 
@@ -152,8 +152,8 @@ def test_a_setting_goes_back_to_its_default_and_an_edit_is_kept(out: Path) -> No
     assert "LOG_LEVEL=INFO\n" in (out / ".env").read_text()
     nginx = out / "nginx" / "nginx.conf"
     nginx.write_text(f"# mine\n{nginx.read_text()}")
-    told = run(out, "--set", "PUBLIC_URL=other.example.com", options=OWNED, code=4)
-    assert b"nginx/nginx.conf.new" in told.stdout + told.stderr
+    output = run(out, "--set", "PUBLIC_URL=other.example.com", options=OWNED, code=4)
+    assert b"nginx/nginx.conf.new" in output.stdout + output.stderr
     assert nginx.read_text().startswith("# mine\n")
     assert "other.example.com" in (out / "nginx" / "nginx.conf.new").read_text()
     run(out, "--set", "PUBLIC_URL=third.example.com", "--on-conflict", "replace", options=OWNED)
@@ -163,7 +163,7 @@ def test_a_setting_goes_back_to_its_default_and_an_edit_is_kept(out: Path) -> No
 def test_the_check_reads_and_changes_nothing(out: Path) -> None:
     configured(out)
     stood = stamps(out)
-    told = look(out, "--check", "--json", code=3)
-    failed = [one["name"] for one in json.loads(told)["findings"] if one["level"] == "fail"]
+    output = read_only(out, "--check", "--json", code=3)
+    failed = [one["name"] for one in json.loads(output)["findings"] if one["level"] == "fail"]
     assert "secret-pending" in failed
     assert stamps(out) == stood
