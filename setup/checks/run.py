@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from setup.checks.certificates import check_certificates
 from setup.checks.consistency import Generated, check_consistency
 from setup.checks.volume import check_modes, check_secrets, check_volume, read_regular, read_secrets
+from setup.config import derived, releases
 from setup.config.advice import list_notes
 from setup.config.derived import listen_port, tls_is_ours
 from setup.config.values import Values
@@ -62,11 +63,21 @@ def _find(session: Session, now: datetime, online: bool) -> Iterator[Finding]:
     yield from check_certificates(volume, values, now)
     for note in list_notes(values):
         yield Finding("doubtful-setting", Level.WARN, note)
+    yield from _check_postgres(values)
     yield from _list_unknown(values)
     if online:
         from setup.checks.network import check_network
 
         yield from check_network(values, read_regular(volume, CA_BUNDLE) or b"")
+
+
+def _check_postgres(values: Values) -> Iterator[Finding]:
+    """Report a PostgreSQL of this stack that gets no fixes any more."""
+    major = releases.postgres_major(values["POSTGRES_IMAGE"])
+    if derived.bundled_database(values) and major and major <= releases.POSTGRES_ENDED:
+        text = f"POSTGRES_IMAGE={values['POSTGRES_IMAGE']}: PostgreSQL {major} is past its end of life"
+        todo = f"move to {releases.POSTGRES_NEWEST}: docs/day-two.md, 'Move to another PostgreSQL'"
+        yield Finding("postgres-old", Level.WARN, text, todo)
 
 
 def _check_generated(session: Session, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:

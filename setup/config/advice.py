@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from setup.config.releases import FLOORS, refuse_pin
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +20,7 @@ _SERVERS = (
 
 def list_notes(values: Values) -> list[str]:
     """Return a sentence for each value that was given and that cannot work in this deployment."""
-    return [*_note_loopback(values), *_note_everyone(values), *_note_mail_port(values)]
+    return [*_note_loopback(values), *_note_everyone(values), *_note_mail_port(values), *_note_old_images(values)]
 
 
 def _note_loopback(values: Values) -> Iterator[str]:
@@ -57,3 +59,11 @@ def _note_mail_port(values: Values) -> Iterator[str]:
             f"SMTP_PORT={port.value} with SMTP_USE_TLS=true: servers expect STARTTLS on this port: remove SMTP_USE_TLS "
             "and SMTP_START_TLS, which follow the port, or give port 465"
         )
+
+
+def _note_old_images(values: Values) -> Iterator[str]:
+    for key in FLOORS:
+        setting = values.computed(key)
+        refusal = refuse_pin(key, setting.value) if setting else ""
+        if refusal:
+            yield refusal

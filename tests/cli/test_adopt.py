@@ -107,6 +107,60 @@ def test_only_what_differs_from_this_release_is_remembered(name: str, tmp_path: 
     }
 
 
+@pytest.mark.parametrize("release", foreign_trees.RELEASES)
+def test_what_each_release_of_the_public_tool_made_is_adopted_whole(release: str, tmp_path: Path) -> None:
+    source, out = foreign_trees.released(tmp_path / "source", release), tmp_path / "out"
+    out.mkdir()
+    base = source if release == "2.6" else source / "generated_files"
+    told = ran(out, "--adopt", str(source), "--yes", settings={}).stdout
+    ran(out, "--check", settings={})
+    assert "Nothing to do" in ran(out, settings={}).stdout
+    for path in (base / ".secrets").iterdir():
+        assert (out / ".secrets" / path.name).read_bytes() == path.read_bytes(), path.name
+    before, after = env_of(base), env_of(out)
+    for key in (*SHOWN, "AVATAR_AUTHENTIK_VERSION", "SMTP_SENDER_EMAIL"):
+        assert key in FRESH or key not in before or after[key] == before[key], key
+    moved = ("AVATAR_API_VERSION", "AVATAR_WEB_VERSION", "AVATAR_SEAWEEDFS_VERSION")
+    assert [after[key] for key in moved] == ["3.20.1", "0.68.0", "4.44"]
+    assert after["AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE"] == "free_trial"
+    assert (after["SMTP_USE_TLS"], after["SMTP_START_TLS"]) == ("false", "true")
+    assert "SMTP_USE_TLS=true cannot work on port 587" in told
+    assert after["POSTGRES_IMAGE"] == foreign_trees.RELEASES[release][4]
+    is_2 = release.startswith("2.")
+    assert ("this release has no service pdfgenerator" in told) is is_2
+    assert ("kept, though this release does not use them: pepper" in told) is is_2
+    assert "Not understood" not in told
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "reason"),
+    [
+        ("AVATAR_API_VERSION", "2.82.0", "pdfgenerator"),
+        ("AVATAR_WEB_VERSION", "0.67.9", "AVATAR_SSO_ENABLED"),
+        ("AVATAR_SEAWEEDFS_VERSION", "4.9", "options"),
+        ("AVATAR_AUTHENTIK_VERSION", "2026.8.4", "The next stop is 2026.5"),
+        ("POSTGRES_IMAGE", "postgres:14-alpine", "PostgreSQL 14 cannot open"),
+    ],
+)
+def test_a_pin_that_cannot_work_is_refused(key: str, version: str, reason: str, tmp_path: Path) -> None:
+    source, out = foreign_trees.released(tmp_path / "source", "2.6"), tmp_path / "out"
+    out.mkdir()
+    refused = ran(out, "--adopt", str(source), "--yes", "--set", f"{key}={version}", settings={}, code=1).stderr
+    assert f"{key}={version}" in refused
+    assert reason in refused
+    assert tree(out) == {}
+
+
+def test_a_pin_and_a_newer_version_are_kept(tmp_path: Path) -> None:
+    source, out = foreign_trees.released(tmp_path / "source", "3.5"), tmp_path / "out"
+    out.mkdir()
+    edited(source, "generated_files/.env", "AVATAR_WEB_VERSION=0.68.0", "AVATAR_WEB_VERSION=0.70.0")
+    edited(source, ".deployment_states/v1/deployment_state.yaml", "value: '0.68.0'", "value: '0.70.0'")
+    ran(out, "--adopt", str(source), "--yes", "--set", "AVATAR_API_VERSION=3.10.2", settings={})
+    assert env_of(out)["AVATAR_API_VERSION"] == "3.10.2"
+    assert env_of(out)["AVATAR_WEB_VERSION"] == "0.70.0"
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_the_same_command_again_has_nothing_to_do(name: str, tmp_path: Path) -> None:
     out = adopted(name, tmp_path)

@@ -40,8 +40,8 @@ from tests.support.runs import (
     stamps,
 )
 
-SETTINGS = REQUIRED | OPERATORS | {"TLS_MODE": "self-signed"}
-GIVEN = REQUIRED | OPERATORS
+GIVEN = REQUIRED | OPERATORS | {"POSTGRES_IMAGE": "postgres:17-alpine"}  # the default gets a warning
+SETTINGS = GIVEN | {"TLS_MODE": "self-signed"}
 HEADINGS = set(re.findall(r"^### (\S+)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE))
 
 
@@ -74,7 +74,7 @@ def wrong(out: Path, *flags: str) -> list[tuple[str, str, str]]:
         ({"PUBLIC_URL": "http://avatar.example.com:8080"}, {"certificate-names"}),
         ({"TLS_MODE": "self-signed", "NGINX_HTTP_REDIRECT_PORT": "80", "DB_HOST": "pg.example.com", "DB_ADMIN_USER": "a",
           "DB_ADMIN_PASSWORD": "b"}, set()),
-        ({"TLS_MODE": "self-signed", "AUTH_TYPE": "username", "AVATAR_API_VERSION": "2.81", "AVATAR_FIRST_USER_NAME": "ada", "SMTP_HOST": "mail.example",
+        ({"TLS_MODE": "self-signed", "SMTP_HOST": "mail.example",
           "SMTP_USERNAME": "a", "SMTP_PASSWORD": "it's $5 #1"}, set()),
     ],
     ids=str,
@@ -493,6 +493,22 @@ def test_a_name_that_does_not_resolve_is_a_failure(tmp_path: Path) -> None:
 
 def test_online_goes_with_check(out: Path) -> None:
     assert "--online goes with --check" in ran(out, "--online", settings={}, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ({"POSTGRES_IMAGE": "postgres:14-alpine"}, ["postgres-old"]),
+        ({"POSTGRES_IMAGE": "mirror.example:5000/postgres:13"}, ["postgres-old"]),
+        ({"POSTGRES_IMAGE": "postgres:latest"}, []),
+        ({"POSTGRES_IMAGE": "postgres:14", "DB_HOST": "pg.example.com", "DB_ADMIN_USER": "a", "DB_ADMIN_PASSWORD": "b"}, []),
+        ({"AVATAR_SEAWEEDFS_VERSION": "4.9"}, ["doubtful-setting"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_release_that_is_too_old_is_a_warning(more: Mapping[str, str], warned: list[str], tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=SETTINGS | more)
+    assert [name for level, name, _ in findings(out, code=0) if level == "warn"] == warned
 
 
 # --- documentation ------------------------------------------------------------------------------

@@ -381,6 +381,18 @@ def test_a_changed_secret_makes_the_services_that_mount_it_change(whole: Path) -
     assert len(seen) == 3
 
 
+def test_another_postgres_never_meets_the_volume_of_the_deployed_one(whole: Path) -> None:
+    before = tree(whole)
+    refused = ran(whole, "--set", "POSTGRES_IMAGE=postgres:17-alpine", settings={}, code=4).stderr
+    assert "PostgreSQL 17 cannot open the database's volume, which postgres:14-alpine wrote" in refused
+    assert "docs/day-two.md" in refused
+    assert tree(whole) == before
+    refused = ran(whole, "--set", "POSTGRES_IMAGE=postgres:18-alpine", settings={}, code=1).stderr
+    assert "from 18 on" in refused
+    ran(whole, "--set", "POSTGRES_IMAGE=postgres:17-alpine", "--set", "DB_VOLUME=avatar_postgres_17", settings={})
+    ran(whole, "--set", "POSTGRES_IMAGE=postgres:17.2-alpine", settings={})
+
+
 def test_the_auth_type_can_be_switched_and_back(whole: Path) -> None:
     kept = secrets(whole)
     ran(

@@ -200,3 +200,78 @@ def flat(at: Path) -> Path:
     state = f"version: '1.0'\nsteps:\n  step_0_required_config: completed\nconfig:\n{config}step_data: {{}}\n"
     (at / ".deployment-state.yaml").write_text(state)
     return at
+
+
+# --- as releases of the public tool made them ---------------------------------------------------
+
+# The images of its releases, and what their compose files keep the database and nginx in.
+RELEASES = {
+    "2.6": ("2.80.0", "0.63.0", "4.22", "2026.2.2", "postgres:17-alpine", "nginx:1.27.3"),
+    "2.10": ("2.82.0", "0.63.0", "4.22", "2026.2.2", "postgres:14-alpine", "nginx:1.31.0"),
+    "3.5": ("3.11.1", "0.68.0", "4.44", "2026.2.6", "postgres:14-alpine", "nginx:1.31.0"),
+    "3.7": ("3.20.1", "0.68.0", "4.44", "2026.8.4", "postgres:14-alpine", "nginx:1.31.0"),
+}
+_NUMBERED = (
+    "AVATAR_API_VERSION",
+    "AVATAR_WEB_VERSION",
+    "AVATAR_SEAWEEDFS_VERSION",
+    "AVATAR_AUTHENTIK_VERSION",
+)
+
+
+def released(at: Path, release: str) -> Path:
+    """A deployment as this release of the public tool renders it: small, with all that differs between releases."""
+    *versions, postgres, nginx = RELEASES[release]
+    is_2, is_flat = release.startswith("2."), release == "2.6"
+    env = ENV | dict(zip(_NUMBERED, versions, strict=True))
+    env |= {"SMTP_USE_TLS": "true", "SMTP_START_TLS": "false", "SMTP_SENDER_EMAIL": "noreply@octopize.io"}
+    env["AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE"] = "demo" if is_2 else "free_trial"
+    shown, secrets = dict(SHOWN), {name: text.removesuffix("\n") for name, text in SECRETS.items()}
+    if is_2:
+        env |= {"AVATAR_PDFGENERATOR_VERSION": "0.2.3", "AVATAR_PDFGENERATOR_URL": "http://pdfgenerator:8000"}
+        del env["COMPATIBILITY_MAPPING_URL"], env["AVATAR_AUTHENTIK_BLUEPRINT_API_WEBHOOK_URL"], env["DB_HOST"]
+        for key in ("AUTHENTIK_API_TOKEN", "AUTHENTIK_WEBHOOK_SECRET", "AVATAR_AUTHENTIK_BLUEPRINT_WEBHOOK_SECRET"):
+            del shown[key]
+        secrets |= {"pepper": "ad" * 32}
+    if is_flat:
+        env["SECRETS_DIR"] = ".secrets"
+        secrets |= {"admin_emails": "ada@example.com", "file_encryption_key": "A" * 43 + "="}
+    if release != "3.7":
+        del secrets["seaweedfs_admin_password"]
+    items = env | {
+        "PUBLIC_URL": "avatar.example.com",
+        "NGINX_TLS_ENABLED": "true",
+        "ORGANIZATION_NAME": "Example & Søns",
+    }
+    items |= {"AVATAR_BASE_API_URL": "https://avatar.example.com/api", "TELEMETRY_S3_BUCKET_NAME": ""}
+    items |= {} if is_2 else {"PUBLIC_HOSTNAME": "avatar.example.com", "USE_AWS_SMTP_PRESET": "false"}
+    items |= {} if release.startswith("3.") else {"AVATAR_SSO_ENABLED": "true"}
+
+    base = at if is_flat else at / "generated_files"
+    compose = COMPOSE.replace("postgres:14-alpine", postgres).replace("nginx:1.31.0", nginx)
+    if is_2:
+        compose = compose.replace("  web: {", '  pdfgenerator: {image: "octopize/pdfgenerator:0.2.3"}\n  web: {')
+    texts = {".env": "".join(f"{key}={text}\n" for key, text in (env | _unquoted(shown)).items())}
+    texts |= {f".secrets/{name}": text for name, text in secrets.items()}
+    texts |= {"docker-compose.yml": compose, "nginx/nginx.conf": NGINX}
+    for path, text in texts.items():
+        (base / path).parent.mkdir(parents=True, exist_ok=True)
+        (base / path).write_text(text)
+    for path, text in tls().items():  # beside the generated files, from where the tool is started
+        (at / path).parent.mkdir(parents=True, exist_ok=True)
+        (at / path).write_text(text)
+    if is_flat:
+        config = "".join(f"  {key}: '{text}'\n" for key, text in items.items())
+        state = f"version: '1.0'\nsteps:\n  step_0_required_config: completed\nconfig:\n{config}step_data: {{}}\n"
+        (at / ".deployment-state.yaml").write_text(state)
+    else:
+        folder = at / ".deployment_states" / "v1"
+        folder.mkdir(parents=True)
+        (folder / "deployment_state.yaml").write_text(_state(9, items))
+        (at / ".deployment_states" / "currently_deployed").symlink_to("v1")
+    return at
+
+
+def _unquoted(shown: dict[str, str]) -> dict[str, str]:
+    """Values that the public tool's `.env`, which quotes nothing, can hold."""
+    return shown | {"SMTP_PASSWORD": "mail-password", "AUTHENTIK_BOOTSTRAP_PASSWORD": "-first_password"}
