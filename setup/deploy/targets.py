@@ -184,7 +184,7 @@ class Targets:
             if lines:
                 groups.append((group, lines))
         if values:
-            groups.append(("Secrets that must also stand here", list(values.items())))
+            groups.append(("Secrets that services read from here", list(values.items())))
         return groups
 
     def _mounted(self) -> dict[str, tuple[str, ...]]:
