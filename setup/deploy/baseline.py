@@ -90,5 +90,5 @@ def recorded(data: bytes) -> dict[str, Given]:
     try:
         document: dict[str, Any] = json.loads(data)
         return {key: Given(str(text), BY_LABEL[label]) for key, (text, label) in document.items() if key in SETTINGS}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}

@@ -82,3 +82,10 @@ def test_data_survives_the_spelling(out: Path) -> None:
     manifest.write_text(json.dumps(document | {"kind": "adoption", "source": EVIL}))
     [row] = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"]
     assert row["before"] == f"--adopt {EVIL}"
+
+
+@pytest.mark.parametrize("data", [b"[" * 200_000, b'{"ENV_NAME": ["\\u0000", "caller"]}', b"\0"])
+def test_a_damaged_record_of_the_settings_is_no_internal_error(out: Path, data: bytes) -> None:
+    (out / ".deployment-written" / "settings.json").write_bytes(data)
+    for flags in (("--diff",), ("--history",), ()):
+        shown(out, *flags, settings=REQUIRED | {"LOG_LEVEL": "DEBUG"})
