@@ -36,10 +36,10 @@ def preview(configurator: DeploymentConfigurator, options: RunOptions) -> Answer
         if first is None and not options.reset:
             return diff.nothing()
         reasons = [*(["progress and answers would be forgotten"] if options.reset else []), *reasons]
-        return shown(session, context, reasons)
+        return describe(session, context, reasons)
 
 
-def shown(session: Session, context: Context, reasons: list[str], report: list[str] | None = None) -> Answer:
+def describe(session: Session, context: Context, reasons: list[str], report: list[str] | None = None) -> Answer:
     """Show how settings, secrets and files would change, after the report of a command."""
     session.refuse_jump(context)
     changes = session.reconcile(session.files(context))

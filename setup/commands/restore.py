@@ -202,7 +202,7 @@ def _back_up(volume: Volume, backup: Backup, last: int) -> Backup:
     paths = set(filter(is_shown, (*backup.paths, *backup.absent, *files_of_state(volume))))
     needed = [backup.id, *transaction.list_needed_backups(volume)]
     reason = Reason(Kind.RESTORE, source=backup.id)
-    return backups.find(volume, backups.keep(volume, baseline.everything(volume, paths), reason, last, needed))
+    return backups.find(volume, backups.save(volume, baseline.everything(volume, paths), reason, last, needed))
 
 
 def _saved_by_restore(volume: Volume) -> Backup | None:

@@ -92,7 +92,7 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     rotation = rotation._replace(session=session)
     report = ["What a new value breaks:", *rotations.list_breaks(rotation.left), *_done_lines(rotation)]
     if options.dry_run:
-        return diff.shown(session, session.context(), [], report)
+        return diff.describe(session, session.context(), [], report)
     transaction.check(session, session.context())
     if not interrupted:
         console.show(report if not options.quiet else [])

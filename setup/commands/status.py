@@ -22,7 +22,7 @@ def status(configurator: DeploymentConfigurator) -> Answer:
     with Volume(configurator.output_dir) as volume:
         busy = _busy(volume)
         session = configurator.saved_session(volume)
-        state, half = session.state, backups.interrupted(volume)
+        state, restoring = session.state, backups.interrupted(volume)
         texts = read_filled(volume)
         resolution = session.resolve(texts)
         lost, pending = guards.Unfilled([], [])
@@ -30,17 +30,17 @@ def status(configurator: DeploymentConfigurator) -> Answer:
             lost, pending = guards.find_unfilled(resolution.values, texts, state.secrets)
         on_disk = {path: volume.read(path) for path in state.files}
         times = {name: at.st_mtime for name in texts if (at := volume.status(secret_path(name)))}
-        way_out = backups.way_out(volume, half) if half else ""
+        todo = backups.explain_recovery(volume, restoring) if restoring else ""
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.collect_ages(state.secrets, times)
     data = summary.status_data(state, resolution, pending, lost, on_disk)
-    data |= {"secrets": ages, "restoring": half, "busy": busy}
+    data |= {"secrets": ages, "restoring": restoring, "busy": busy}
     lines = summary.status_lines(state, pending, lost)
     if busy:
         lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
-    elif half:
-        lines += ["", f"✗ The restore of {half} was interrupted. {way_out}"]
-    if half or not state.is_complete():
+    elif restoring:
+        lines += ["", f"✗ The restore of {restoring} was interrupted. {todo}"]
+    if restoring or not state.is_complete():
         return Answer(lines, data, ExitCode.NOT_COMPLETE)
     return Answer([*lines, *rotation.format_ages(ages)], data)
 

@@ -108,7 +108,7 @@ def save_backup(session: Session, reason: backups.Reason) -> None:
     state = session.state
     files = {*state.files, *state.announced, *_paths(session.files(session.context_now()))}
     paths = baseline.everything(session.volume, files)
-    session.backup = backups.keep(
+    session.backup = backups.save(
         session.volume, paths, reason, session.options.keep, list_needed_backups(session.volume)
     )
 

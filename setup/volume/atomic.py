@@ -42,7 +42,7 @@ def make_durable(descriptors: Iterable[int]) -> None:
         os.fsync(descriptor)
 
 
-def keep(folder: int, name: str) -> None:
+def back_up(folder: int, name: str) -> None:
     """Keep a file that will be replaced as NAME.bak; one of the two exists at every moment."""
     kept = f"{name}{BACKUP_SUFFIX}"
     existing = status(kept, folder)

@@ -64,7 +64,7 @@ class Backup(NamedTuple):
     absent: tuple[str, ...]
 
 
-def keep(volume: Volume, paths: Iterable[str], reason: Reason, last: int = LAST, spare: Collection[str] = ()) -> str:
+def save(volume: Volume, paths: Iterable[str], reason: Reason, last: int = LAST, spare: Collection[str] = ()) -> str:
     """Save a durable backup of these files and return its id; then remove all but the `last` ones and the spared.
 
     If the newest backup has the same reason and the same bytes, as after a crash, it serves again.
@@ -129,11 +129,11 @@ def require_whole(volume: Volume) -> None:
     if identifier:
         raise DecisionNeeded(
             f"{volume.path} is halfway between two deployments: the restore of {identifier} was interrupted. "
-            + way_out(volume, identifier)
+            + explain_recovery(volume, identifier)
         )
 
 
-def way_out(volume: Volume, identifier: str) -> str:
+def explain_recovery(volume: Volume, identifier: str) -> str:
     """Say what to type after an interrupted restore; somebody may have removed backups since."""
     left = [backup.id for backup in history(volume)]
     if identifier in left:

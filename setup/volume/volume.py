@@ -250,7 +250,7 @@ class Volume:
 
     def _keep(self, path: str, folder: int, name: str) -> None:
         try:
-            atomic.keep(folder, name)
+            atomic.back_up(folder, name)
         except OSError as error:
             raise self._error(f"{path}{BACKUP_SUFFIX}", "written", error) from None
 

@@ -148,7 +148,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
             return _unchanged(preview, source)
         report = _report(preview, source)
         if options.dry_run:
-            return diff.shown(preview, preview.context_now(), [], report)
+            return diff.describe(preview, preview.context_now(), [], report)
         console.show(report if not options.quiet else [])
         if not options.confirmed:
             confirm.confirm("Type adopt to take it over: ", "adopt", interactive=interactive)

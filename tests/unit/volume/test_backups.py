@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from setup.errors import VolumeError
-from setup.volume.backups import Kind, Reason, contents, find, history, keep
+from setup.volume.backups import Kind, Reason, contents, find, history, save
 from setup.volume.layout import HISTORY
 from setup.volume.volume import Volume
 from tests.support.runs import environment, paths, require_strace, stamps, tree
@@ -57,7 +57,7 @@ def change(out: Path, text: str) -> None:
 
 
 def test_a_copy_holds_bytes_modes_and_what_was_absent(volume: Volume) -> None:
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     [copy] = history(volume)
     assert (copy.id, copy.reason, copy.absent) == (name, A_RUN, ("tls/ca-bundle.crt",))
     assert {file.path: (file.mode, file.data) for file in contents(volume, copy)} == FILES
@@ -66,13 +66,13 @@ def test_a_copy_holds_bytes_modes_and_what_was_absent(volume: Volume) -> None:
 
 def test_a_copy_changes_nothing_else(volume: Volume, out: Path) -> None:
     before = tree(out)
-    keep(volume, PATHS, A_RUN)
+    save(volume, PATHS, A_RUN)
     assert {path: one for path, one in tree(out).items() if not path.startswith(HISTORY)} == before
 
 
 def test_a_copy_shares_no_file_with_the_deployment(volume: Volume, out: Path) -> None:
     """Real copies: an editor that writes in place would change a hard link with it."""
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     assert all(path.stat().st_nlink == 1 for path in paths(out) if path.is_file())
     change(out, "A=2\n")
     assert (out / HISTORY / name / ".env").read_bytes() == b"A=1\n"
@@ -82,7 +82,7 @@ def test_a_copy_shares_no_file_with_the_deployment(volume: Volume, out: Path) ->
 def test_every_folder_of_a_copy_is_private_whatever_the_umask(volume: Volume, out: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        keep(volume, PATHS, A_RUN)
+        save(volume, PATHS, A_RUN)
     finally:
         os.umask(before)
     folders = [out / HISTORY, *(path for path in paths(out / HISTORY) if path.is_dir())]
@@ -92,28 +92,28 @@ def test_every_folder_of_a_copy_is_private_whatever_the_umask(volume: Volume, ou
 
 def test_a_history_folder_that_is_too_open_is_closed(volume: Volume, out: Path) -> None:
     (out / HISTORY).mkdir(mode=0o755)
-    keep(volume, PATHS, A_RUN)
+    save(volume, PATHS, A_RUN)
     assert (out / HISTORY).stat().st_mode & 0o777 == 0o700
 
 
 def test_the_same_bytes_are_kept_once(volume: Volume, out: Path) -> None:
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     before = stamps(out)
-    assert keep(volume, PATHS, A_RUN) == name
+    assert save(volume, PATHS, A_RUN) == name
     assert stamps(out) == before
-    assert keep(volume, PATHS, adopting("another change after a crash")) != name
+    assert save(volume, PATHS, adopting("another change after a crash")) != name
 
 
 @pytest.mark.parametrize("difference", ["bytes", "mode", "absent"])
 def test_anything_else_is_kept_again(volume: Volume, out: Path, difference: str) -> None:
-    first = keep(volume, PATHS, A_RUN)
+    first = save(volume, PATHS, A_RUN)
     if difference == "bytes":
         change(out, "A=2\n")
     elif difference == "mode":
         (out / ".env").chmod(0o640)
     else:
         (out / "docker-compose.yml").unlink()
-    second = keep(volume, PATHS, adopting("another"))
+    second = save(volume, PATHS, adopting("another"))
     assert [copy.id for copy in history(volume)] == [second, first]
 
 
@@ -121,25 +121,25 @@ def test_the_last_ones_are_kept_in_their_order_even_within_a_second(volume: Volu
     made = []
     for number in range(14):
         change(out, f"A={number}\n")
-        made.append(keep(volume, PATHS, adopting(f"change {number}"), last=12))
+        made.append(save(volume, PATHS, adopting(f"change {number}"), last=12))
     assert [copy.id for copy in history(volume)] == made[:1:-1]
     assert [contents(volume, copy)[0].data for copy in history(volume)][-1] == b"A=2\n"
 
 
 def test_one_copy_may_be_spared(volume: Volume, out: Path) -> None:
-    oldest = keep(volume, PATHS, adopting("the oldest"))
+    oldest = save(volume, PATHS, adopting("the oldest"))
     change(out, "A=2\n")
-    keep(volume, PATHS, adopting("in between"))
+    save(volume, PATHS, adopting("in between"))
     change(out, "A=3\n")
-    newest = keep(volume, PATHS, adopting("the newest"), last=1, spare=[oldest])
+    newest = save(volume, PATHS, adopting("the newest"), last=1, spare=[oldest])
     assert [copy.id for copy in history(volume)] == [newest, oldest]
 
 
 def test_a_clock_that_was_set_back_makes_no_copy_older_than_it_is(volume: Volume, out: Path) -> None:
-    first = keep(volume, PATHS, adopting("from the future"))
+    first = save(volume, PATHS, adopting("from the future"))
     (out / HISTORY / first).rename(out / HISTORY / "29991231T235959Z")
     change(out, "A=2\n")
-    second = keep(volume, PATHS, adopting("now"), last=1)
+    second = save(volume, PATHS, adopting("now"), last=1)
     assert [copy.id for copy in history(volume)] == [second]
     assert second == "29991231T235959Z-2"
 
@@ -149,24 +149,24 @@ def test_what_an_interrupted_run_left_is_no_copy_and_goes(volume: Volume, out: P
     torn.mkdir(parents=True)
     (torn / ".env").write_text("half")
     assert history(volume) == []
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     assert sorted(path.name for path in (out / HISTORY).iterdir()) == [name]
 
 
 def test_remains_of_this_very_second_do_not_get_into_a_copy(volume: Volume, out: Path) -> None:
     """A run that is started again at once would else use their folder."""
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     (out / HISTORY / name / "manifest.json").unlink()
     (out / HISTORY / name / ".torn.avatar-setup-new").write_text("half")
-    later = keep(volume, PATHS, A_RUN)
+    later = save(volume, PATHS, A_RUN)
     assert later > name
     assert [path.name for path in (out / HISTORY).iterdir()] == [later]
 
 
 def test_remains_go_also_when_the_newest_copy_stands_for_this_one(volume: Volume, out: Path) -> None:
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     (out / HISTORY / "20200101T000000Z").mkdir()
-    assert keep(volume, PATHS, A_RUN) == name
+    assert save(volume, PATHS, A_RUN) == name
     assert [path.name for path in (out / HISTORY).iterdir()] == [name]
 
 
@@ -175,7 +175,7 @@ def test_what_is_not_a_copy_stays(volume: Volume, out: Path) -> None:
     (out / HISTORY / "notes.txt").write_text("mine")
     for number in range(3):
         change(out, f"A={number}\n")
-        keep(volume, PATHS, A_RUN, last=1)
+        save(volume, PATHS, A_RUN, last=1)
     assert (out / HISTORY / "notes.txt").read_text() == "mine"
 
 
@@ -187,33 +187,33 @@ def test_forgetting_follows_no_link(volume: Volume, out: Path, tmp_path: Path) -
     torn.mkdir(parents=True)
     (torn / "folder").symlink_to(victim)
     (torn / "file").symlink_to(victim / "precious")
-    keep(volume, PATHS, A_RUN, last=1)
+    save(volume, PATHS, A_RUN, last=1)
     assert (victim / "precious").read_text() == "precious"
     assert not torn.exists()
     (out / HISTORY / "20200101T000001Z").symlink_to(victim)
     change(out, "A=2\n")
     with pytest.raises(VolumeError, match="20200101T000001Z is not a directory"):
-        keep(volume, PATHS, adopting("another"), last=1)
+        save(volume, PATHS, adopting("another"), last=1)
     assert (victim / "precious").read_text() == "precious"
 
 
 def test_a_copy_that_cannot_be_made_leaves_nothing_behind(volume: Volume, out: Path) -> None:
-    keep(volume, PATHS, A_RUN)
+    save(volume, PATHS, A_RUN)
     change(out, "A=2\n")
     (out / "tls").mkdir()
     (out / "tls" / "ca-bundle.crt").symlink_to("/etc/hostname")
     before = tree(out)
     with pytest.raises(VolumeError, match="symbolic link"):
-        keep(volume, PATHS, adopting("another"))
+        save(volume, PATHS, adopting("another"))
     assert tree(out) == before
 
 
 def test_a_copy_that_lost_a_file_is_named_and_stands_for_nothing(volume: Volume, out: Path) -> None:
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     (out / HISTORY / name / ".secrets" / "db_password").unlink()
     with pytest.raises(VolumeError, match=rf"db_password is missing: .* move the folder {HISTORY}/{name} away"):
         contents(volume, find(volume, name))
-    assert keep(volume, PATHS, adopting("the same")) != name
+    assert save(volume, PATHS, adopting("the same")) != name
 
 
 def manifest(path: str) -> str:
@@ -243,13 +243,13 @@ def test_a_manifest_that_cannot_be_used_is_named(volume: Volume, out: Path, text
 def test_a_name_that_is_no_copy_is_refused_with_those_that_are(volume: Volume, name: str) -> None:
     with pytest.raises(VolumeError, match="there is none yet"):
         find(volume, name)
-    kept = keep(volume, PATHS, A_RUN)
+    kept = save(volume, PATHS, A_RUN)
     with pytest.raises(VolumeError, match=f"there are {kept}"):
         find(volume, name)
 
 
 def test_a_manifest_says_no_more_than_names(volume: Volume, out: Path) -> None:
-    name = keep(volume, PATHS, A_RUN)
+    name = save(volume, PATHS, A_RUN)
     text = (out / HISTORY / name / "manifest.json").read_text()
     assert "hunter2" not in text
     assert json.loads(text).keys() == {"version", "kind", "secrets", "source", "paths", "absent"}
@@ -259,8 +259,8 @@ def test_a_manifest_says_no_more_than_names(volume: Volume, out: Path) -> None:
 def test_the_manifest_appears_when_all_else_is_durable_and_older_copies_go_after_it(out: Path, tmp_path: Path) -> None:
     require_strace()
     code = (
-        "import sys; from setup.volume.backups import Reason, keep; from setup.volume.volume import Volume\n"
-        "keep(Volume(sys.argv[1]), sys.argv[2].split(), Reason(), last=1)\n"
+        "import sys; from setup.volume.backups import Reason, save; from setup.volume.volume import Volume\n"
+        "save(Volume(sys.argv[1]), sys.argv[2].split(), Reason(), last=1)\n"
     )
     log = tmp_path / "trace"
     for text in ("A=1\n", "A=2\n"):
