@@ -2,8 +2,19 @@
 
 import os
 import signal
+import sys
 
-MESSAGE = b"\nProgress saved. Run the same command to go on\n"
+# Only these save no progress. Later, `console.last_word` knows it exactly.
+READING = ("--status", "--check", "--diff", "--dry-run", "--history", "--export", "--help", "-h", "--version")
+SAVED, NOTHING = "Progress saved. Run the same command to go on", "Nothing was changed"
+
+
+def _last_word():  # type: ignore[no-untyped-def]
+    for word in sys.argv[1:]:
+        if word.partition("=")[0] in READING:
+            return NOTHING
+    last_word = getattr(sys.modules.get("setup.console"), "last_word", None)
+    return last_word() if last_word else SAVED
 
 
 def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be imported before this is installed
@@ -11,7 +22,7 @@ def _leave(number, _frame):  # type: ignore[no-untyped-def]  # nothing may be im
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     try:  # noqa: SIM105 - contextlib may not be there yet
-        os.write(2, MESSAGE)
+        os.write(2, f"\n{_last_word()}\n".encode())  # type: ignore[no-untyped-call]
     except OSError:  # the terminal is closed
         pass
     raise SystemExit(130 if number == signal.SIGINT else 143)

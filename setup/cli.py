@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from setup.commands.adopt.command import Adoptable
     from setup.flags import CommandLine
 
-_ASKING = (None, "--rotate", "--adopt")  # the others never ask, whatever NON_INTERACTIVE says
+_ASKING = (None, "--fill", "--rotate", "--adopt")  # the others never ask, whatever NON_INTERACTIVE says
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    console.prepare()
     words = sys.argv[1:] if arguments is None else list(arguments)
     environ = os.environ if environ is None else environ
+    console.prepare(environ, plain="--plain" in words)
     as_json, debug = "--json" in words, "--debug" in words
     try:
         code = _run(flags.parse(words), environ)
@@ -118,6 +118,10 @@ def _run_command(
             from setup.commands.adopt.command import adopt
 
             answer = adopt(configurator, source, options)
+        case "--fill":
+            from setup.commands.fill import fill
+
+            answer = fill(configurator, options)
         case "--restore":
             from setup.commands.restore import restore
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from setup import console
 from setup.config import sources
-from setup.deploy import summary, transaction
+from setup.deploy import ending, transaction
+from setup.deploy.ending import Status
 from setup.deploy.options import Asker, RunOptions
 from setup.deploy.planner import program_basis
 from setup.deploy.session import Run, Session
@@ -17,7 +18,13 @@ from setup.deploy.steps import STEPS
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, SetupError, VolumeError
 from setup.state_manager import DeploymentState
-from setup.step_names import COLLECT_OPTIONAL_CONFIG, GENERATE_ENV_FILE, PROMPT_USER_SECRETS, STEP_NAMES
+from setup.step_names import (
+    COLLECT_OPTIONAL_CONFIG,
+    GENERATE_ENV_FILE,
+    GENERATE_NGINX_CONFIG,
+    PROMPT_USER_SECRETS,
+    STEP_NAMES,
+)
 from setup.volume.backups import Kind, Reason
 from setup.volume.layout import HISTORY, STATE, SWEPT
 from setup.volume.volume import Volume
@@ -141,13 +148,15 @@ class DeploymentConfigurator:
         self.result = {"warnings": list(inputs.warnings)}
         with Volume(self.output_dir) as volume, self._conversation(options) as dialogue:
             if dialogue:
-                options = options._replace(reset=dialogue.greet(DeploymentState.load(volume), options.reset))
+                state = DeploymentState.load(volume)
+                if not (options.fill and state.exists):
+                    options = options._replace(reset=dialogue.greet(state, options.reset))
             seen = volume.read(STATE)
             session = self.session(volume, inputs, options, _asker(dialogue))
             if not session.state.is_complete():
                 volume.check_writable()  # a read-only volume is reported before anything else
             if not dialogue and transaction.nothing_to_do(session, seen):
-                self._conclude(session, "unchanged")
+                self._conclude(session, Status.UNCHANGED)
             elif left := self.settle(session):
                 raise left
         return self.result
@@ -160,8 +169,8 @@ class DeploymentConfigurator:
             try:
                 if prepare:
                     prepare(self._live)
-                self._conclude(self._live, "complete" if self._run_steps(self._live) else "unchanged")
-                return summary.kept(self._live)
+                self._conclude(self._live, Status.COMPLETE if self._run_steps(self._live) else Status.UNCHANGED)
+                return ending.kept(self._live)
             finally:
                 self._live = None
 
@@ -238,7 +247,8 @@ class DeploymentConfigurator:
         self.result["changed"] = reasons
         session.state.reopen(first or STEP_NAMES[0])
         while name := session.state.next_step:
-            if name == GENERATE_ENV_FILE and self._dialogue and not reviewed:
+            certificate_is_wrong = name == GENERATE_NGINX_CONFIG and session.certificate_error
+            if self._dialogue and (certificate_is_wrong or (name == GENERATE_ENV_FILE and not reviewed)):
                 reviewed = self._review(session)
             elif name == COLLECT_OPTIONAL_CONFIG:
                 self._prompt_optional_config()
@@ -250,10 +260,15 @@ class DeploymentConfigurator:
 
     def _review(self, session: Session) -> bool:
         """Show everything before it is written; return False if a change asks for another round."""
-        if self._dialogue and self._dialogue.review(session):
+        if self._dialogue and session.was_complete and session.options.fill:
+            self._dialogue.fill(session)
+        elif self._dialogue and self._dialogue.review(session):
             return False
         transaction.check(session, session.context())  # refuses before the first write
         session.history.clear()
+        if session.was_complete:
+            session.ask = None  # the page has shown every setting: nobody leaves while it is written
+            session.forget_context()
         return True
 
     def _step(self, session: Session, name: str) -> None:
@@ -261,13 +276,15 @@ class DeploymentConfigurator:
         done = False
         while not done:
             outcome = STEPS[name](session.context_now())
+            if name == GENERATE_NGINX_CONFIG and session.certificate_error:
+                raise session.certificate_error
             if outcome.back:
                 transaction.go_back(session)
                 done = session.state.next_step != name
                 continue
             transaction.commit(session, name, outcome)
             done = outcome.done
-        if self._dialogue and name == PROMPT_USER_SECRETS and session.options.prompt_secrets:
+        if self._dialogue and session.ask and name == PROMPT_USER_SECRETS and session.options.prompt_secrets:
             self._dialogue.summarise_secrets(session)
 
     @contextlib.contextmanager
@@ -285,10 +302,16 @@ class DeploymentConfigurator:
             yield session
             session.save_state()
 
-    def _conclude(self, session: Session, status: str) -> None:
-        self.result |= summary.result(session, status)
+    def _conclude(self, session: Session, status: Status) -> None:
+        self.result |= ending.result(session, status)
         self._warn("note", self.result["notes"])
-        self._say(session, *summary.last_message(session, status, self.environ))
+        if status is Status.UNCHANGED:  # the usual run stays quick
+            failures = ending.known_failures(session)
+        else:
+            from setup.checks import run
+
+            failures = run.find_failures(session)
+        self._say(session, *ending.last_message(session, status, failures, self.environ))
 
     def _warn(self, kind: str, sentences: Iterable[str]) -> None:
         if not self.quiet:
@@ -300,4 +323,4 @@ class DeploymentConfigurator:
 
 
 def _asker(dialogue: Dialogue | None) -> Asker | None:
-    return Asker(dialogue.ask, dialogue.settle) if dialogue else None
+    return Asker(dialogue.ask, dialogue.ask_for_more, dialogue.settle) if dialogue else None

@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from enum import IntEnum
 from typing import Any, NamedTuple, TextIO
 
 from setup.errors import ExitCode
@@ -19,6 +20,19 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
 _lost: list[str] = []  # why standard output has not taken what was shown
+PROGRESS_SAVED = "Progress saved. Run the same command to go on"
+NOTHING_CHANGED = "Nothing was changed"
+_last_words = [PROGRESS_SAVED]
+_shows_colour = [False]
+DUMB = ("", "dumb", "unknown")  # terminals that know no control sequence
+
+
+class Colour(IntEnum):
+    """A colour of a terminal, by its number in a control sequence."""
+
+    RED = 31
+    GREEN = 32
+    YELLOW = 33
 
 
 class Answer(NamedTuple):
@@ -29,9 +43,10 @@ class Answer(NamedTuple):
     exit_code: ExitCode = ExitCode.DONE
 
 
-def prepare() -> None:
+def prepare(environ: Mapping[str, str], *, plain: bool = False) -> None:
     """Let a terminal without UTF-8 show what it can, and keep our files from getting the numbers of closed streams."""
     _lost.clear()
+    _shows_colour[0] = not (plain or environ.get("NO_COLOR") or environ.get("TERM", "").lower() in DUMB)
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -46,6 +61,21 @@ def prepare() -> None:
 def lost() -> str:
     """Return why standard output is incomplete, as on a full disk; "" if it is complete."""
     return _lost[0] if _lost else ""
+
+
+@contextlib.contextmanager
+def leaving(word: str) -> Iterator[None]:
+    """Let an interrupted run say this inside the block, instead of PROGRESS_SAVED."""
+    _last_words.append(word)
+    try:
+        yield
+    finally:
+        _last_words.pop()
+
+
+def last_word() -> str:
+    """Return what a run says if the operator leaves now."""
+    return _last_words[-1]
 
 
 def is_terminal() -> bool:
@@ -70,7 +100,7 @@ def printable(text: str) -> str:
 
 def write(text: str) -> None:
     """Write the beginning of a line."""
-    _write(sys.stdout, text)
+    _write(sys.stdout, visible(text))
 
 
 def ask(question: str) -> None:
@@ -95,6 +125,31 @@ def wrapped(text: str, indent: str = "") -> str:
     return _Wrapped(lines)
 
 
+def paragraph(text: str, indent: str = "") -> list[str]:
+    """Return a sentence as lines that fit the terminal; a file or a pipe gets one line."""
+    return wrapped(text, indent).splitlines() if is_watched() else [indent + text]
+
+
+class _Coloured(str):
+    """A line whose first word has a colour, by the length of that word."""
+
+    __slots__ = ("colour", "length")
+    colour: Colour
+    length: int
+
+
+def coloured(word: str, rest: str, colour: Colour | None) -> str:
+    """Return a line that begins with a word in a colour; never the only sign of a meaning.
+
+    Only if the terminal shows it and nobody has declined.
+    """
+    if not (colour and _shows_colour[0] and is_watched()):
+        return word + rest
+    line = _Coloured(word + rest)
+    line.colour, line.length = colour, len(word)
+    return line
+
+
 def indent(lines: Iterable[str], by: int = 2) -> list[str]:
     """Indent the lines of a message."""
     return [f"{' ' * by}{line}" for line in lines]
@@ -112,7 +167,12 @@ def warn(lines: Iterable[str]) -> None:
 
 def _write_lines(stream: TextIO | None, lines: Iterable[str]) -> None:
     """Write lines; a line end inside one, as in the name of a file, begins none."""
-    texts = [line if isinstance(line, _Wrapped) else line.replace("\n", "\\n") for line in lines]
+    texts = []
+    for line in lines:
+        text = visible(line if isinstance(line, _Wrapped) else line.replace("\n", "\\n"))
+        if isinstance(line, _Coloured):
+            text = f"\x1b[{line.colour}m{text[: line.length]}\x1b[0m{text[line.length :]}"
+        texts.append(text)
     _write(stream, "\n".join([*texts, ""]) if texts else "")
 
 
@@ -121,7 +181,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:
         return
     try:
-        stream.write(visible(text))
+        stream.write(text)
         stream.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left would fail again at the end

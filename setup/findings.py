@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import NamedTuple
 
+PENDING = "secret-pending"  # what `--fill` asks for
+
 
 class Level(StrEnum):
     """How a check ends, from good to bad; SKIP if it cannot be decided here."""

@@ -59,6 +59,7 @@ FLAGS = (
          commands=("--rotate", "--adopt", "--restore")),
     Flag("--dry-run", "", "the same; also for --rotate, --adopt and --restore",
          commands=("--rotate", "--adopt", "--restore")),
+    Flag("--fill", "", "ask only for the values that are missing", _COMMANDS, is_command=True),
     Flag("--status", "", "show the progress; exit 3 if incomplete", _COMMANDS, is_command=True),
     Flag("--check", "", "check whether the stack would start; exit 3 if not", _COMMANDS, is_command=True),
     Flag("--online", "", "with --check: check the network too", _COMMANDS, needs=("--check",)),

@@ -12,6 +12,7 @@ from setup.config.types import show
 from setup.config.values import Values
 from setup.findings import Finding, Level
 from setup.formats import compose_file, dotenv
+from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.volume.layout import COMPOSE, ENV, NGINX, secret_path
 
@@ -68,7 +69,7 @@ def _check_shown_secrets(data: bytes, values: Values, texts: Mapping[str, str]) 
     by_hand: list[str] = []
     for name, secret in SECRETS.items():
         for key in secret.shown if secret.when(values) else ():
-            if key in env and env[key] != texts.get(name, "").removesuffix("\n"):
+            if key in env and env[key] != unwrap(texts.get(name, "")):
                 (by_hand if key in theirs else by_run).append(f"{key} (from {secret_path(name)})")
     text = f"{ENV} does not have the current values of these secrets"
     if by_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from setup import console
 from setup.checks.certificates import check_certificates
 from setup.checks.consistency import Generated, check_consistency
 from setup.checks.volume import check_modes, check_secrets, check_volume, read_regular, read_secrets
@@ -12,37 +13,69 @@ from setup.config import derived, releases
 from setup.config.advice import list_notes
 from setup.config.derived import listen_port, tls_is_ours
 from setup.config.values import Values
-from setup.console import Answer
+from setup.console import Answer, Colour
+from setup.deploy import ending
 from setup.errors import ExitCode
 from setup.findings import Finding, Level
 from setup.secrets import guards
+from setup.secrets.store import read_filled
 from setup.volume.layout import CA_BUNDLE, COMPOSE, ENV, NGINX, secret_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from setup.deploy.session import Session
 
 HELP = "docs/troubleshooting.md"
+_COLOURS = {Level.OK: Colour.GREEN, Level.WARN: Colour.YELLOW, Level.FAIL: Colour.RED}
 
 
-def check_deployment(session: Session, *, online: bool) -> Answer:
+def check_deployment(session: Session, environ: Mapping[str, str], *, online: bool) -> Answer:
     """Return all findings, as lines and as data; raises Busy if one is a failure and another run is in progress."""
-    lines, rows, counts = [], [], dict.fromkeys((Level.OK, Level.WARN, Level.FAIL, Level.SKIP), 0)
-    for finding in _find(session, datetime.now(UTC), online):
-        todo = f": {finding.todo}" if finding.todo else ""
-        lines.append(f"{finding.level:4}  {finding.name}: {finding.text}{todo}")
-        rows.append(finding._asdict())
-        counts[finding.level] += 1
-    is_ready = not counts[Level.FAIL]
-    if not is_ready:
+    findings = list(_find(session, datetime.now(UTC), online))
+    failures = _failures(findings)
+    if failures:
         session.volume.require_free()
-    summary = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
-    lines += ["", f"{'Ready: the stack can start' if is_ready else 'Not ready'} ({summary})."]
-    if not is_ready:
-        lines.append(f"{HELP} has an entry for each name.")
-    code = ExitCode.DONE if is_ready else ExitCode.NOT_COMPLETE
-    return Answer(lines, {"ready": is_ready, "counts": counts, "findings": rows}, code)
+    lines, counts = [], {}
+    for level in (Level.FAIL, Level.WARN, Level.SKIP, Level.OK):  # what must be done comes first
+        group = [finding for finding in findings if finding.level is level]
+        counts[level] = len(group)
+        for finding in group:
+            lines += _finding_lines(finding)
+        lines += [""] if group else []
+    lines += _verdict_lines(session, environ, failures, counts)
+    rows = [finding._asdict() for finding in findings]
+    code = ExitCode.NOT_COMPLETE if failures else ExitCode.DONE
+    return Answer(lines, {"ready": not failures, "counts": counts, "findings": rows}, code)
+
+
+def find_failures(session: Session) -> list[Finding]:
+    """Find what would keep the stack from starting, without the network."""
+    return _failures(_find(session, datetime.now(UTC), online=False))
+
+
+def _failures(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level is Level.FAIL]
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    """Return a finding, and below it what to do."""
+    lines = console.paragraph(f"{finding.name}: {finding.text}", "      ")
+    lines[0] = console.coloured(f"{finding.level:4}", f"  {lines[0].lstrip()}", _COLOURS.get(finding.level))
+    return [*lines, *(console.paragraph(f"do: {finding.todo}", "      ") if finding.todo else ())]
+
+
+def _verdict_lines(
+    session: Session, environ: Mapping[str, str], failures: list[Finding], counts: Mapping[Level, int]
+) -> list[str]:
+    numbers = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
+    if not failures:
+        ready = console.coloured("Ready: the stack can start", f" ({numbers}).", Colour.GREEN)
+        values = session.resolve(read_filled(session.volume)).values
+        return [ready, *ending.next_lines(ending.place_of(session.volume, environ), values)]
+    entries = f" ({numbers}). {HELP} has an entry for each name."
+    command = ending.command_for(ending.place_of(session.volume, environ), failures)
+    return [console.coloured("Not ready", entries, Colour.RED), *command]
 
 
 def _find(session: Session, now: datetime, online: bool) -> Iterator[Finding]:

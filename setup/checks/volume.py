@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from setup.config.secrets import SECRETS
 from setup.config.values import Values
+from setup.deploy.ending import pending_finding
 from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.findings import Finding, Level
+from setup.formats.wrapping import unwrap
 from setup.secrets import guards
-from setup.secrets.plan import check_filled, list_applicable
+from setup.secrets.plan import check_filled, is_bound, list_applicable
 from setup.secrets.store import read_secret
 from setup.state_file import COMPLETED
 from setup.state_manager import DeploymentState
@@ -214,14 +216,19 @@ def check_secrets(
             yield Finding("secret-lost", Level.FAIL, f"{path} had a value and is missing or empty", _FROM_BACKUP)
         elif secret in pending:
             is_good = False
-            todo = f"cat > {path}, type the value and Ctrl-D twice, which keeps it out of the shell's history"
-            text = f"{path} is empty or missing ({secret.question})"
-            yield Finding("secret-pending", Level.FAIL, text, f"{todo}; then run avatar-setup")
+            yield pending_finding(secret)
+        elif _is_wrapped(texts.get(secret.name, "")) and not is_bound(secret, values):
+            text = f"{path} ends with a line end that is no part of the value"
+            yield Finding("secret-line-end", Level.WARN, text, "run avatar-setup, which removes it")
     for problem in (*problems, *check_filled(texts)):
         is_good = False
         yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup")
     if is_good:
         yield Finding("secrets", Level.OK, f"{len(applicable)} secrets are valid")
+
+
+def _is_wrapped(text: str) -> bool:
+    return unwrap(text) != text
 
 
 def _check_disk_space(volume: Volume) -> Finding:

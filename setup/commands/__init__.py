@@ -5,6 +5,7 @@ __all__ = [
     "check",
     "diff",
     "export",
+    "fill",
     "history",
     "restore",
     "rotate",

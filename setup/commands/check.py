@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 def check(configurator: DeploymentConfigurator, *, online: bool = False) -> Answer:
     """Check the deployment, and with `online` also what the network says about it."""
     with Volume(configurator.output_dir) as volume:
-        return run.check_deployment(configurator.saved_session(volume), online=online)
+        return run.check_deployment(configurator.saved_session(volume), configurator.environ, online=online)

@@ -9,8 +9,8 @@ from setup.config.model import Given
 from setup.config.types import show
 from setup.console import Answer
 from setup.deploy import diff, transaction
+from setup.deploy.ending import list_unused
 from setup.deploy.redact import Redactor, lines_of_ours
-from setup.deploy.summary import list_unused
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_secrets
 from setup.volume.layout import BLUEPRINT, COMPOSE

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from setup import console
-from setup.config.config_file import config_file, is_ours
+from setup.config.config_file import config_file, holds_secrets, is_ours
 from setup.console import Answer
-from setup.environment import require_mount
+from setup.environment import host_path, require_mount, shell_word
 from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
@@ -20,7 +20,7 @@ from setup.volume.layout import CONFIG, LOCK, File, staged_name
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterator, Mapping
 
     from setup.configure import DeploymentConfigurator
 
@@ -68,9 +68,22 @@ def _written(file: File, path: str, configurator: DeploymentConfigurator, own: C
             if on_disk is not None and not is_ours(on_disk):
                 raise VolumeError(f"{path} exists and is not an export: name another file, or move it away")
             _replace(volume, file)
-    lines = [f"Written: {path}. On the other host, with an empty volume and this file mounted:"]
-    lines.append(f"  docker run --rm -v /app/avatar:/out -v ./{name}:/{name}:ro avatar-setup --config /{name}")
-    return Answer(lines, {"status": "complete", "file": path})
+    return Answer(_next_lines(folder, file, configurator.environ), {"status": "complete", "file": path})
+
+
+def _next_lines(folder: str, file: File, environ: Mapping[str, str]) -> list[str]:
+    """Say where the file is on the host, and what to type on the other one: Docker 20.10 wants a whole path."""
+    host, name = host_path(folder, environ), file.path
+    here = shell_word(f"{host}/{name}") if host else name
+    lines = [
+        f"Written: {here}{'' if host else f', in the directory that is mounted at {folder}'}",
+        "Copy it to the other host. There, beside it, with an empty directory for the deployment:",
+        f'  docker run --rm -v /app/avatar:/out -v "$PWD"/{shell_word(name)}:/config.yaml:ro avatar-setup '
+        "--config /config.yaml",
+    ]
+    if holds_secrets(file.data):
+        lines += ["It holds every secret. Afterwards delete it on both hosts:", f"  rm {here}"]
+    return lines
 
 
 @contextlib.contextmanager

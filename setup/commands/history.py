@@ -53,7 +53,7 @@ def _row(backup: Backup, before: Tree, after: Tree) -> dict[str, Any]:
         "id": backup.id,
         "version": backup.version,
         "before": backup.reason.text,
-        "settings": diff.as_data(diff.settings(settings_of(before), settings_of(after))),
+        "settings": diff.as_data(changed_settings(before, after)),
         "files": files,
         "secrets": secrets,
     }
@@ -86,11 +86,17 @@ def read_present(volume: Volume, kept: Iterable[Backup]) -> Tree:
     return by_path(volume.files(sorted(paths)))
 
 
-def settings_of(tree: Tree) -> Mapping[str, Given]:
-    """Return the settings in force, from their record or, before there was one, from the answers."""
-    record, state = tree.get(SETTINGS_RECORD), tree.get(STATE)
+def changed_settings(before: Tree, after: Tree) -> list[diff.Changed]:
+    """List the settings that differ: of those in force or, if one side has no record of them, of the answers."""
+    recorded = SETTINGS_RECORD in before and SETTINGS_RECORD in after
+    return diff.settings(_settings_of(before, recorded), _settings_of(after, recorded))
+
+
+def _settings_of(tree: Tree, recorded: bool) -> Mapping[str, Given]:
+    if recorded:
+        return baseline.recorded(tree[SETTINGS_RECORD].data)
     with contextlib.suppress(Malformed):
-        return baseline.recorded(record.data) if record else parse(state.data).answers if state else {}
+        return parse(tree[STATE].data).answers if STATE in tree else {}
     return {}
 
 

@@ -11,11 +11,11 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
-from setup.commands.history import by_path, files_of_state, is_secret, is_shown, read_present, settings_of
+from setup.commands.history import by_path, changed_settings, files_of_state, is_secret, is_shown, read_present
 from setup.config.model import Secret
 from setup.config.secrets import SECRETS
 from setup.console import Answer, indent
-from setup.deploy import baseline, diff, summary, transaction
+from setup.deploy import baseline, diff, ending, transaction
 from setup.deploy.redact import Lines, Redactor, lines_of
 from setup.errors import DecisionNeeded, VolumeError
 from setup.formats.digests import digest
@@ -252,7 +252,7 @@ def _preview(volume: Volume, backup: Backup, plan: RestorePlan, on_disk: Tree) -
     redactor = Redactor(texts, wanted)
     after = by_path(backups.contents(volume, backup))
     rows = [_file_row(path, on_disk, after, redactor) for path in (*plan.written, *plan.removed)]
-    changed = diff.settings(settings_of(on_disk), settings_of(after))
+    changed = changed_settings(on_disk, after)
     secrets = diff.secrets(texts, wanted, redactor)
     return diff.answer([f"backup {backup.id} would be restored"], changed, secrets=secrets, files=rows)
 
@@ -279,7 +279,7 @@ def _lines_of_ours(tree: Tree, path: str) -> set[str]:
 def _answer(
     configurator: DeploymentConfigurator, volume: Volume, backup: Backup, plan: RestorePlan, saved: Backup | None
 ) -> Answer:
-    place = summary.place_of(volume, configurator.environ)
+    place = ending.place_of(volume, configurator.environ)
     lines = [f"Restored {backup.id}, the deployment before {backup.reason.text}:"]
     lines += indent(plan.written)
     lines += [f"  {path} (removed)" for path in plan.removed]
@@ -308,7 +308,7 @@ def _unchanged(configurator: DeploymentConfigurator, volume: Volume, backup: Bac
     """Say that nothing is left to do, and repeat the next commands: the run that did it may have been killed."""
     lines = [f"Nothing to do: the deployment equals the backup {backup.id}."]
     if saved := _saved_by_restore(volume):
-        words = summary.place_of(volume, configurator.environ).words
+        words = ending.place_of(volume, configurator.environ).words
         lines += ["", f"If you have not done this yet, on the host, in {words}:"]
         lines += _next_commands(configurator, volume, _plan_since(volume, backup, RestorePlan(), saved))
     return Answer(lines, {"restored": backup.id, "written": [], "removed": [], "secrets": [], "copy": ""})
@@ -322,7 +322,7 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     sudo = "sudo " if os.geteuid() == 0 else ""
     session = configurator.saved_session(volume)
     if session.state.exists and not session.state.is_complete():
-        place = summary.place_of(volume, configurator.environ)
+        place = ending.place_of(volume, configurator.environ)
         return [f"  {place.command}", "  (it finishes the run that was incomplete then, and prints the next commands)"]
     commands = []
     if session.state.exists:

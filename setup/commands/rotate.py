@@ -10,7 +10,7 @@ from setup.commands import diff
 from setup.config.model import Given, Secret, Source
 from setup.config.types import show
 from setup.console import Answer
-from setup.deploy import summary, transaction
+from setup.deploy import ending, transaction
 from setup.deploy.session import Session
 from setup.errors import InputError
 from setup.secrets import plan as secrets_plan
@@ -75,12 +75,14 @@ def rotate(configurator: DeploymentConfigurator, names: Sequence[str], options: 
             if not rotation.left and not rotation.interrupted:
                 return _unchanged(configurator, rotation, _done_lines(rotation))
             try:
-                return _rotate(configurator, rotation, seen)
+                return _rotate(configurator, rotation, names, seen)
             except _StateChanged:  # plan again, and ask again
                 finishes = rotation.interrupted is not None
 
 
-def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: bytes | None) -> Answer:
+def _rotate(
+    configurator: DeploymentConfigurator, rotation: _Rotation, names: Sequence[str], seen: bytes | None
+) -> Answer:
     before, options, interrupted = rotation.session, rotation.session.options, rotation.interrupted
     _require_new_values(rotation, asks=options.interactive and not options.dry_run)
     rotating = options._replace(
@@ -96,12 +98,12 @@ def _rotate(configurator: DeploymentConfigurator, rotation: _Rotation, seen: byt
     transaction.check(session, session.context())
     if not interrupted:
         console.show(report if not options.quiet else [])
-        words = ",".join(rotation.names)
+        words = ",".join(names)  # as they were typed: a group is confirmed by its name
         if not options.confirmed:
             confirm.confirm(f"Type {words} to rotate: ", words, interactive=options.interactive)
     _ask_new_values(rotation)
     left = configurator.settle(session, lambda live: _save_backup(live, rotation, seen))
-    return summary.with_decision(_answer(configurator, rotation), left)
+    return ending.with_decision(_answer(configurator, rotation), left)
 
 
 def _plan(session: Session, names: Sequence[str]) -> _Rotation:
@@ -201,8 +203,8 @@ def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reason
     chosen = secrets_plan.names_of(rotation.chosen)
     names = [name for name in backups.rotated(volume, newest) if name in chosen] if newest else []
     if newest and names:
-        following = summary.after_rotation(rotation.session, rotation.values, names)
-        place = summary.place_of(volume, configurator.environ)
+        following = ending.after_rotation(rotation.session, rotation.values, names)
+        place = ending.place_of(volume, configurator.environ)
         lines += ["", f"If you have not done this yet, on the host, in {place.words}, in this order:", "", *following]
     return Answer(lines, {"status": "unchanged", "rotated": [], "next": following})
 
@@ -210,9 +212,9 @@ def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reason
 def _answer(configurator: DeploymentConfigurator, rotation: _Rotation) -> Answer:
     """Say what was rotated, and what to type next, in order."""
     volume, interrupted = rotation.session.volume, rotation.interrupted
-    place = summary.place_of(volume, configurator.environ)
+    place = ending.place_of(volume, configurator.environ)
     began = interrupted.id if interrupted else configurator.result["copy"]
-    following = summary.after_rotation(rotation.session, rotation.values, rotation.names)
+    following = ending.after_rotation(rotation.session, rotation.values, rotation.names)
     folder = f"{HISTORY}/{began}"
     lines = [f"Rotated: {', '.join(rotation.names)}. The old values are in {folder}.", ""]
     edited = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from setup.checks import run
 from setup.console import Answer
 from setup.deploy import summary
 from setup.errors import Busy, ExitCode
@@ -31,9 +32,11 @@ def status(configurator: DeploymentConfigurator) -> Answer:
         on_disk = {path: volume.read(path) for path in state.files}
         times = {name: at.st_mtime for name in texts if (at := volume.status(secret_path(name)))}
         todo = backups.explain_recovery(volume, restoring) if restoring else ""
+        failures = run.find_failures(session) if state.is_complete() and not restoring else []
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.collect_ages(state.secrets, times)
     data = summary.status_data(state, resolution, pending, lost, on_disk)
+    data["ready"] = state.is_complete() and not restoring and not failures
     data |= {"secrets": ages, "restoring": restoring, "busy": busy}
     lines = summary.status_lines(state, pending, lost)
     if busy:
@@ -42,7 +45,8 @@ def status(configurator: DeploymentConfigurator) -> Answer:
         lines += ["", f"✗ The restore of {restoring} was interrupted. {todo}"]
     if restoring or not state.is_complete():
         return Answer(lines, data, ExitCode.NOT_COMPLETE)
-    return Answer([*lines, *rotation.format_ages(ages)], data)
+    ready = "yes" if data["ready"] else f"no, --check lists what is missing ({len(failures)})"
+    return Answer([*lines, "", f"Ready: {ready}", *rotation.format_ages(ages)], data)
 
 
 def _busy(volume: Volume) -> str:

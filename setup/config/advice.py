@@ -20,7 +20,23 @@ _SERVERS = (
 
 def list_notes(values: Values) -> list[str]:
     """Return a sentence for each value that was given and that cannot work in this deployment."""
-    return [*_note_loopback(values), *_note_everyone(values), *_note_mail_port(values), *_note_old_images(values)]
+    return [
+        *_note_short_host(values),
+        *_note_loopback(values),
+        *_note_everyone(values),
+        *_note_mail_port(values),
+        *_note_old_images(values),
+    ]
+
+
+def _note_short_host(values: Values) -> Iterator[str]:
+    url = values.computed("PUBLIC_URL")
+    host = url.value.host if url else "localhost"
+    if "." not in host and ":" not in host and host != "localhost":
+        yield (
+            f"PUBLIC_URL={host} has no dot: if browsers reach it only by a longer name, give that one, as in "
+            f"{host}.example.com"
+        )
 
 
 def _note_loopback(values: Values) -> Iterator[str]:

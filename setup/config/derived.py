@@ -13,6 +13,8 @@ from setup.config.model import Condition
 from setup.config.values import Values
 
 BUNDLED_DATABASE = "db"
+FIRST_ACCOUNT = "akadmin"  # the first administrator of Authentik
+GROUPS_OF_AVATAR = ("Octopize - Admins", "Octopize - Users")  # as the blueprint names them
 BLUEPRINT_APPLICATION = "avatar-api"  # the slug in the blueprint
 SPELLINGS = (  # two names of one thing, both ways
     ("TLS_MODE", "NGINX_TLS_ENABLED"),

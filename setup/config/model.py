@@ -27,8 +27,13 @@ class Source(IntEnum):
 
     @property
     def label(self) -> str:
-        """Return the source's name in messages and in the state file."""
+        """Return the source's name in data and in the state file."""
         return self.name.lower().replace("_", "-")
+
+    @property
+    def words(self) -> str:
+        """Return the source's name for an operator: what is called `caller` elsewhere was typed behind a flag."""
+        return "--set" if self is Source.CALLER else self.label
 
 
 BY_LABEL = {source.label: source for source in Source}
@@ -44,7 +49,8 @@ class Setting(NamedTuple):
 
     `default` is text as an operator would type it, or a function of the other values; None means
     that somebody must give it. `empty` allows an explicit empty value. `in_env` puts it into `.env`.
-    `asked` makes it a question of an interactive run, and `notice` is shown before that question.
+    `asked` makes it a question of an interactive run, and `notice` is shown before that question. The `express` ones
+    are always asked; of the others all may keep their default at once.
     """
 
     key: str
@@ -58,6 +64,7 @@ class Setting(NamedTuple):
     empty: bool = False
     in_env: bool = True
     asked: bool = False
+    express: bool = False
     notice: str = ""
 
 

@@ -85,7 +85,7 @@ def problem_text(row: Setting, answer: Given, reason: str) -> str:
     shown = answer.text if row.kind in (EMAIL, EMAILS) else without_credentials(answer.text)
     example = f", as in {row.example}" if row.example and row.example not in reason else ""
     origin = f". {row.help}" if answer.source is Source.DEFAULT else ""  # nobody typed it: say what it is
-    return f"{row.key}={short(shown)} ({answer.source.label}): {reason}{example}{origin}"
+    return f"{row.key}={short(shown)} ({answer.source.words}): {reason}{example}{origin}"
 
 
 def missing_text(key: str) -> str:
@@ -115,7 +115,7 @@ def changes(before: Mapping[str, Given], after: Mapping[str, Given]) -> list[str
     for key in SETTINGS:
         old, new = before.get(key), after.get(key)
         if (old and old.text) != (new and new.text):
-            source = f" ({new.source.label})" if new else ""
+            source = f" ({new.source.words})" if new else ""
             lines.append(f"{key}: {old.text if old else '(default)'} -> {new.text if new else '(default)'}{source}")
     return lines
 

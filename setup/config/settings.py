@@ -12,7 +12,6 @@ from setup.config.model import Setting as S
 from setup.volume.layout import CERTIFICATE, CERTIFICATE_KEY, TLS_FOLDER
 
 REQUIRED = "Required Settings"
-PRESET = "Preset"
 INSTALLATION = "Installation Settings"
 ADDRESS = "TLS and Ports"
 MAIL = "E-mail"
@@ -30,14 +29,18 @@ _TELEMETRY_ENDPOINT = "https://s3.fr-par.scw.cloud"
 _ROWS = (
     S("PUBLIC_URL", REQUIRED, "Public URL (domain name, e.g., avatar.example.com)",
       "The address people type to reach Avatar: host, host:port, or an http(s) URL without a path.",
-      kinds.PUBLIC_URL, example="avatar.example.com", in_env=False, asked=True),
+      kinds.PUBLIC_URL, example="avatar.example.com", in_env=False, asked=True, express=True),
     S("ENV_NAME", REQUIRED, "Environment name (e.g., mycompany-prod)",
       "A short name of this installation; it shows in logs and error reports.",
-      kinds.NAME, example="mycompany-prod", asked=True),
+      kinds.NAME, example="mycompany-prod", asked=True, express=True),
 
-    S("PRESET", PRESET, "Preset", "A set of values for logging, Sentry and telemetry.",
-      kinds.choice(*PRESETS), "", empty=True, in_env=False),
-
+    S("PRESET", INSTALLATION, "Preset",
+      "Sets logging, error reports and telemetry at once. default: errors go to Octopize's Sentry, statistics of use to "
+      "their storage, with a bucket and keys that they give you. dev-mode: readable logs, and nothing is sent. airgapped: "
+      "nothing is sent or looked up outside. None: errors go to Sentry, no statistics.",
+      kinds.choice(*PRESETS), "", empty=True, in_env=False, asked=True, express=True,
+      notice="A preset says what leaves this host. default: error reports and statistics of use go to Octopize; dev-mode "
+      "and airgapped: nothing does. Without one, error reports do."),
     S("AUTH_TYPE", INSTALLATION, "Sign-in by e-mail address or by user name",
       "How people sign in: with their e-mail address, or, with an API release before 3, with a user name.",
       kinds.choice("email", "username"), derived.auth_type, when=derived.api_before_3, in_env=False,
@@ -62,7 +65,7 @@ _ROWS = (
     S("TLS_MODE", ADDRESS, "TLS mode",
       "provided: nginx serves https with your certificate; self-signed: with one issued here, whose CA your clients must "
       "trust; behind-proxy: TLS terminates at another proxy; off: plain http, the default for an http:// URL.",
-      kinds.choice("provided", "self-signed", "behind-proxy", "off"), derived.tls_mode, in_env=False, asked=True),
+      kinds.choice("provided", "self-signed", "behind-proxy", "off"), derived.tls_mode, in_env=False, asked=True, express=True),
     S("NGINX_TLS_ENABLED", ADDRESS, "TLS in nginx", "Older spelling of TLS_MODE: true is provided, false is off.",
       kinds.BOOLEAN, derived.tls_is_ours, in_env=False),
     S("NGINX_SSL_CERTIFICATE_PATH", ADDRESS, "Certificate chain (path on the host)",
@@ -80,7 +83,7 @@ _ROWS = (
     S("NGINX_HTTPS_PORT", ADDRESS, "https port", "The published https port: the port of PUBLIC_URL, or 443.",
       kinds.PORT, derived.https_port, when=derived.tls_is_ours, in_env=False),
     S("NGINX_HTTP_PORT", ADDRESS, "http port", "The published http port, unless TLS terminates at nginx.",
-      kinds.PORT, derived.http_port, when=derived.serves_plain_http, in_env=False, asked=True),
+      kinds.PORT, derived.http_port, when=derived.serves_plain_http, in_env=False, asked=True, express=True),
     S("NGINX_HTTP_REDIRECT_PORT", ADDRESS, "Redirect port", "A port, usually 80, that redirects to https; empty: none.",
       kinds.PORT, "", example="80", when=derived.tls_is_ours, empty=True, in_env=False),
     S("NGINX_IPV6", ADDRESS, "IPv6 in nginx", "Whether nginx listens on IPv6 inside its container; auto: no, Docker maps it.",
@@ -94,7 +97,7 @@ _ROWS = (
       "true fills in the host and port of Amazon's server, for a user name and password that Octopize gave you.",
       kinds.BOOLEAN, "false", in_env=False),
     S("SMTP_HOST", MAIL, "SMTP host", "The mail server.",
-      kinds.SERVER, derived.smtp_host, example="mail.example.com", asked=True),
+      kinds.SERVER, derived.smtp_host, example="mail.example.com", asked=True, express=True),
     S("SMTP_PORT", MAIL, "SMTP port", "465 speaks TLS from the start, 587 and 25 switch to it (STARTTLS).",
       kinds.PORT, "587", asked=True),
     S("SMTP_USE_TLS", MAIL, "TLS from the start", "Implicit TLS; follows the port.", kinds.BOOLEAN, derived.smtp_use_tls),
@@ -105,7 +108,7 @@ _ROWS = (
     S("SMTP_SENDER_EMAIL", MAIL, "Sender address", "The From address of every mail.",
       kinds.EMAIL, derived.smtp_sender, asked=True),
     S("SMTP_USERNAME", MAIL, "SMTP user name", "Empty: the server requires no sign-in.",
-      kinds.UNPADDED_TEXT, derived.smtp_user, example="avatar", empty=True, asked=True),
+      kinds.UNPADDED_TEXT, derived.smtp_user, example="avatar", empty=True, asked=True, express=True),
 
     S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, derived.BLUEPRINT_APPLICATION),
     S("AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", SIGN_IN, "Self-service licence",
@@ -127,7 +130,7 @@ _ROWS = (
       kinds.NAME, "fr-par", when=derived.telemetry_on),
     S("TELEMETRY_S3_BUCKET_NAME", TELEMETRY, "Telemetry bucket",
       "Given by Octopize; without one, set TELEMETRY_ENABLED=false.",
-      kinds.NAME, example="mycompany-telemetry", when=derived.telemetry_on, asked=True),
+      kinds.NAME, example="mycompany-telemetry", when=derived.telemetry_on, asked=True, express=True),
 
     S("USE_CONSOLE_LOGGING", LOGGING, "Readable console logs", "true: readable lines; false: JSON.", kinds.BOOLEAN, asked=True),
     S("IS_SENTRY_ENABLED", LOGGING, "Report errors to Sentry", "Whether errors are reported to Octopize's Sentry.",

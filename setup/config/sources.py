@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from setup.config.model import Given, Source
+from setup.config.model import Given, Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import PRESETS, SETTINGS
+from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, decode, key_shown, load_yaml, read_input
 
 CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
@@ -139,7 +140,7 @@ def take_back(inputs: Inputs, keys: Iterable[str]) -> Inputs:
     """Reset saved answers to their defaults (`--unset`); it is a contradiction to give one in the same run."""
     unset, problems = frozenset(keys), []
     for key in sorted(unset):
-        given = [layer[key].source.label for layer in inputs.layers[2:] if key in layer]
+        given = [layer[key].source.words for layer in inputs.layers[2:] if key in layer]
         if key not in SETTINGS:
             problems.append(f"--unset: {key_shown(key)} is not a known key{_nearest(key)}")
         elif given:
@@ -178,7 +179,10 @@ def _take(entries: Mapping[str, Any], source: Source, where: str, *, secrets_all
         if problem:
             problems.append(f"{where}: {problem}")
             continue
-        text = _as_text(raw, SECRETS[name].kind.multiple if is_secret else SETTINGS[key].kind.multiple)
+        row = SECRETS[name] if is_secret else SETTINGS[key]
+        # A bound secret in a file may come from another deployment, whose data needs it unchanged.
+        exact = isinstance(row, Secret) and bool(row.bound) and source is Source.CONFIG_FILE
+        text = _as_text(raw, row.kind.multiple, exact)
         if text is None:
             problems.append(f"{where}: {key} must be a single value, as in {key}: VALUE")
         elif raw is None:
@@ -204,14 +208,14 @@ def _key_problem(key: str, place: int, entries: Mapping[str, Any], unwanted_secr
     return ""
 
 
-def _as_text(raw: object, multiple: bool) -> str | None:
-    """Return a value as an operator would type it, None for one that is not single."""
+def _as_text(raw: object, multiple: bool, exact: bool) -> str | None:
+    """Return a value as an operator would type it, or exactly; None for one that is not single."""
     if raw is None:
         return ""
     if isinstance(raw, bool):
         return "true" if raw else "false"
     if isinstance(raw, (str, int)):
-        return str(raw)
+        return str(raw) if exact else unwrap(str(raw))
     if multiple and isinstance(raw, (list, tuple)) and all(isinstance(part, str) for part in raw):
         return ",".join(raw)
     return None
@@ -230,12 +234,13 @@ def _read_environment(environ: Mapping[str, str], preloaded: Mapping[str, bytes]
         if path:
             try:
                 data = preloaded[path] if path in preloaded else read_input(path)
-                text = decode(data).removesuffix("\n")
-                if not text:
+                text = decode(data)
+                if not unwrap(text):
                     raise Malformed("it is empty: put the value into it, or leave the variable out")
             except Malformed as error:
                 problems.append(f"{_file_named(key, path)}: {error}")
                 continue
+        text = unwrap(text)
         if text and key in SETTINGS:
             layer[key] = Given(text, Source.ENVIRONMENT)
         elif text:

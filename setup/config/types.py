@@ -17,6 +17,7 @@ class Kind(NamedTuple):
     choices: tuple[str, ...] = ()
     pattern: str = ""
     multiple: bool = False
+    is_number: bool = False
 
 
 def show(value: object) -> str:
@@ -69,7 +70,7 @@ def whole_number(name: str, low: int, high: int) -> Kind:
             raise ValueError(f"it must be {expects}")
         return int(text)
 
-    return Kind(name, expects, parse)
+    return Kind(name, expects, parse, is_number=True)
 
 
 def _boolean(text: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from setup.config.model import Given, Setting, Source
 from setup.config.types import show
+from setup.formats.wrapping import unwrap
 
 
 class Unavailable(Exception):
@@ -42,7 +43,7 @@ class Values:
 
     def secret(self, name: str) -> str:
         """Return the secret's text as far as it is known, or ""."""
-        return self._secrets.get(name, "").removesuffix("\n")
+        return unwrap(self._secrets.get(name, ""))
 
     def resolved(self, key: str) -> Resolved:
         """Return the value with its source, also of a setting that does not apply."""

@@ -3,6 +3,7 @@
 __all__ = [
     "baseline",
     "diff",
+    "ending",
     "options",
     "planner",
     "reconcile",

@@ -29,6 +29,8 @@ _WORDS = {
     REMOVED: "removed",
 }
 
+_SOURCES = {source.label: source.words for source in Source}
+
 Changed = tuple[str, Given | None, Given | None]
 
 
@@ -127,7 +129,7 @@ def nothing() -> Answer:
 
 
 def _shown(given: Mapping[str, str] | None) -> str:
-    return f"{given['value'] or '(empty)'} ({given['source']})" if given else "(none)"
+    return f"{given['value'] or '(empty)'} ({_SOURCES[given['source']]})" if given else "(none)"
 
 
 def _data(given: Given | None) -> dict[str, str] | None:

@@ -27,13 +27,18 @@ class RunOptions(NamedTuple):
     confirmed: bool = False  # by --yes
     reencrypted: bool = False  # the operator has re-encrypted the data of the key to rotate
     # Filled in by the commands, not by flags:
+    fill: bool = False  # ask only for what is missing
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
     reason: backups.Reason = backups.Reason()  # why a backup is saved
 
 
 class Asker(NamedTuple):
-    """How a run reaches the person at the terminal: for a setting or secret, and for a file edited by hand."""
+    """How a run reaches the person at the terminal.
+
+    `ask` is for a setting or secret, `ask_for_more` for whether to ask what has a default, `settle` for an edited file.
+    """
 
     ask: Ask
+    ask_for_more: Callable[[], bool | str]
     settle: Callable[[Conflict], OnConflict]

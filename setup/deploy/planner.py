@@ -13,6 +13,7 @@ from setup.config.types import show
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
+from setup.secrets.plan import Origin
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import STEP_NAMES
 from setup.volume.layout import CA_BUNDLE, CERTIFICATE, COMPOSE, CONFIG, ENV
@@ -68,7 +69,8 @@ def _compare_secrets(state: DeploymentState, context: Context) -> Iterator[_Reas
         known = name in state.secrets or name in state.announced_secrets
         if secret.file or (secret.text and not known):
             step = step_of_secret(name, context.resolution) if secret.text else prompt_user_secrets.__name__
-            yield step, f"the secret {name} " + ("gets a value" if secret.file else "was filled in")
+            is_new = secret.file and secret.origin is not Origin.FILLED
+            yield step, f"the secret {name} " + ("gets a value" if is_new else "was filled in")
 
 
 def _stale_keys(volume: Volume, state: DeploymentState, context: Context) -> list[str]:
@@ -117,7 +119,7 @@ def moved_defaults(before: Mapping[str, Given], resolution: Resolution) -> Itera
         if old is None or callable(SETTINGS[key].default) or old.text == text:
             continue
         if setting.source <= Source.PRESET and old.source <= Source.PRESET:
-            yield f"{key}: {old.text} -> {text} ({setting.source.label})"
+            yield f"{key}: {old.text} -> {text} ({setting.source.words})"
 
 
 def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:

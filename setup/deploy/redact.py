@@ -14,6 +14,7 @@ from setup.config import config_file
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats.quoting import quote_env
+from setup.formats.wrapping import unwrap
 from setup.state_manager import split_additions
 from setup.volume.layout import CONFIG, ENV, KEYS_FOLDER, TLS_FOLDER, written_path
 
@@ -76,11 +77,11 @@ class Redactor:
             for text in ("", on_disk.get(name) or "", wanted.get(name, "")):
                 with contextlib.suppress(ValueError):  # a text that a file cannot carry is in none
                     self._unquoted[name, config_file.spelled(text)] = text
-                    self._unquoted[name, quote_env(text.removesuffix("\n"))] = text
+                    self._unquoted[name, quote_env(unwrap(text))] = text
 
     def secret(self, name: str, text: str | None) -> str:
         """Return what is shown in place of a secret's text."""
-        text = text and text.removesuffix("\n")
+        text = text and unwrap(text)
         if not text:
             return "(empty)" if text is not None else "(none)"
         if text in self._generated:

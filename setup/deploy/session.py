@@ -1,15 +1,17 @@
 """Look at a deployment for one run: what was given, what is on the volume, and what both come to."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from setup.config import releases
+from setup.config import advice, releases
 from setup.config.config_file import config_file, holds_secrets
 from setup.config.derived import external_database
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
+from setup.config.settings import SETTINGS
 from setup.config.sources import Inputs
+from setup.config.types import HOST_PATH, show
 from setup.config.values import Values
 from setup.deploy import baseline, planner
 from setup.deploy.options import Asker, RunOptions
@@ -100,6 +102,7 @@ class Session:
         self.done = Done()
         self.work = planner.Work(None, [], [], ())  # the last that `concerned` found
         self.backup = ""  # the backup that this run has saved
+        self.certificate_error: SetupError | None = None  # somebody at a terminal can still mend it
         self._deployed: dict[str, Given] | None = None
         self._context: Context | None = None  # until something is written or answered
 
@@ -109,6 +112,7 @@ class Session:
         Raises one InputError with all problems of all sources, VolumeError for a lost secret and
         DecisionNeeded for a bound one that would change, or while a restore is incomplete.
         """
+        self.certificate_error = None
         backups.require_whole(self.volume)
         on_disk = read_secrets(self.volume)
         given, problems = secrets_plan.parse_given({**self.inputs.secrets, **self.run.typed})
@@ -118,18 +122,23 @@ class Session:
         accepted, again = frozenset(self.state.accepted), frozenset(self.state.again)
         if resolution.missing:  # somebody can answer; until then nothing else can be planned
             nothing = Targets(self.run.renderer, Parts(resolution.values, {}, b""))
-            self._context = Context(resolution, nothing, {}, accepted, again, self.ask)
+            self._context = Context(resolution, nothing, {}, accepted, again, self.ask, self._ask_for_more)
             return self._context
         self._refuse_unsafe(resolution, on_disk, given)
         planned = secrets_plan.plan_secrets(resolution.values, on_disk, given, self.run.generated, self.options.rotated)
         targets = self._targets(resolution, planned)
-        context = Context(resolution, targets, planned, accepted, again, self.ask, self.options.prompt_secrets)
+        context = Context(resolution, targets, planned, accepted, again, self.ask, self._ask_for_more)
+        context = context._replace(ask_secrets=self.options.prompt_secrets)
         self._context = context._replace(saved=self._saved(context))
         return self._context
 
     def context_now(self) -> Context:
         """Return the last context, or plan a new one if something was written or answered since."""
         return self._context or self.context()
+
+    @property
+    def _ask_for_more(self) -> Callable[[], bool | str] | None:
+        return self.asker.ask_for_more if self.asker and self.ask else None
 
     def forget_context(self) -> None:
         """Make the next `context_now` plan again: something was written or answered."""
@@ -140,19 +149,42 @@ class Session:
         return resolve_inputs(self.inputs, self.state, self.answered, secrets)
 
     def refusal(self, key: str, text: str) -> str:
-        """Return why this answer does not fit everything else, or ""."""
-        before = self.answered, self._context
-        self.answered = self.answered | {key: Given(text, Source.ANSWER)}
+        """Return why this answer does not fit everything else, or "".
+
+        What is wrong without it as well is not its fault. A certificate refuses only the question that names its file.
+        """
+        answered, context = self.answered, self._context
+        try:
+            before = self._list_problems()
+            self.answered = answered | {key: Given(text, Source.ANSWER)}
+            problems = list(self._list_problems())
+            if SETTINGS[key].kind is HOST_PATH and self.certificate_error:
+                names = (f"{key}=", show(SETTINGS[key].kind.parse(text)))
+                problems += filter(lambda problem: problem.startswith(names), self.certificate_error.problems)
+        finally:
+            self.answered, self._context = answered, context
+        return "; ".join(filter(lambda problem: problem not in before, problems))
+
+    def list_notes(self, key: str, text: str) -> list[str]:
+        """List what this answer makes doubtful, though it is accepted."""
+        known = advice.list_notes(self.resolve({}).values)
+        answered, self.answered = self.answered, self.answered | {key: Given(text, Source.ANSWER)}
+        try:
+            notes = advice.list_notes(self.resolve({}).values)
+        finally:
+            self.answered = answered
+        return list(filter(lambda note: note not in known, notes))
+
+    def _list_problems(self) -> tuple[str, ...]:
+        """List what refuses the present answers, without the certificate."""
         try:
             context = self.context()
             if not context.resolution.missing:
                 _ = context.targets.all  # a value that a file cannot carry is refused here
                 self.refuse_jump(context)
         except SetupError as error:
-            return "; ".join(error.problems)
-        finally:
-            self.answered, self._context = before
-        return ""
+            return error.problems
+        return ()
 
     def _unchecked(self, on_disk: dict[str, str | None]) -> dict[str, str]:
         """Return the secrets that no run has checked yet: filled in by hand, or taken over exactly."""
@@ -180,7 +212,12 @@ class Session:
     def _targets(self, resolution: Resolution, planned: dict[str, secrets_plan.Planned]) -> Targets:
         texts = {name: secret.text for name, secret in planned.items()}
         mark = self.state.basis.get(tls_plan.MARK, "")
-        material = tls_plan.plan_tls(self.volume, resolution.values, mark, self.run.renews, self.run.issued)
+        try:
+            material = tls_plan.plan_tls(self.volume, resolution.values, mark, self.run.renews, self.run.issued)
+        except SetupError as error:
+            if not self.asker:
+                raise
+            self.certificate_error, material = error, tls_plan.TlsPlan(mark=mark)
         owner = os.geteuid(), os.getegid()
         return self.run.targets(Parts(resolution.values, texts, self.label_key(), material, owner))
 

@@ -1,6 +1,6 @@
 """The seven steps: each is a function from a context to what should become true."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from setup.config.model import Given, Secret, Setting, Source
@@ -23,6 +23,7 @@ class Outcome(NamedTuple):
     """Describe what a step wants to become true.
 
     `answers` are to be remembered; `accepted` names questions whose default or emptiness was taken.
+    `kept` names the questions that are answered by keeping all their defaults at once, `again` those to be asked.
     `done` is False when the step wants to be called again, `back` asks for the question before.
     """
 
@@ -30,6 +31,8 @@ class Outcome(NamedTuple):
     secrets: tuple[SecretFile, ...] = ()
     answers: Mapping[str, Given] | None = None
     accepted: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
     done: bool = True
     back: bool = False
 
@@ -38,7 +41,8 @@ class Context(NamedTuple):
     """All that a step may know; without `ask` nobody can be asked.
 
     `ask(row, default)` gives the checked answer, None when the default (or nothing) was accepted, or BACK.
-    `accepted` are the questions that are settled, `again` those that are to be asked once more.
+    `ask_for_more()` gives whether to ask more than the express questions, or BACK. `accepted` are the questions that
+    are settled, `again` those that are to be asked, also once more.
     """
 
     resolution: Resolution
@@ -47,6 +51,7 @@ class Context(NamedTuple):
     accepted: frozenset[str] = frozenset()
     again: frozenset[str] = frozenset()
     ask: Ask | None = None
+    ask_for_more: Callable[[], bool | str] | None = None
     ask_secrets: bool = True
     saved: tuple[File, ...] = ()  # the configuration file, if it is wanted
 
@@ -63,21 +68,65 @@ def collect_required_config(context: Context) -> Outcome:
 
 def collect_optional_config(context: Context) -> Outcome:
     """Collect every other setting that somebody gave; the rest keeps its default."""
-    return _collect(context, [row for key, row in SETTINGS.items() if key not in REQUIRED_KEYS])
+    optional = [row for key, row in SETTINGS.items() if key not in REQUIRED_KEYS]
+    express = [row for row in optional if row.express]
+    rest = [row for row in optional if not row.express]
+    values, undecided = context.resolution.values, []
+    for row in rest:  # also those that do not apply yet
+        is_settled = row.key in context.accepted or row.key in context.again or values.given(row.key)
+        if row.asked and not is_settled:
+            undecided.append(row.key)
+    if context.ask_for_more and undecided and not list_open(context, express):
+        return _decide_on_rest(context.ask_for_more(), undecided)
+    return _collect(context, [*express, *rest])
+
+
+def _decide_on_rest(answer: bool | str, undecided: list[str]) -> Outcome:
+    """Return that these settings, and the names of the databases, are asked or keep their defaults."""
+    if answer == BACK:
+        return Outcome(done=False, back=True)
+    if not answer:
+        return Outcome(kept=tuple(undecided), done=False)
+    keys = list(undecided)
+    for name, secret in SECRETS.items():
+        if secret.customary is not None:
+            keys.append(name)
+    return Outcome(again=tuple(keys), done=False)
 
 
 def _collect(context: Context, rows: list[Setting]) -> Outcome:
     """Ask one question at a time, so that each answer is saved before the next question."""
     values = context.resolution.values
-    if context.ask:
-        for row in rows:
-            open_question = row.asked and row.key not in context.accepted and not values.given(row.key)
-            if (open_question or row.key in context.again) and row.when(values):
-                if row.key in context.resolution.missing:
-                    return answered(row, context.ask(row._replace(empty=False), ""))
-                return answered(row, context.ask(row, show(values[row.key])))
+    open_rows = list_open(context, rows)
+    if context.ask and open_rows:
+        row = open_rows[0]
+        if row.key in context.resolution.missing:
+            return answered(row, context.ask(row._replace(empty=False), ""))
+        return answered(row, context.ask(row, show(values[row.key])))
     answers = context.resolution.answers
     return Outcome(answers=canonical(values, {row.key: answers[row.key] for row in rows if row.key in answers}))
+
+
+def list_open(context: Context, rows: Iterable[Setting]) -> list[Setting]:
+    """List the settings of these that are still to be asked."""
+    values, open_rows = context.resolution.values, []
+    for row in rows:
+        is_wanted = row.key in context.again or (row.express and _is_unanswered(context, row))
+        if is_wanted and values.can_apply(row.key):
+            open_rows.append(row)
+    return open_rows
+
+
+def _is_unanswered(context: Context, row: Setting) -> bool:
+    values = context.resolution.values
+    return row.asked and row.key not in context.accepted and not values.given(row.key) and values.can_apply(row.key)
+
+
+def is_open(context: Context, planned: secrets_plan.Planned) -> bool:
+    """Tell whether a secret is still to be asked: one with a customary value only if somebody wants to change it."""
+    if not secrets_plan.is_asked(SECRETS[planned.name], context.resolution.values):
+        return False
+    return planned.name in context.again or (planned.origin is Origin.PENDING and planned.name not in context.accepted)
 
 
 def answered(row: Setting | Secret, answer: str | None, replace: bool = False) -> Outcome:
@@ -113,8 +162,7 @@ def prompt_user_secrets(context: Context) -> Outcome:
     values = context.resolution.values
     if context.ask and context.ask_secrets:
         for name, planned in context.planned.items():
-            open_question = planned.origin in (Origin.PENDING, Origin.CUSTOMARY) or name in context.again
-            if open_question and name not in context.accepted and secrets_plan.is_asked(SECRETS[name], values):
+            if is_open(context, planned):
                 return answered(SECRETS[name], context.ask(SECRETS[name], planned.text), name in context.again)
     # `.env` and the secrets that it shows exist already, unless this step is called alone.
     secrets = _to_publish(context, lambda row: secrets_plan.is_operators(row, values) or bool(row.shown))

@@ -13,6 +13,7 @@ from setup.deploy.templates import CannotCarry, Renderer
 from setup.formats.digests import digest_all, fingerprint
 from setup.formats.dotenv import MARKER
 from setup.formats.quoting import Unfit, quote_env
+from setup.formats.wrapping import unwrap
 from setup.tls.plan import TlsPlan
 from setup.volume.layout import (
     AUTHENTIK,
@@ -168,7 +169,7 @@ class Targets:
                 shown[key] = show(self._values[key])
         for name, secret in SECRETS.items():
             for key in secret.shown:
-                shown[key] = self._secrets.get(name, "").removesuffix("\n")
+                shown[key] = unwrap(self._secrets.get(name, ""))
         for key, text in shown.items():
             try:
                 quote_env(text)

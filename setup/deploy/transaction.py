@@ -59,6 +59,8 @@ def check(session: Session, context: Context) -> None:
     Everything that the run will read is read now, so that an obstacle in its place is named now.
     """
     session.refuse_jump(context)
+    if session.certificate_error:
+        raise session.certificate_error
     files = session.files(context)
     session.reconcile(files)
     baseline.texts(session.volume, files if session.use_state else ())
@@ -171,10 +173,14 @@ def _remember(session: Session, outcome: Outcome) -> None:
         if outcome.done:  # what a preset outranks, or another spelling replaces, is forgotten
             for key in session.state.answers.keys() - session.context_now().resolution.answers.keys():
                 del session.state.answers[key]
-    settled = {*session.state.accepted, *session.state.again}  # Enter at one of `again` keeps the earlier answer
-    for key in outcome.accepted:
+    state = session.state
+    settled = {*state.accepted, *state.answers, *state.secrets}  # Enter at one with an answer keeps the answer
+    for key in (*outcome.accepted, *outcome.kept):
         if key not in settled:
-            session.state.accepted.append(key)
+            state.accepted.append(key)
+    for key in outcome.again:
+        if key not in settled:
+            state.again.append(key)
     if not outcome.done:
         asked = [*(outcome.answers or ()), *outcome.accepted, *names_of(outcome.secrets)]
         session.state.again = [key for key in session.state.again if key not in asked]
@@ -188,7 +194,7 @@ def go_back(session: Session) -> None:
     key = session.history.pop()
     if key in session.state.accepted:
         session.state.accepted.remove(key)
-    else:
+    if key not in session.state.again:
         session.state.again.append(key)
     if key not in SECRETS:
         session.state.reopen(step_of_setting(key))

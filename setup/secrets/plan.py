@@ -9,6 +9,7 @@ from setup.config.model import Given, Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.types import TEXT, show
 from setup.config.values import Values
+from setup.formats.wrapping import unwrap
 from setup.volume.layout import secret_path
 
 
@@ -16,6 +17,7 @@ class Origin(Enum):
     """Where a planned value comes from."""
 
     KEPT = auto()  # it is in the file
+    FILLED = auto()  # it is in the file, with a line end that somebody's editor or shell put behind it
     GIVEN = auto()
     GENERATED = auto()
     CUSTOMARY = auto()  # such as the role postgres
@@ -51,8 +53,8 @@ class Planned(NamedTuple):
 
 
 def is_same(text: str, other: str) -> bool:
-    """Tell whether two texts are the same value: a last newline, which a shell writes, does not count."""
-    return text.removesuffix("\n") == other.removesuffix("\n")
+    """Tell whether two texts are the same value: what other tools put around it does not count."""
+    return unwrap(text) == unwrap(other)
 
 
 def names_of(secrets: Iterable[Secret | SecretFile]) -> list[str]:
@@ -77,13 +79,14 @@ def parse_given(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]
     """
     good, problems = {}, []
     for name, secret_given in given.items():
-        secret, exact = SECRETS[name], secret_given.source is Source.CONFIG_FILE
+        secret = SECRETS[name]
+        exact = secret_given.source is Source.CONFIG_FILE
         try:
-            text = show(secret.kind.parse(secret_given.text.removesuffix("\n") if exact else secret_given.text))
+            text = show(secret.kind.parse(unwrap(secret_given.text)))
             good[name] = secret_given if exact else Given(text, secret_given.source)
         except ValueError as error:
             reason = _hiding(secret, error) if secret.masked else str(error)
-            problems.append(f"{name.upper()} ({secret_given.source.label}): {reason}")
+            problems.append(f"{name.upper()} ({secret_given.source.words}): {reason}")
     return good, problems
 
 
@@ -92,7 +95,7 @@ def check_filled(texts: Mapping[str, str]) -> list[str]:
     problems = []
     for name, text in texts.items():
         try:
-            SECRETS[name].kind.parse(text.removesuffix("\n"))
+            SECRETS[name].kind.parse(unwrap(text))
         except ValueError as error:
             problems.append(f"{secret_path(name)}: {_hiding(SECRETS[name], error)}")
     return problems
@@ -151,7 +154,9 @@ def plan_secrets(
         elif name in rotated and secret.generate:
             new = _generate(secret.name, secret.generate, generated)
         planned[name] = Planned(name, current, Origin.KEPT, present=True)
-        if new and not is_same(new, current):
+        if not new and unwrap(current) != current and not is_bound(secret, values):
+            planned[name] = Planned(name, unwrap(current), Origin.FILLED, present=True, replaces=True)
+        elif new and not is_same(new, current):
             planned[name] = Planned(name, new, Origin.GIVEN if offer else Origin.GENERATED, present=True, replaces=True)
     return planned
 
@@ -200,7 +205,7 @@ def count_published(
 ) -> dict[str, int]:
     """Count the values of the secrets that have one once these files are published, kept ones included."""
     counts = count_generations(planned, made, announced)
-    on_volume = {name for name, secret in planned.items() if secret.origin is Origin.KEPT}
+    on_volume = {name for name, secret in planned.items() if secret.origin in (Origin.KEPT, Origin.FILLED)}
     for file in published:
         on_volume.add(file.name)
         if file.text and not counts.get(file.name):

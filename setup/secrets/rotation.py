@@ -10,6 +10,7 @@ from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
 from setup.environment import shell_word
 from setup.errors import InputError, UsageError
+from setup.formats.wrapping import unwrap
 from setup.secrets.plan import list_applicable
 from setup.volume.layout import secret_path
 
@@ -81,7 +82,7 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     commands = []
     for name in names:
         if SECRETS[name].role:
-            role = shell_word(texts.get(SECRETS[name].role, "").removesuffix("\n"))
+            role = shell_word(unwrap(texts.get(SECRETS[name].role, "")))
             commands.append(f"{sudo}cat {secret_path(name)} | {into}sh -c {script} - {role}")
     return commands
 
@@ -116,6 +117,7 @@ def format_ages(ages: Mapping[str, Mapping[str, Any]]) -> list[str]:
     width = max(map(len, ages), default=0)
     lines = ["", "Secrets:"] if ages else []
     for name, age in ages.items():
-        word = f"rotated, value {age['values']}," if age["values"] > 1 else "created"
+        first = "generated" if SECRETS[name].generate else "given"
+        word = f"rotated, value {age['values']}," if age["values"] > 1 else first
         lines.append(f"  {name:{width}}  {word} {age['since'][:10]}")
     return lines

@@ -21,21 +21,24 @@ def conversation(wanted: bool) -> Iterator[None]:
         try:
             yield
         except EOFError:
-            raise Interrupted("Nothing was changed") from None
+            raise Interrupted(console.NOTHING_CHANGED) from None
 
 
 def confirm(question: str, word: str, *, interactive: bool) -> None:
     """Return if the operator types the word; raise NotComplete otherwise, or DecisionNeeded if nobody is there."""
     if not interactive:
         raise DecisionNeeded("nothing was written: to confirm, run the same command with --yes")
-    if plain.read(Field(question, lambda _text: "")).text.strip() != word:
-        raise NotComplete("Nothing was changed")
+    with console.leaving(console.NOTHING_CHANGED):
+        answer = plain.read(Field(question, lambda _text: "")).text.strip()
+    if answer != word:
+        raise NotComplete(console.NOTHING_CHANGED)
 
 
 def ask_new_secret(question: str, check: Callable[[str], str]) -> str:
     """Ask twice for a value that does not show, until both are the same."""
-    while True:
-        text = plain.read(Field(f"{question}: ", check, masked=True)).text
-        if plain.read(Field(f"{question}, again: ", lambda _text: "", masked=True)).text == text:
-            return text
-        console.show(["  The two values differ: type it again."])
+    with console.leaving(console.NOTHING_CHANGED):
+        while True:
+            text = plain.read(Field(f"{question}: ", check, masked=True)).text
+            if plain.read(Field(f"{question}, again: ", lambda _text: "", masked=True)).text == text:
+                return text
+            console.show(["  The two values differ: type it again."])

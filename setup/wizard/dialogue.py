@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
 from setup import console
-from setup.config.derived import certificate_is_made
 from setup.config.model import Given, Secret, Setting, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.types import show
-from setup.deploy import summary, transaction
+from setup.config.values import Unavailable
+from setup.deploy import summary
 from setup.deploy.reconcile import Conflict, OnConflict
-from setup.deploy.steps import BACK, Outcome, answered, prompt_user_secrets, step_of_secret, step_of_setting
+from setup.deploy.steps import BACK, is_open, list_open
 from setup.errors import NotComplete
 from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_secrets
 from setup.volume.layout import ENV, PROPOSAL_SUFFIX, secret_path
-from setup.wizard import plain, terminal
-from setup.wizard.field import BACK_WORD, Field, Reply
-from setup.wizard.questions import EMPTY_WORD, WELCOME, Questions
+from setup.wizard import plain, review, terminal
+from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
+from setup.wizard.questions import EMPTY_WORD, NO_EARLIER, WELCOME, Questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from setup.deploy.steps import Context
     from setup.state_manager import DeploymentState
 
-# Terminals that cannot move the cursor.
-_DUMB = ("", "dumb", "unknown")
+_CHOICE = (
+    "c goes on where the last run ended; a complete deployment shows its settings, to change any. r forgets progress "
+    "and answers, after a backup; secrets and files stay. q changes nothing."
+)
 
 
 def _read_with_keys(field: Field) -> Reply:
@@ -39,15 +43,23 @@ def _read_with_keys(field: Field) -> Reply:
     return prompt.read(field)
 
 
+_MORE = "Everything else has a default. Change any of it? [y/N]: "
+_MORE_HELP = (
+    "y asks for sign-in, database, certificate paths, mail port and sender, logging, dataset expiry, image versions "
+    "and the names in the database, each with its default. The review changes any of them one by one."
+)
+
+
 class Dialogue:
     """Talks with the operator; the steps ask their questions through `ask`."""
 
     def __init__(self, environ: Mapping[str, str], *, line_by_line: bool) -> None:
-        self._line_by_line = line_by_line or environ.get("TERM", "").lower() in _DUMB
+        self._line_by_line = line_by_line or environ.get("TERM", "").lower() in console.DUMB
         read = plain.read if self._line_by_line else _read_with_keys
         self._questions = Questions(read, self._describe, self._progress, self._refusal)
         self._session: Session | None = None
         self._renewal_was_offered = False
+        self._asked: set[str] = set()
         if sys.stdin.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968"):
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
 
@@ -63,9 +75,26 @@ class Dialogue:
         """Return the checked answer, None for an accepted default or a skipped secret, or BACK."""
         while True:
             answer = self._questions.ask(row, default)
+            if answer and answer != BACK and isinstance(row, Setting) and self._session:
+                for note in self._session.list_notes(row.key, answer):
+                    console.show([console.wrapped(f"note: {note}", "  ")])
             if answer != BACK or (self._session and self._session.history):
                 return answer
-            console.show(["  There is no earlier question to go back to."])
+            console.show([NO_EARLIER])
+
+    def ask_for_more(self) -> bool | str:
+        """Return whether the operator wants to change what has a default, or BACK."""
+        console.show([""])
+        while True:
+            word = self._questions.ask_line(_MORE, _check_yes_or_no, ("y", "n")).lower()
+            if word == HELP_WORD:
+                console.show([console.wrapped(_MORE_HELP, "  ")])
+            elif word != BACK_WORD:
+                return word.startswith("y")
+            elif self._session and self._session.history:
+                return BACK
+            else:
+                console.show([NO_EARLIER])
 
     def greet(self, state: DeploymentState, reset: bool) -> bool:
         """Open the conversation; return True if the operator wants to start from scratch."""
@@ -75,84 +104,33 @@ class Dialogue:
             console.show(map(console.wrapped, (*WELCOME, keys)))
             return reset
         console.show(["", *summary.existing_lines(state), ""])
-        choice = self._questions.choose("Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: ", ("c", "r", "q"))
+        question = "Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: "
+        choice = self._questions.choose(question, ("c", "r", "q"), _CHOICE)
         if choice == "q":
             raise NotComplete("Nothing was changed. Run the same command to go on")
         console.show(["", console.wrapped(keys)])
         return choice == "r"
 
     def review(self, session: Session) -> bool:
-        """Show every setting and change any; return True after a change, so that the questions start over."""
-        self._offer_renewal(session)
-        while True:
-            context = session.context()
-            step, reasons = session.concerned(context)
-            given = context.resolution, context.planned
-            entries = summary.reviewed(*given, session.state.accepted, session.was_complete)
-            console.show(["", *summary.review_lines(*given, entries, reasons), ""])
-            name = self._choose_entry(entries, "write" if step else "leave")
-            if not name:
-                return False
-            if name in SECRETS:
-                self._change_secret(session, name)  # no question depends on it: show the review again
-            elif self._change_setting(session, name):
-                return True
+        """Show everything and change any of it; return True if the questions start over."""
+        if not self._renewal_was_offered:
+            self._renewal_was_offered = True
+            review.offer_renewal(self._questions, session)
+        with console.leaving(console.NOTHING_CHANGED) if session.was_complete else contextlib.nullcontext():
+            return review.Review(self._questions, session).run()
 
-    def _offer_renewal(self, session: Session) -> None:
-        """Ask, once, whether to renew a self-signed certificate that ends soon."""
+    def fill(self, session: Session) -> None:
+        """Ask for every secret that is missing, and keep the answers in memory until the run writes them."""
         context = session.context()
-        notes = context.targets.tls.notes
-        if not notes or not certificate_is_made(context.resolution.values):
-            return
-        if self._renewal_was_offered or session.run.renews:
-            return
-        self._renewal_was_offered = True
-        console.show(["", *map(console.wrapped, notes)])
-        if self._questions.choose("Renew it now? [y/n]: ", ("y", "n")) == "y":
-            session.run.renews = True
-
-    def _choose_entry(self, entries: tuple[str, ...], otherwise: str) -> str:
-        """Return the entry to change, "" for Enter."""
-
-        def check(text: str) -> str:
-            if _find_entry(text, entries) is None:
-                return f"type a number from 1 to {len(entries)}, or a name from the list"
-            return ""
-
-        question = f"Number or name to change, or Enter to {otherwise}: "
-        return _find_entry(self._questions.ask_line(question, check, entries), entries) or ""
-
-    def _change_setting(self, session: Session, key: str) -> bool:
-        row, values = SETTINGS[key], session.context().resolution.values
-        answer = self._questions.ask(row, summary.shown(session.context().resolution, key))
-        if answer is None or answer == BACK:
-            return False
-        # The review has shown the other defaults, which counts as accepting them: only settings that did not apply
-        # until now are asked.
-        accepted = []
-        for name, other in SETTINGS.items():
-            if name != key and other.asked and other.when(values) and not values.given(name):
-                accepted.append(name)
-        transaction.commit(session, step_of_setting(key), answered(row, answer)._replace(accepted=tuple(accepted)))
-        session.state.reopen(step_of_setting(key))
-        session.history.clear()
-        return True
-
-    def _change_secret(self, session: Session, name: str) -> None:
-        row, resolution = SECRETS[name], session.context().resolution
-        present = session.context_now().planned[name]
-        if row.bound and present.present and present.text:
-            console.show([f"  {name} keeps its value: it is bound to {row.bound}."])
-            return
-        answer = self._questions.ask(row, present.text)
-        if answer is None or answer == BACK:
-            return
-        session.run.typed[name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
-        file = session.context().planned[name].file
-        if file:
-            transaction.commit(session, prompt_user_secrets.__name__, Outcome(secrets=(file,), done=False))
-            session.state.reopen(step_of_secret(name, resolution))
-            session.history.clear()
+        with console.leaving(console.NOTHING_CHANGED):
+            for row in secrets_plan.list_pending(context.resolution.values, context.secret_texts):
+                answer = self._questions.ask(row, "")
+                while answer == BACK:
+                    console.show([NO_EARLIER])
+                    answer = self._questions.ask(row, "")
+                if answer is not None:
+                    session.run.typed[row.name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
+        session.forget_context()
 
     def settle(self, conflict: Conflict) -> OnConflict:
         """Ask what to do with a file that was edited by hand and that this run would change."""
@@ -193,7 +171,7 @@ class Dialogue:
         present = self._session.context_now().resolution.values.computed(row.key) if self._session else None
         if present:
             text = show(present.value)
-            sentences.append(f"At present: {text or '(empty)'}, from {present.source.label}.")
+            sentences.append(f"At present: {text or '(empty)'}, from {present.source.words}.")
             if row.empty and text:
                 sentences.append(f"{EMPTY_WORD} alone empties it.")
         return sentences
@@ -209,17 +187,26 @@ class Dialogue:
         return sentences
 
     def _progress(self, row: Setting | Secret) -> str:
-        """Return the place of a question in its section."""
+        """Return the place of a question among all of this run, those before it included."""
         if self._session is None:
             return ""
         context = self._session.context_now()
-        if isinstance(row, Secret):
-            return _position("Secrets", row.name, _asked_secrets(context))
-        keys = []
-        for key, other in SETTINGS.items():
-            if other.asked and other.group == row.group and context.resolution.values.can_apply(key):
-                keys.append(key)
-        return _position(row.group, row.key, keys)
+        in_order = sorted(SETTINGS.values(), key=lambda other: not other.express)
+        names = [other.key for other in list_open(context, in_order)]
+        if context.ask_secrets:
+            names += self._open_secrets(self._session, context)
+        name = row.key if isinstance(row, Setting) else row.name
+        self._asked.add(name)
+        before = len(self._asked.difference(names))
+        return f"Question {before + names.index(name) + 1} of {before + len(names)}" if name in names else ""
+
+    def _open_secrets(self, session: Session, context: Context) -> list[str]:
+        planned = context.planned
+        if not planned:  # settings are missing: count with what is known
+            on_disk, given = read_secrets(session.volume), session.inputs.secrets
+            with contextlib.suppress(Unavailable):
+                planned = secrets_plan.plan_secrets(context.resolution.values, on_disk, given, session.run.generated)
+        return [name for name, secret in planned.items() if is_open(context, secret)]
 
 
 def _asked_secrets(context: Context) -> list[str]:
@@ -228,13 +215,5 @@ def _asked_secrets(context: Context) -> list[str]:
     return [name for name in context.planned if secrets_plan.is_asked(SECRETS[name], values)]
 
 
-def _position(section: str, name: str, names: list[str]) -> str:
-    return f"{section} · {names.index(name) + 1} of {len(names)}" if name in names else ""
-
-
-def _find_entry(text: str, entries: tuple[str, ...]) -> str | None:
-    """Return the entry that a number, or a name in any case, stands for; "" for no text, None for no entry."""
-    text = text.strip()
-    if text.isascii() and text.isdigit() and 0 < int(text[:4]) <= len(entries):
-        return entries[int(text[:4]) - 1]
-    return text and next((name for name in entries if name.lower() == text.lower()), None)
+def _check_yes_or_no(text: str) -> str:
+    return "" if text.strip().lower() in ("", "y", "yes", "n", "no") else "type y or n"

@@ -12,7 +12,8 @@ HELP_WORD, BACK_WORD = "?", "<"
 class Field(NamedTuple):
     """A line to read from a terminal: `check` returns the reason against a text, or "".
 
-    `words` complete it. A `guided` one takes HELP_WORD and BACK_WORD, and shows its `progress` if that fits.
+    `words` complete it. A `guided` one takes HELP_WORD and BACK_WORD, and shows its `progress`. A refused text stays in
+    the field to be corrected, or with `clears` is removed from it.
     """
 
     question: str
@@ -21,6 +22,7 @@ class Field(NamedTuple):
     masked: bool = False
     guided: bool = False
     progress: str = ""
+    clears: bool = False
 
 
 class Reply(NamedTuple):

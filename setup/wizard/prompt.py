@@ -109,9 +109,9 @@ class _Prompt:
 
         aside = Window(FormattedTextControl(progress), height=1)
         beside = Float(ConditionalContainer(aside, fits & ~is_done), right=0, top=0)
-        control_below = FormattedTextControl(lambda: self._below, style="bold")
+        control_below = FormattedTextControl(lambda: self._below or ("" if fits() else progress), style="bold")
         below = Window(control_below, wrap_lines=True, dont_extend_height=True)
-        shown = Condition(lambda: bool(self._below)) & ~is_done
+        shown = Condition(lambda: bool(self._below or (progress and not fits()))) & ~is_done
         return Layout(HSplit([FloatContainer(line, [beside]), ConditionalContainer(below, shown)]), line)
 
     def _keys(self) -> KeyBindings:
@@ -140,7 +140,9 @@ class _Prompt:
             event.app.exit(result=text)
             return
         event.key_processor.empty_queue()  # the rest of a paste must not correct the refused text
-        self._buffer.cursor_position = len(text)
+        if self._field.clears:
+            self._buffer.reset()
+        self._buffer.cursor_position = len(self._buffer.text)
         self._show_below(reason)
 
     def _complete(self, _event: KeyPressEvent) -> None:

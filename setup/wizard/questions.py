@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from setup import console
 from setup.config.model import Secret, Setting
+from setup.config.types import HOST_PATH
 from setup.deploy.steps import BACK
 from setup.errors import Interrupted
 from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
@@ -30,6 +31,7 @@ SECRETS_INTRODUCTION = (
 EMPTY_WORD = "-"  # typed alone, it empties a setting that may be empty
 SKIPPED = "  ⊘ Skipped - will need to be filled manually"
 HIDDEN = "******"
+NO_EARLIER = "  There is no earlier question to go back to."
 
 
 def _accept(_text: str) -> str:
@@ -61,15 +63,25 @@ class Questions:
         self._open_section(row)
         return self._ask_secret(row, default) if isinstance(row, Secret) else self._ask_setting(row, default)
 
-    def choose(self, question: str, answers: tuple[str, ...]) -> str:
+    def choose(self, question: str, answers: tuple[str, ...], explanation: str = "") -> str:
         """Return one of a few words."""
         allowed = f"type one of {', '.join(answers)}"
-        field = Field(question, lambda text: "" if text.strip().lower() in answers else allowed, answers)
-        return self._read(field).text.strip().lower()
+
+        def check(text: str) -> str:
+            return "" if text.strip().lower() in answers else allowed
+
+        while True:
+            word = self.ask_line(question, check, answers).lower()
+            if word == BACK_WORD:
+                console.show([NO_EARLIER])
+            elif word == HELP_WORD:
+                console.show([console.wrapped(explanation or f"{allowed[0].upper()}{allowed[1:]}.", "  ")])
+            else:
+                return word
 
     def ask_line(self, question: str, check: Callable[[str], str], words: tuple[str, ...]) -> str:
-        """Return a line that passes the check; `words` complete it."""
-        return self._read(Field(question, check, words)).text.strip()
+        """Return a line that passes the check, or HELP_WORD or BACK_WORD; `words` complete it."""
+        return self._read(Field(question, check, words, guided=True, clears=True)).text.strip()
 
     def _open_section(self, row: Setting | Secret) -> None:
         section = row.group if isinstance(row, Setting) else SECRETS_INTRODUCTION[1]
@@ -86,13 +98,15 @@ class Questions:
         def check(text: str) -> str:
             text = text.strip()
             if not text:
-                return "" if default or row.empty else f"a value is needed{_example(row)}"
+                refusal = self._refusal(row, default) if row.kind is HOST_PATH and default else ""
+                return refusal or ("" if default or row.empty else f"a value is needed{_example(row)}")
             if may_clear and text == EMPTY_WORD:
                 return self._refusal(row, "")
             return reason_against(row, text) or self._refusal(row, text)
 
         words = row.kind.choices or ((default,) if default else ())
-        text = self._ask_row(row, Field(_format_question(row, default), check, words)).text
+        clears = bool(row.kind.choices) or row.kind.is_number
+        text = self._ask_row(row, Field(_format_question(row, default), check, words, clears=clears)).text
         if text == BACK or not text.strip():
             return text or None
         return "" if may_clear and text.strip() == EMPTY_WORD else text
@@ -102,6 +116,7 @@ class Questions:
             _format_question(row, HIDDEN if default and row.masked else default),
             lambda text: reason_against(row, text) if text.strip() else "",
             masked=row.masked,
+            clears=row.masked,
         )
         while True:
             reply = self._ask_row(row, field)
@@ -134,7 +149,7 @@ class Questions:
         try:
             reply = self._read_field(field)
         except (EOFError, KeyboardInterrupt):
-            raise Interrupted("Progress saved. Run the same command to go on") from None
+            raise Interrupted(console.last_word()) from None
         if reply.more:
             console.show(["  Only the first line was taken; the rest was dropped."])
         return reply
@@ -154,9 +169,9 @@ def reason_against(row: Setting | Secret, text: str) -> str:
 def _format_question(row: Setting | Secret, default: str) -> str:
     """Return the question with its choices, an example if there is no default, and the default."""
     aside = ", ".join(row.kind.choices)
-    if not (default or aside or "(" in row.question):
+    if not (default or "(" in row.question):
         none = "Enter for none" if isinstance(row, Setting) and row.empty else ""
-        aside = "; ".join(filter(None, (row.example and f"e.g., {row.example}", none)))
+        aside = "; ".join(filter(None, (aside or (row.example and f"e.g., {row.example}"), none)))
     return f"{row.question}{f' ({aside})' if aside else ''}{f' [{default}]' if default else ''}: "
 
 

@@ -222,7 +222,7 @@ def by_flag(key: str, text: str, path: Path) -> tuple[list[str], dict[str, str]]
     return ["--set", f"{key}={text}"], {}
 
 
-WAYS = {"environment": by_environment, "file": by_file, "config-file": by_config, "caller": by_flag}
+WAYS = {"environment": by_environment, "file": by_file, "config-file": by_config, "--set": by_flag}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -255,7 +255,7 @@ def test_an_explicit_empty_value_is_refused_where_a_value_is_needed(refuse, tmp_
 
 SECRET_CASES = [
     ("DB_PASSWORD", f"{HIDDEN}\nsecond line", "U+000A"),
-    ("DB_PASSWORD", f"{HIDDEN}\r\n", "U+000D"),
+    ("DB_PASSWORD", f"{HIDDEN}\r\n\r\n", "U+000D"),
     ("DB_PASSWORD", f"{HIDDEN}\x00", "U+0000"),
     ("DB_PASSWORD", HIDDEN * 300, "4096"),
     ("SMTP_PASSWORD", f"\t{HIDDEN}", "U+0009"),
@@ -526,8 +526,8 @@ def test_a_bad_flag(refuse, case):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--preset", "production"], "PRESET='production' (caller): it must be one of default, dev-mode, airgapped"),
-        (["--auth-type", "phone"], "AUTH_TYPE='phone' (caller): it must be one of email, username"),
+        (["--preset", "production"], "PRESET='production' (--set): it must be one of default, dev-mode, airgapped"),
+        (["--auth-type", "phone"], "AUTH_TYPE='phone' (--set): it must be one of email, username"),
         (["--auth-type", ""], "AUTH_TYPE=''"),
         (["--set", f"LOG_LEVLE={HIDDEN}"], "did you mean LOG_LEVEL?"),
         (["--set", f"log_level={HIDDEN}"], "did you mean LOG_LEVEL?"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from setup.findings import PENDING
 from setup.tls.provided import CERTIFICATE_FILE, KEY_FILE
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
 from tests.cli.test_restore import half_restored
@@ -105,13 +106,19 @@ def test_a_value_that_cannot_work_is_noted_by_the_run_and_by_the_check(tmp_path:
     assert [name for _, name, text in wrong(out) if words in text] == ["doubtful-setting"]
 
 
-def test_check_prints_a_line_for_each_finding_and_a_summary(out: Path) -> None:
+def test_check_prints_what_to_do_first_and_a_verdict_with_the_next_command(out: Path) -> None:
     done = ran(out, "--check", settings={})
-    *lines, blank, end = done.stdout.splitlines()
-    assert all(re.fullmatch(r"(ok  |warn|fail|skip)  [a-z-]+: \S.*", line) for line in lines)
-    assert blank == ""
-    assert re.fullmatch(r"Ready: the stack can start \(\d+ ok, 2 skip\)\.", end)
+    findings, _, verdict = done.stdout.partition("\nReady: ")
+    for line in filter(None, findings.splitlines()):
+        assert re.fullmatch(r"(ok  |warn|fail|skip)  [a-z-]+: \S.*|      do: \S.*", line), line
+    assert findings.index("skip  host-ports") < findings.index("ok    steps")
+    assert re.match(r"the stack can start \(2 skip, \d+ ok\)\.\n", verdict)
+    assert verdict.endswith("docker compose up -d\n")
     assert done.stderr == ""
+    (out / ".secrets/organization_name").write_text("")
+    told = ran(out, "--check", settings={}, code=3).stdout
+    assert told.startswith("fail  "), "what must be done comes first"
+    assert "\nNot ready (" in told
 
 
 def test_a_provided_certificate_is_checked(tmp_path: Path) -> None:
@@ -351,9 +358,9 @@ def test_little_disk_space_is_reported(tmp_path: Path) -> None:
     small, whole = tmp_path / "out", deployed(tmp_path / "whole", settings=SETTINGS)
     small.mkdir()
     done = run(small, "--check", settings={}, prefix=(*prefix, str(small), str(whole)))
-    assert re.search(r"^warn  disk-space: [123] MiB free on the volume: free some", done.stdout, re.MULTILINE), (
-        done.stdout + done.stderr
-    )
+    assert re.search(
+        r"^warn  disk-space: [123] MiB free on the volume\n      do: free some", done.stdout, re.MULTILINE
+    ), done.stdout + done.stderr
 
 
 def test_an_unreadable_directory_exits_with_1(out: Path, tmp_path: Path) -> None:
@@ -522,7 +529,7 @@ def test_the_documentation_has_an_entry_for_each_finding_and_no_other() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
                 first = node.args[0] if node.args else None
                 made |= {first.value} if isinstance(first, ast.Constant) else set()
-    made |= {CERTIFICATE_FILE, KEY_FILE}
+    made |= {CERTIFICATE_FILE, KEY_FILE, PENDING}
     assert made == HEADINGS
 
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "changed": ((), {**REQUIRED, "LOG_LEVEL": "WARNING"}),
     "refused": ((), {**REQUIRED, "LOG_LEVEL": "LOUD"}),
     "json": (("--json",), REQUIRED),
+    "fill": (("--fill",), {}),
     "status": (("--status",), REQUIRED),
     "check": (("--check",), REQUIRED),
     "diff": (("--diff",), {**REQUIRED, "LOG_LEVEL": "WARNING"}),
@@ -30,7 +31,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "export": (("--export", "-"), {}),
     "reset": (("--reset",), REQUIRED),
 }
-CODES = {"wrong usage": 2, "refused": 1, "check": 3, "diff": 3}  # the others succeed
+CODES = {"wrong usage": 2, "refused": 1, "fill": 1, "check": 3, "diff": 3}  # the others succeed
 
 
 @pytest.fixture(scope="module")

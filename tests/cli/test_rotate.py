@@ -256,7 +256,7 @@ def test_the_answer_as_data(out: Path) -> None:
 def test_the_status_tells_when_each_secret_was_made_or_rotated(out: Path) -> None:
     os.utime(out / ".secrets" / "db_password", (0, 86400 * 365))
     shown = ran(out, "--status", settings={}).stdout
-    assert re.search(r"\n  db_password +created 1971-01-01\n", shown)
+    assert re.search(r"\n  db_password +generated 1971-01-01\n", shown)
     ran(out, "--rotate", "db_password", "--yes", settings={})
     today = time.strftime("%Y-%m-%d", time.gmtime())
     shown = ran(out, "--status", settings={}).stdout

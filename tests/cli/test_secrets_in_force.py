@@ -94,7 +94,7 @@ def test_emptied_credentials_of_another_database_server_are_pending(out: Path) -
 
 def test_the_warning_about_an_older_database_is_for_the_first_run_only(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    first = ran(tmp_path / "out", settings=WHOLE).stdout
+    first = ran(tmp_path / "out", settings=WHOLE | {"TLS_MODE": "self-signed"}).stdout
     assert "docker volume ls" in first
     later = ran(tmp_path / "out", "--set", "LOG_LEVEL=DEBUG").stdout
     assert "docker compose up -d" in later

@@ -124,7 +124,7 @@ def test_a_change_is_looked_at_made_listed_and_taken_back(out: Path) -> None:
     before = tree(configured(out))
     stood = stamps(out)
     output = read_only(out, "--set", "LOG_LEVEL=DEBUG", "--diff", code=3)
-    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in output
+    assert "LOG_LEVEL: INFO (default) -> DEBUG (--set)" in output
     assert "+LOG_LEVEL=DEBUG" in output.splitlines()
     assert stamps(out) == stood
     assert "No backup yet" in read_only(out, "--history")
@@ -132,7 +132,7 @@ def test_a_change_is_looked_at_made_listed_and_taken_back(out: Path) -> None:
     (copy,) = (out / ".deployment-history").iterdir()
     assert f"--restore {copy.name}\n" in output
     assert b"Nothing to do" in run(out, "--set", "LOG_LEVEL=DEBUG", options=OWNED).stdout
-    assert "LOG_LEVEL: INFO (default) -> DEBUG (caller)" in read_only(out, "--history")
+    assert "LOG_LEVEL: INFO (default) -> DEBUG (--set)" in read_only(out, "--history")
     assert "-LOG_LEVEL=DEBUG" in read_only(out, "--restore", copy.name, "--dry-run", code=3)
     run(out, "--restore", copy.name, options=OWNED)
     after = tree(out)

@@ -75,7 +75,8 @@ def test_a_run_from_the_environment_a_second_one_and_the_status(out: Path, tmp_p
         "ORGANIZATION_NAME=Example",
     )
     first = run(out, options=options)
-    assert "docker compose up -d" in said(first)
+    assert "-it --rm -v" in said(first) and "avatar-setup --fill" in said(first)
+    assert "docker compose up" not in said(first), "it would be refused"
     assert "(owner 1234:5678)" in said(first)
     assert ".secrets/admin_emails" in said(first), "what is pending is named"
     assert "hunter2" not in said(first)
@@ -148,7 +149,8 @@ def test_puid_and_pgid_override_the_owner(out: Path) -> None:
 def test_a_directory_of_roots_stays_roots(tmp_path: Path) -> None:
     path = tmp_path / "avatar"
     path.mkdir()
-    done = run(path, options=SETTINGS)
+    ready = ("-e", "TLS_MODE=off", "-e", "ORGANIZATION_NAME=Example", "-e", "ADMIN_EMAILS=ada@example.com")
+    done = run(path, options=(*SETTINGS, "-e", "SMTP_HOST=mail.example.com", *ready))
     assert {uid for _, uid, _, _, _ in tree(path).values()} == {0}
     assert "sudo docker compose up -d" in said(done)
 

@@ -17,6 +17,7 @@ import pytest
 
 from setup.environment import shell_word
 from tests.support.runs import (
+    OPERATORS,
     REQUIRED,
     ROOT,
     SITE_PACKAGES,
@@ -132,7 +133,10 @@ def test_root_stays_root_in_its_own_directory(checkout: Path, out: Path) -> None
     done = started(checkout, out)
     assert done.returncode == 0, done.stderr
     assert owners(out) == {(0, 0)}
-    assert "  sudo docker compose up -d\n" in done.stdout
+    assert (
+        "  sudo docker compose up -d\n"
+        in started(checkout, out, settings={**REQUIRED, **OPERATORS, "TLS_MODE": "off"}).stdout
+    )
 
 
 def test_nothing_of_root_is_kept(checkout: Path, out: Path) -> None:

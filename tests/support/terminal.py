@@ -280,12 +280,17 @@ ANSWERS = {
     "Telemetry secret key": SECRET_KEY,
 }
 GREETING = "Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]"
+MORE = "Everything else has a default"
 REVIEW = "Number or name to change"
 
 
 def reply_to(question: str, answers: Mapping[str, str] = ANSWERS) -> str:
     if question.startswith(GREETING):
         return "c"
+    if question.startswith(MORE):
+        return answers.get(MORE, "y")
+    if question.startswith(REVIEW):
+        return "w" if question.endswith("w to write") else ""
     return next((text for beginning, text in answers.items() if question.startswith(beginning)), "")
 
 

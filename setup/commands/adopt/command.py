@@ -16,7 +16,7 @@ from setup.config.model import Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.sources import Inputs
 from setup.console import Answer
-from setup.deploy import summary, transaction
+from setup.deploy import ending, transaction
 from setup.deploy.reconcile import OnConflict
 from setup.deploy.session import Session, resolve_inputs
 from setup.environment import as_owner
@@ -155,7 +155,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
         left = configurator.settle(preview, lambda live: _copy_files(live, preview, source))
     data = configurator.result | {"report": report}
     lines = plan.describe_next(source.path, source.in_place) if not options.quiet else []
-    return summary.with_decision(Answer(lines, data), left)
+    return ending.with_decision(Answer(lines, data), left)
 
 
 def _continue(configurator: DeploymentConfigurator, volume: Volume, options: RunOptions) -> Answer:

@@ -11,6 +11,7 @@ from setup.config.rules import SERVICES
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats import compose_file, dotenv
+from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.volume.layout import ENV, NGINX, STATE, secret_path
 
@@ -248,7 +249,7 @@ def _interpret_secrets(texts: Mapping[str, Entry], entries: _Entries) -> tuple[d
                 values.append(Entry(entry.text, f"{entry.where} ({key})"))
         places: dict[str, str] = {}
         for entry in values:
-            places.setdefault(entry.text.removesuffix("\n"), entry.where)
+            places.setdefault(unwrap(entry.text), entry.where)
         if len(places) > 1:
             conflicts[name] = f"it has different values in {' and '.join(places.values())}"
         elif values:

@@ -119,7 +119,9 @@ def test_every_stage_has_its_line(out: Path, number: int) -> None:
     marks = [f"  ✓ {title}: completed" for title in titles[:number]]
     marks += [f"  ○ {title}: not-started" for title in titles[number:]]
     assert lines[4:11] == marks
-    assert lines[11:13] == ([] if number == 7 else ["", f"→ Next step: {titles[number]}"])
+    last = "Ready: no, --check lists what is missing (" if number == 7 else f"→ Next step: {titles[number]}"
+    assert lines[11] == ""
+    assert lines[12].startswith(last)
 
 
 def test_a_step_that_was_interrupted_is_in_progress(out: Path) -> None:
@@ -188,10 +190,12 @@ def test_the_data_tells_edited_and_missing_files(tmp_path: Path) -> None:
     assert files["docker-compose.yml"]["state"] == "missing"
 
 
-def test_ready_means_complete_with_nothing_pending(tmp_path: Path) -> None:
-    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS})
+@pytest.mark.parametrize(("mode", "ready"), [("self-signed", True), ("provided", False)])
+def test_ready_means_that_the_check_passes(tmp_path: Path, mode: str, ready: bool) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_MODE": mode})
     data = json.loads(ran(out, "--status", "--json", settings={}).stdout)
-    assert (data["complete"], data["ready"], data["pending_secrets"]) == (True, True, [])
+    assert (data["complete"], data["ready"], data["pending_secrets"]) == (True, ready, [])
+    ran(out, "--check", settings={}, code=0 if ready else 3)
 
 
 def test_the_data_of_an_empty_volume(out: Path) -> None:
@@ -264,9 +268,17 @@ def test_the_last_message_tells_what_was_written_what_is_pending_and_what_to_typ
     assert f"Written to {out} (owner {os.geteuid()}:{os.getegid()})" in output
     for path in (".env", "docker-compose.yml", "nginx/nginx.conf"):
         assert f"  {path}\n" in output
-    assert f"Pending: {len(OPERATORS)} value(s)" in output
     for name in OPERATORS:
-        assert f"{out}/.secrets/{name.lower()}" in output
+        assert f"  .secrets/{name.lower()} is empty or missing (" in output
+    assert "docker compose up" not in output, "it would be refused"
+    assert output.endswith(f" --output-dir {out} --fill\n")
+    output = ran(out, settings={**OPERATORS, "TLS_MODE": "self-signed"}).stdout
+    sudo = "sudo " if os.geteuid() == 0 else ""
+    assert output.endswith(f"Next, on the host, in {out}:\n  {sudo}docker compose up -d\n")
+
+
+def test_the_first_message_of_a_deployment_that_is_ready_says_what_comes_before_the_start(out: Path) -> None:
+    output = ran(out, settings={**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"}).stdout
     sudo = "sudo " if os.geteuid() == 0 else ""
     assert f"  {sudo}docker login quay.io\n" in output
     assert "name=avatar_postgres_data" in output
@@ -275,10 +287,11 @@ def test_the_last_message_tells_what_was_written_what_is_pending_and_what_to_typ
 
 def test_the_last_message_follows_the_settings(out: Path) -> None:
     settings = {**REQUIRED, **OPERATORS, "AVATAR_REGISTRY": "mirror.example.com/avatar", "DB_HOST": "db.example.com"}
-    output = ran(out, settings={**settings, "DB_ADMIN_USER": "postgres", "DB_ADMIN_PASSWORD": "x" * 20}).stdout
+    admin = {"DB_ADMIN_USER": "postgres", "DB_ADMIN_PASSWORD": "x" * 20, "TLS_MODE": "self-signed"}
+    output = ran(out, settings={**settings, **admin}).stdout
     assert "docker login mirror.example.com\n" in output
     assert "docker volume ls" not in output
-    assert "Pending" not in output
+    assert "Missing" not in output
 
 
 def test_no_secret_shows_in_what_a_run_says(out: Path) -> None:

@@ -1,0 +1,286 @@
+"""Tell at the end of a run what it did, what is missing, how to sign in, and the one command to type next."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from setup import console
+from setup.config.derived import (
+    APPLIES_WITH,
+    FIRST_ACCOUNT,
+    GROUPS_OF_AVATAR,
+    base_url,
+    bundled_database,
+    certificate_is_made,
+)
+from setup.config.model import Secret, Source
+from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
+from setup.config.values import Values
+from setup.console import Answer
+from setup.deploy import transaction
+from setup.deploy.session import Session
+from setup.deploy.summary import heading
+from setup.environment import command_again, host_path, shell_word
+from setup.errors import DecisionNeeded
+from setup.findings import PENDING, Finding, Level
+from setup.formats import dotenv
+from setup.formats.yaml_file import Malformed
+from setup.secrets import plan as secrets_plan
+from setup.secrets.store import read_filled
+from setup.tls.provided import CERTIFICATE_FILE
+from setup.volume import backups
+from setup.volume.layout import AUTHORITY, ENV, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
+from setup.volume.volume import Volume
+
+NOTHING_TO_DO = "Nothing to do: the configuration is complete and unchanged."
+
+
+class Status(StrEnum):
+    """How a run has ended."""
+
+    COMPLETE = "complete"
+    UNCHANGED = "unchanged"
+
+
+class Place(NamedTuple):
+    """Where the deployment is: its path here and on the host ("" if unknown), the command to run again, the owner.
+
+    `asking_command` is the one for a run that asks.
+    """
+
+    directory: str
+    host: str
+    command: str
+    asking_command: str
+    owner: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.host or self.directory
+
+    @property
+    def words(self) -> str:
+        return self.host or f"the directory that is mounted at {self.directory}"
+
+    @property
+    def sudo(self) -> str:
+        """What a command on the host needs in front: files of root are read by root."""
+        return "sudo " if self.owner[0] == 0 else ""
+
+    def path(self, name: str) -> str:
+        """Return the path of a file of the deployment, for somebody on the host."""
+        return f"{self.host}/{name}" if self.host else name
+
+
+def place_of(volume: Volume, environ: Mapping[str, str]) -> Place:
+    """Return where the deployment is, for people on the host."""
+    host = host_path(volume.path, environ)
+    command = command_again(volume.path, host, environ)
+    asking = command.replace("docker run --rm", "docker run -it --rm", 1)
+    return Place(volume.path, host, command, asking, (os.geteuid(), os.getegid()))
+
+
+def result(session: Session, status: Status) -> dict[str, Any]:
+    """Return what happened, as `DeploymentConfigurator.result` and `--json` have it."""
+    return {
+        "status": status.value,
+        "written": list(session.done.written),
+        "pending_secrets": _pending_names(session),
+        "kept_files": list(session.done.kept),
+        "copy": session.backup,
+        "notes": [*list_unused(session), *_notes(session), *session.work.notes, *session.volume.warnings],
+    }
+
+
+def _pending_names(session: Session) -> list[str]:
+    context = session.context_now()
+    pending = secrets_plan.list_pending(context.resolution.values, context.secret_texts)
+    return [secret.name for secret in pending]
+
+
+def known_failures(session: Session) -> list[Finding]:
+    """Return what is missing, as far as the plan of a run knows it without another check."""
+    context = session.context_now()
+    findings = []
+    for secret in secrets_plan.list_pending(context.resolution.values, context.secret_texts):
+        findings.append(pending_finding(secret))
+    for sentence in context.targets.tls.missing:
+        findings.append(Finding(CERTIFICATE_FILE, Level.FAIL, sentence))
+    return findings
+
+
+def pending_finding(secret: Secret) -> Finding:
+    """Return the finding of a value that only the operator knows and has not given."""
+    text = f"{secret_path(secret.name)} is empty or missing ({secret.question})"
+    return Finding(PENDING, Level.FAIL, text, "run avatar-setup --fill on a terminal, which asks for it")
+
+
+def list_unused(session: Session) -> Iterator[str]:
+    """Name each setting and secret that this run was given and that does not apply to the deployment."""
+    values = session.context_now().resolution.values
+    for key, row in SETTINGS.items():
+        if row.when(values) or not any(key in layer for layer in session.inputs.layers[2:]):
+            continue
+        default = row.default(values) if callable(row.default) else row.default
+        if values[key] != default and values.resolved(key).source > Source.ADOPTED:
+            yield f"{key} is given, but not used: it applies only with {APPLIES_WITH[row.when]}"
+    for name, secret in SECRETS.items():
+        if name in session.inputs.secrets and not secret.when(values):
+            yield f"{name.upper()} is given, but not used: it applies only with {APPLIES_WITH[secret.when]}"
+
+
+def _notes(session: Session) -> list[str]:
+    """Say what happened to the files that were edited by hand, except those that need a decision."""
+    notes = [f"{path} was edited by hand: it now has your changes and the new ones" for path in session.done.merged]
+    for path in session.work.edited:
+        if path not in itertools.chain(*session.done):
+            left = session.volume.read(path + PROPOSAL_SUFFIX) is not None
+            beside = f"; its new text is in {path}{PROPOSAL_SUFFIX}" if left else ""
+            notes.append(f"{path} was edited by hand and is left unchanged{beside}")
+    if ENV in session.done.written:
+        with contextlib.suppress(Malformed):  # `--check` says what is wrong with a line
+            for key in dotenv.outranked(session.volume.read(ENV) or b""):
+                notes.append(
+                    f"{ENV}: a line of yours below the mark sets {key} too, and the last line counts: remove it"
+                )
+    return notes
+
+
+def last_message(session: Session, status: Status, failures: list[Finding], environ: Mapping[str, str]) -> list[str]:
+    """Say what was written, what is still missing, how the first person signs in, and what to type next on the host.
+
+    `failures` are what would keep the stack from starting.
+    """
+    place, values = place_of(session.volume, environ), session.context_now().resolution.values
+    is_first = secret_path("db_password") in session.done.written
+    is_first = secret_path("db_password") in session.done.written or session.options.fill
+    lines = [NOTHING_TO_DO] if status is Status.UNCHANGED else _report(session, place, values)
+    if failures:
+        lines += ["", "Missing before the stack can start:"]
+        for finding in failures:
+            todo = "" if finding.name == PENDING or not finding.todo else f": {finding.todo}"
+            lines += console.paragraph(f"{finding.text}{todo}", "  ")
+        lines += command_for(place, failures)
+    elif status is Status.COMPLETE or session.options.fill:
+        lines += next_lines(place, values) if is_first else _start_lines(place)
+    return lines + _finished_rotation(session, values)
+
+
+def _report(session: Session, place: Place, values: Values) -> list[str]:
+    lines = ["", *heading("Configuration complete"), *_written_lines(place, session.done.written)]
+    if session.backup:
+        lines += ["", "A backup of the previous state was saved. To undo this change:"]
+        lines.append(f"  {place.command} --restore {session.backup}")
+    if certificate_is_made(values):
+        sentence = f"Clients accept {base_url(values)} once they trust its CA. Give them this file:"
+        lines += ["", *console.paragraph(sentence)]
+        lines.append(f"  {place.path(AUTHORITY)}")
+    return [*lines, "", "To see its status at any time:", f"  {place.command} --status"]
+
+
+def command_for(place: Place, failures: list[Finding]) -> list[str]:
+    """Return the one command to type if something keeps the stack from starting."""
+    for finding in failures:
+        if finding.name == PENDING:
+            return ["", f"Next, on the host, in {place.words}:", f"  {place.asking_command} --fill"]
+    return ["", f"Then, on the host, in {place.words}:", f"  {place.command} --check"]
+
+
+def next_lines(place: Place, values: Values) -> list[str]:
+    """Say how the first person signs in, and what to type to start the stack."""
+    return [*_sign_in_lines(place, values), *_before_first_start(place, values), *_start_lines(place)]
+
+
+def _start_lines(place: Place) -> list[str]:
+    return ["", f"Next, on the host, in {place.words}:", f"  {place.sudo}docker compose up -d"]
+
+
+def _sign_in_lines(place: Place, values: Values) -> list[str]:
+    """Say how the first person signs in; the account's address is where Authentik sends its mail."""
+    key, address = SECRETS["authentik_bootstrap_password"].shown[0], values["AUTHENTIK_BOOTSTRAP_EMAIL"]
+    return [
+        "",
+        "To sign in, once the stack runs:",
+        f"  {values['SSO_PROVIDER_URL']}/if/admin/",
+        *console.paragraph(f"as {FIRST_ACCOUNT} ({address}), with the password that this shows:", "  "),
+        f"  {place.sudo}grep ^{key}= {shell_word(place.path(ENV))}",
+        *console.paragraph(
+            "There, under Directory > Users, make the first Avatar user with an e-mail address, in the group "
+            f"{' or '.join(GROUPS_OF_AVATAR)}, and send the recovery link. That person then signs in at "
+            f"{values['AVATAR_WEB_CLIENT_URL']}",
+            "  ",
+        ),
+    ]
+
+
+def _before_first_start(place: Place, values: Values) -> list[str]:
+    registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
+    lines = ["", "Before the first start, on the host:", f"  {place.sudo}docker login {registry}"]
+    if bundled_database(values):
+        lines += [
+            f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",
+            *console.paragraph(
+                "# if this prints a name, this host already has a database, whose passwords do not match these secrets",
+                "  ",
+            ),
+        ]
+    return lines
+
+
+def _written_lines(place: Place, written: Sequence[str]) -> list[str]:
+    if not written:
+        return [f"{place.name} is up to date; no file was changed."]
+    secrets = {path for path in written if path.startswith(f"{SECRETS_FOLDER}/")}
+    lines = [f"Written to {place.name} (owner {place.owner[0]}:{place.owner[1]}):"]
+    lines += console.indent(sorted(set(written) - secrets))
+    return lines + ([f"  {SECRETS_FOLDER}/ ({len(secrets)} files)"] if secrets else [])
+
+
+def _finished_rotation(session: Session, values: Values) -> list[str]:
+    """Say what else must know the new values, if this run has finished a rotation that was interrupted."""
+    interrupted = session.existed and not session.was_complete
+    began = transaction.find_last_complete(session.volume) if interrupted else None
+    if not began or not (names := backups.rotated(session.volume, began)):
+        return []
+    title = f"This run finished the interrupted rotation of {', '.join(names)}. Next, in this order:"
+    return ["", title, "", *console.indent(after_rotation(session, values, names))]
+
+
+def after_rotation(session: Session, values: Values, names: list[str]) -> list[str]:
+    """Return the commands to type on the host once secrets have new values; the old ones are in the backups."""
+    from setup.secrets import rotation
+
+    sudo = "sudo " if os.geteuid() == 0 else ""
+    old_keys = backups.list_old_values(session.volume, secret_path(rotation.STORAGE_KEY))
+    return [
+        *rotation.list_commands_before(names, values, read_filled(session.volume), sudo),
+        f"{sudo}docker compose up -d",
+        *rotation.list_commands_after(names, old_keys, sudo),
+    ]
+
+
+# --- what is left to decide ---------------------------------------------------------------------
+
+
+def kept(session: Session) -> DecisionNeeded | None:
+    """Return what is left to decide after the run: edited files whose new text is only beside them."""
+    problems = []
+    for path in session.done.kept:
+        new = f"{path}{PROPOSAL_SUFFIX}"
+        problems.append(
+            f"{path} holds changes of yours and was left unchanged; its new text is in {new}: carry over what you "
+            f"need, then remove it (rm {new}). Everything else is done"
+        )
+    return DecisionNeeded(*problems) if problems else None
+
+
+def with_decision(answer: Answer, left: DecisionNeeded | None) -> Answer:
+    """Return the answer of a command that has done everything except what somebody must decide, and warn of that."""
+    if left is None:
+        return answer
+    console.warn(f"avatar-setup: {problem}" for problem in left.problems)
+    return answer._replace(data={**answer.data, "problems": list(left.problems)}, exit_code=left.exit_code)

@@ -1,0 +1,407 @@
+"""The operator's first evening: no dead end, nothing changes until it is confirmed, and one next command."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_given_certificate import CHAIN, KEY, full, put
+from tests.support import pki
+from tests.support.runs import OPERATORS, REQUIRED, deployed, env_file, ran, secrets, stamps
+from tests.support.terminal import ANSWERS, CTRL_C, MORE, PASSWORD, REVIEW, Terminal, reply_to, session, walk
+from tests.terminal.test_wizard import back_to
+
+AT_HOME = {**ANSWERS, "Public URL": pki.HOST}
+PATHS = {"NGINX_SSL_CERTIFICATE_PATH": f"./{CHAIN}", "NGINX_SSL_CERTIFICATE_KEY_PATH": f"./{KEY}"}
+COUNT = re.compile(r"Question (\d+) of (\d+)")
+BOTH = pytest.mark.parametrize("flags", [(), ("--plain",)], ids=["keys", "plain"])
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def refused(terminal: Terminal, text: str, reason: str) -> None:
+    """Types a line at the review, whose reason against it then shows under the empty field."""
+    row = terminal.screen.row
+    terminal.keys(f"{text}\r")
+    terminal.until(lambda: reason in terminal.screen.text(row), "the reason")
+    terminal.until(lambda: terminal.line.endswith(("write: ", "write:")), "the field, empty again")
+
+
+# --- 1. an answer is refused for its own reason only --------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("wrong", ["junk", "of another host", "an encrypted key"])
+def test_a_wrong_certificate_is_the_business_of_the_review_and_of_no_answer(
+    tmp_path: Path, wrong: str, flags: tuple[str, ...]
+) -> None:
+    other = pki.issue("other.example.com", pki.intermediate(), names=("other.example.com",))
+    chain, key = {
+        "junk": (b"junk\n", other.private()),
+        "of another host": (full(other), other.private()),
+        "an encrypted key": (full(pki.server()), pki.server().encrypted()),
+    }[wrong]
+    out = put(tmp_path / "out", chain, key)
+    with session(out, *flags, settings=PATHS) as terminal:
+        walk(terminal, REVIEW, AT_HOME)
+        assert "To correct: ./tls/" in " ".join(terminal.fresh.split())
+        refused(terminal, "w", "./tls/")
+        terminal.answer("TLS_MODE")
+        terminal.asks("[provided]: ")
+        terminal.answer("behind-proxy")
+        walk(terminal)
+        assert terminal.ends() == 0
+    assert (out / CHAIN).read_bytes() == chain
+
+
+@BOTH
+def test_a_certificate_question_is_refused_for_its_own_file(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    out = put(tmp_path / "out", b"junk\n", pki.server().private())
+    with session(out, *flags) as terminal:
+        walk(terminal, "Certificate chain", AT_HOME)
+        terminal.keys("\r")
+        terminal.shows("./tls/server.fullchain.crt")
+        put(out, full(pki.server()), None)
+        terminal.settle()
+        terminal.keys("\r")
+        terminal.shows("Certificate key (path on the host)")
+
+
+@BOTH
+def test_a_session_that_was_left_after_the_review_still_reaches_the_certificate(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """With `.env` written and a certificate that has become wrong, the next run opens with the review."""
+    out = deployed(tmp_path / "out")
+    back_to(out, "generate_nginx_config")
+    put(out, b"junk\n", pki.server().private())
+    with session(out, *flags) as terminal:
+        walk(terminal, REVIEW)
+        refused(terminal, "w", "./tls/")
+        put(out, full(pki.server()), pki.server().private())
+        terminal.answer("w")
+        walk(terminal)
+        assert terminal.ends() == 0
+    assert (out / KEY).exists()
+
+
+# --- 2. a change is no interview -----------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("flag", [("--set", "LOG_LEVEL=DEBUG"), ("--set", "TLS_MODE=behind-proxy")])
+def test_confirming_a_change_writes_it_and_asks_nothing(
+    tmp_path: Path, flags: tuple[str, ...], flag: tuple[str, str]
+) -> None:
+    out = deployed(tmp_path / "out")
+    with session(out, *flags, *flag, columns=120) as terminal:
+        assert walk(terminal, REVIEW)[1:] == ["Number or name to change, a to show all, w to write"]
+        assert "(--set)" in terminal.fresh
+        terminal.answer("w")
+        assert walk(terminal) == []
+        assert terminal.ends() == 0
+    assert "7/7" in ran(out, "--status", settings={}).stdout
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "a closed terminal"])
+def test_leaving_the_review_of_a_complete_deployment_changes_nothing(
+    tmp_path: Path, flags: tuple[str, ...], how: str
+) -> None:
+    out = deployed(tmp_path / "out")
+    before = stamps(out)
+    with session(out, *flags, "--set", "LOG_LEVEL=DEBUG", columns=120) as terminal:
+        walk(terminal, REVIEW)
+        terminal.answer("TLS_MODE")
+        terminal.asks("[provided]: ")
+        terminal.answer("off")
+        assert terminal.question_or_end().startswith("http port"), "asked because TLS is off"
+        terminal.answer("8081")
+        walk(terminal, REVIEW)
+        for line in ("TLS_MODE: (default) -> off (answer)", "NGINX_HTTP_PORT: (default) -> 8081 (answer)"):
+            assert f"Changed: {line}" in terminal.fresh
+        terminal.answer("organization_name")
+        terminal.asks("Organization name (e.g., Example): ")
+        terminal.answer("My Company")
+        walk(terminal, REVIEW)
+        if how == "a closed terminal":
+            terminal.hang_up()
+        else:
+            terminal.keys(CTRL_C) if how == "Ctrl-C" else terminal.signal(signal.SIGTERM)
+            assert terminal.ends() == (130 if how == "Ctrl-C" else 143)
+            assert "Nothing was changed" in terminal.screen.text()
+            assert "Progress saved" not in terminal.screen.text()
+    changed = {path for path, stamp in stamps(out).items() if stamp != before.get(path)}
+    assert changed <= {".", ".deployment-state.lock"}
+
+
+@BOTH
+def test_changes_held_by_the_review_are_written_together(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    out = deployed(tmp_path / "out")
+    with session(out, *flags, columns=120) as terminal:
+        walk(terminal, REVIEW)
+        terminal.answer("LOG_LEVEL")
+        terminal.asks("[INFO]: ")
+        terminal.answer("DEBUG")
+        walk(terminal, REVIEW)
+        terminal.answer("organization_name")
+        terminal.asks("Organization name (e.g., Example): ")
+        terminal.answer("My Company")
+        assert "organization_name" not in secrets(out)
+        walk(terminal)
+        assert terminal.ends() == 0
+    assert env_file(out)["LOG_LEVEL"] == "DEBUG"
+    assert secrets(out)["organization_name"] == "My Company"
+    assert "LOG_LEVEL: INFO (default) -> DEBUG (answer)" in ran(out, "--history", settings={}).stdout
+
+
+# --- 4. a refused answer is not continued --------------------------------------------------------------------------
+
+
+def test_a_refused_choice_number_or_password_leaves_an_empty_field(out: Path) -> None:
+    with session(out, settings={**REQUIRED, "SMTP_PASSWORD": ""}) as terminal:
+        walk(terminal, "TLS mode")
+        terminal.keys("selfsigned\r")
+        terminal.shows("it must be one of provided")
+        terminal.answer("provided")
+        walk(terminal, "SMTP port", ANSWERS)
+        terminal.keys("99999\r")
+        terminal.shows("it must be a whole number")
+        terminal.answer("465")
+        walk(terminal, REVIEW)
+        terminal.keys(f"{PASSWORD}\r")
+        terminal.shows("or a name from the list")
+        terminal.until(lambda: PASSWORD not in terminal.screen.text(), "the pasted text, gone")
+        terminal.answer("LOG_LEVEL")
+        terminal.asks("[DEBUG]: ")
+        terminal.answer()
+        walk(terminal)
+        assert terminal.ends() == 0
+    assert env_file(out)["SMTP_PORT"] == "465"
+
+
+@BOTH
+def test_help_and_back_work_at_choices_and_at_the_review(out: Path, flags: tuple[str, ...]) -> None:
+    with session(out, *flags) as terminal:
+        walk(terminal, REVIEW)
+        terminal.answer("?")
+        terminal.shows("w writes everything that is listed")
+        walk(terminal, REVIEW)
+        terminal.answer("<")
+        assert terminal.question_or_end().startswith("Authentik version"), "the last question before the review"
+        walk(terminal)
+        assert terminal.ends() == 0
+    with session(out, *flags) as terminal:
+        terminal.asks("[c/r/q]: ")
+        terminal.answer("?")
+        terminal.shows("q changes nothing")
+        terminal.asks("[c/r/q]: ")
+        terminal.answer("<")
+        terminal.shows("There is no earlier question to go back to.")
+        terminal.asks("[c/r/q]: ")
+        terminal.answer("q")
+        assert terminal.ends() == 3
+
+
+# --- the express path ------------------------------------------------------------------------------------------------
+
+EXPRESS = {
+    "Public URL": "avatar.mycompany.com",
+    "Environment name": "mycompany-prod",
+    "TLS mode": "self-signed",
+    "SMTP host": "mail.mycompany.com",
+    "Organization name": "My Company",
+    "Admin email addresses": "ada@mycompany.com",
+    MORE: "n",
+}
+
+
+@BOTH
+def test_ten_answers_lead_from_an_empty_directory_to_a_deployment_that_is_ready(
+    out: Path, flags: tuple[str, ...]
+) -> None:
+    with session(out, *flags, columns=120) as terminal:
+        asked = walk(terminal, answers=EXPRESS)
+        assert terminal.ends() == 0
+        end = terminal.screen.text().partition("Configuration complete\n")[2]
+    assert len(asked) <= 10
+    assert ran(out, "--check", settings={}).stdout.rstrip().endswith("docker compose up -d")
+    assert end.rstrip().endswith("docker compose up -d")
+    assert "https://avatar.mycompany.com/sso/if/admin/" in end
+    assert "as akadmin (ada@mycompany.com), with the password" in end
+    shows = next(line for line in end.splitlines() if "grep ^AUTHENTIK_BOOTSTRAP_PASSWORD=" in line)
+    words = shows.removeprefix("  ").removeprefix("sudo ").split()
+    password = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert password.strip() == f"AUTHENTIK_BOOTSTRAP_PASSWORD={secrets(out)['authentik_bootstrap_password']}"
+    assert "Octopize - Admins" in end and "https://avatar.mycompany.com/web/" in end
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_questions_are_counted_truly(out: Path, columns: int) -> None:
+    counted = []
+    with session(out, columns=columns) as terminal:
+        while question := terminal.question_or_end():
+            if question.startswith((MORE, REVIEW)):
+                terminal.answer(reply_to(question, EXPRESS))
+                continue
+            terminal.until(lambda: bool(COUNT.search(terminal.fresh)), "the number of the question")
+            counted.append(tuple(map(int, COUNT.search(terminal.fresh).groups())))
+            terminal.answer(reply_to(question, EXPRESS))
+    assert [number for number, _ in counted] == list(range(1, len(counted) + 1))
+    assert counted[-1][1] == counted[-2][1] == len(counted), "an answer may only add questions, or make some needless"
+
+
+@BOTH
+def test_the_answer_to_keep_all_other_defaults_is_remembered(out: Path, flags: tuple[str, ...]) -> None:
+    with session(out, *flags) as terminal:
+        walk(terminal, REVIEW, EXPRESS)
+        terminal.keys(CTRL_C)
+        assert terminal.ends() == 130
+    with session(out, *flags) as terminal:
+        assert walk(terminal, REVIEW, EXPRESS)[1:] == ["Number or name to change, a to show all, w to write"]
+        terminal.answer("TELEMETRY_ENABLED")
+        terminal.asks("[false]: ")
+        terminal.answer("true")
+        assert terminal.question_or_end().startswith("Telemetry bucket"), "it has no default"
+        terminal.answer("mycompany-telemetry")
+        assert terminal.question_or_end().startswith(REVIEW)
+
+
+@BOTH
+def test_back_and_help_at_the_question_about_everything_else(out: Path, flags: tuple[str, ...]) -> None:
+    with session(out, *flags) as terminal:
+        walk(terminal, MORE, EXPRESS)
+        terminal.answer("?")
+        terminal.shows("y asks for sign-in, database")
+        walk(terminal, MORE, EXPRESS)
+        terminal.answer("<")
+        terminal.asks("SMTP user name (e.g., avatar; Enter for none): ")
+        terminal.answer("avatar")
+        walk(terminal, MORE, EXPRESS)
+        terminal.answer("y")
+        assert terminal.question_or_end().startswith("Sign-in by e-mail")
+        terminal.answer("<")
+        terminal.asks("SMTP user name [avatar]: ")
+        terminal.answer()
+        assert terminal.question_or_end().startswith("Sign-in by e-mail"), "it is decided already"
+
+
+@BOTH
+def test_a_database_elsewhere_is_asked_for_its_port_and_tls_mode(out: Path, flags: tuple[str, ...]) -> None:
+    with session(out, *flags) as terminal:
+        walk(terminal, "Database host")
+        terminal.answer("db.mycompany.com")
+        terminal.asks("Database port [5432]: ")
+        terminal.answer("6432")
+        terminal.asks("TLS to the database (disable, require, verify-ca, verify-full) [disable]: ")
+        terminal.answer("require")
+        assert terminal.question_or_end().startswith("Certificate chain")
+
+
+# --- --fill ----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_fill_asks_only_what_is_missing_and_finishes(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    settings = {**REQUIRED, "TLS_MODE": "self-signed", "SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "avatar"}
+    out = deployed(tmp_path / "out", settings={**settings, "ORGANIZATION_NAME": "Example"})
+    with session(out, "--fill", *flags, columns=120) as terminal:
+        asked = walk(terminal, answers={**EXPRESS, "SMTP password": PASSWORD})
+        assert terminal.ends() == 0
+        assert PASSWORD not in terminal.raw
+        assert terminal.screen.text().rstrip().endswith("docker compose up -d")
+    assert [question.partition(" (")[0] for question in asked] == [
+        "Admin email addresses", "SMTP password", "SMTP password, again",
+    ]  # fmt: skip
+    assert secrets(out)["smtp_password"] == PASSWORD
+    assert "battery" in env_file(out)["SMTP_PASSWORD"]
+    ran(out, "--check", settings={})
+    with session(out, "--fill", *flags, columns=120) as terminal:
+        assert walk(terminal) == []
+        assert terminal.ends() == 0
+        assert "Nothing to do" in terminal.screen.text()
+
+
+@BOTH
+def test_leaving_fill_changes_nothing(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, "TLS_MODE": "self-signed"})
+    before = stamps(out)
+    with session(out, "--fill", *flags) as terminal:
+        terminal.asks("Organization name (e.g., Example): ")
+        terminal.answer("My Company")
+        terminal.question_or_end()
+        terminal.keys(CTRL_C)
+        assert terminal.ends() == 130
+        assert "Nothing was changed" in terminal.screen.text()
+    changed = {path for path, stamp in stamps(out).items() if stamp != before.get(path)}
+    assert changed <= {".", ".deployment-state.lock"}
+
+
+def test_fill_without_a_terminal_says_what_to_type(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, "TLS_MODE": "self-signed"})
+    done = ran(out, "--fill", settings={}, code=1)
+    assert f"--output-dir {out} --fill. Without one, give as variables: ORGANIZATION_NAME or" in done.stderr
+    assert "ORGANIZATION_NAME_FILE" in done.stderr
+    ran(out, "--fill", settings=OPERATORS)
+    assert secrets(out)["organization_name"] == "Example"
+
+
+# --- the end of a run, --check and --status agree --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "last"),
+    [
+        ({"TLS_MODE": "self-signed"}, "--fill"),
+        (OPERATORS, "--check"),
+        ({**OPERATORS, "TLS_MODE": "self-signed"}, "docker compose up -d"),
+    ],
+    ids=["pending", "no certificate", "ready"],
+)
+def test_the_end_of_a_run_and_the_check_name_the_same_next_command(
+    tmp_path: Path, settings: dict[str, str], last: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    ready = last.startswith("docker")
+    first = ran(out, settings=REQUIRED | settings).stdout.splitlines()
+    check = ran(out, "--check", settings={}, code=0 if ready else 3).stdout.splitlines()
+    assert first[-2:] == check[-2:]
+    assert first[-1].endswith(last)
+    assert ("docker compose up -d" in "\n".join(first)) == ready
+    status = ran(out, "--status", settings={}).stdout
+    assert ("\nReady: yes\n" in status) == ready
+    assert json.loads(ran(out, "--status", "--json", settings={}).stdout)["ready"] == ready
+
+
+# --- colour ----------------------------------------------------------------------------------------
+
+
+def test_the_check_shows_colour_beside_the_words_on_a_terminal(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out")
+    with session(out, "--check") as terminal:
+        assert terminal.ends() == 3
+        assert "\x1b[31mfail\x1b[0m  secret-pending: " in terminal.raw
+        assert "\x1b[32mok  \x1b[0m  steps: " in terminal.raw
+        assert max(map(len, terminal.screen.text().splitlines())) <= 80
+        levels = [line[:4].strip() for line in terminal.screen.text().splitlines() if line[:1] in set("fwso")]
+    assert levels == sorted(levels, key=["fail", "warn", "skip", "ok"].index), "failures come first"
+    for quiet in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        with session(out, "--check", settings=quiet) as terminal:
+            terminal.ends()
+            assert "\x1b" not in terminal.raw
+    with session(out, "--check", "--plain") as terminal:
+        terminal.ends()
+        assert "\x1b" not in terminal.raw
+    assert "\x1b" not in ran(out, "--check", settings={"TERM": "xterm"}, code=3).stdout
