@@ -223,10 +223,7 @@ def _before_first_start(place: Place, values: Values) -> list[str]:
     if bundled_database(values):
         lines += [
             f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",
-            *console.paragraph(
-                "# if this prints a name, this host already has a database, whose passwords do not match these secrets",
-                "  ",
-            ),
+            "  # if this prints a name, this host already has a database, whose passwords do not match these secrets",
         ]
     return lines
 

@@ -17,7 +17,7 @@ from setup.deploy.reconcile import Conflict, OnConflict
 from setup.deploy.steps import BACK, is_open, list_open
 from setup.errors import NotComplete
 from setup.secrets import plan as secrets_plan
-from setup.secrets.store import read_secrets
+from setup.secrets.store import read_filled
 from setup.volume.layout import ENV, PROPOSAL_SUFFIX, secret_path
 from setup.wizard import plain, review, terminal
 from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
@@ -201,12 +201,20 @@ class Dialogue:
         return f"Question {before + names.index(name) + 1} of {before + len(names)}" if name in names else ""
 
     def _open_secrets(self, session: Session, context: Context) -> list[str]:
-        planned = context.planned
-        if not planned:  # settings are missing: count with what is known
-            on_disk, given = read_secrets(session.volume), session.inputs.secrets
+        if context.planned:
+            return [name for name, secret in context.planned.items() if is_open(context, secret)]
+        names, known = [], {*read_filled(session.volume), *session.inputs.secrets}
+        for name, row in SECRETS.items():  # settings are missing: count with what is known
             with contextlib.suppress(Unavailable):
-                planned = secrets_plan.plan_secrets(context.resolution.values, on_disk, given, session.run.generated)
-        return [name for name, secret in planned.items() if is_open(context, secret)]
+                values = context.resolution.values
+                if (
+                    name not in known
+                    and row.customary is None
+                    and row.when(values)
+                    and secrets_plan.is_asked(row, values)
+                ):
+                    names.append(name)
+        return names
 
 
 def _asked_secrets(context: Context) -> list[str]:

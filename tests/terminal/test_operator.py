@@ -315,14 +315,14 @@ def test_a_database_elsewhere_is_asked_for_its_port_and_tls_mode(out: Path, flag
 @BOTH
 def test_fill_asks_only_what_is_missing_and_finishes(tmp_path: Path, flags: tuple[str, ...]) -> None:
     settings = {**REQUIRED, "TLS_MODE": "self-signed", "SMTP_HOST": "mail.example.com", "SMTP_USERNAME": "avatar"}
-    out = deployed(tmp_path / "out", settings={**settings, "ORGANIZATION_NAME": "Example"})
+    out = deployed(tmp_path / "out", settings=settings)
     with session(out, "--fill", *flags, columns=120) as terminal:
         asked = walk(terminal, answers={**EXPRESS, "SMTP password": PASSWORD})
         assert terminal.ends() == 0
         assert PASSWORD not in terminal.raw
         assert terminal.screen.text().rstrip().endswith("docker compose up -d")
     assert [question.partition(" (")[0] for question in asked] == [
-        "Admin email addresses", "SMTP password", "SMTP password, again",
+        "Organization name", "SMTP password", "SMTP password, again",
     ]  # fmt: skip
     assert secrets(out)["smtp_password"] == PASSWORD
     assert "battery" in env_file(out)["SMTP_PASSWORD"]
@@ -335,12 +335,12 @@ def test_fill_asks_only_what_is_missing_and_finishes(tmp_path: Path, flags: tupl
 
 @BOTH
 def test_leaving_fill_changes_nothing(tmp_path: Path, flags: tuple[str, ...]) -> None:
-    out = deployed(tmp_path / "out", settings={**REQUIRED, "TLS_MODE": "self-signed"})
+    out = deployed(tmp_path / "out", settings={**REQUIRED, "TLS_MODE": "self-signed", "SMTP_USERNAME": "avatar"})
     before = stamps(out)
     with session(out, "--fill", *flags) as terminal:
         terminal.asks("Organization name (e.g., Example): ")
         terminal.answer("My Company")
-        terminal.question_or_end()
+        assert terminal.question_or_end().startswith("SMTP password")
         terminal.keys(CTRL_C)
         assert terminal.ends() == 130
         assert "Nothing was changed" in terminal.screen.text()

@@ -1002,10 +1002,11 @@ def test_pending_secrets_are_given_on_the_review_page_of_a_complete_deployment(
 @BOTH
 def test_the_last_message_names_pending_secrets_and_what_to_type(out: Path, flags: tuple[str, ...]) -> None:
     with session(out, *flags, columns=200) as terminal:
-        shown = finish(terminal)
-    end = shown.partition("Configuration complete\n")[2]
+        walk(terminal, answers={**ANSWERS, "Organization name": ""})
+        assert terminal.ends() == 0
+        end = terminal.screen.text().partition("Configuration complete\n")[2]
     assert f"Written to {out} " in end
-    assert "  .secrets/admin_emails is empty or missing (Admin email addresses (comma-separated))\n" in end
+    assert "  .secrets/organization_name is empty or missing (Organization name)\n" in end
     status = re.search(r"To see its status at any time:\n +(.*)\n", end)[1]
     done = subprocess.run(status.split(), env=environ(), cwd=out.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0
