@@ -280,13 +280,13 @@ def test_tab_completes_words_and_lists_the_remaining_ones(out: Path) -> None:
     with session(
         out, settings={"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "prod", "SMTP_HOST": "mail.example.com"}
     ) as terminal:
-        walk(terminal, "Sign-in")
+        walk(terminal, "TLS mode")
         terminal.keys(TAB)
-        terminal.shows("email  username")
-        terminal.keys("U" + TAB)
-        terminal.asks("[email]: username")
+        terminal.shows("provided  self-signed  behind-proxy  off")
+        terminal.keys("B" + TAB)
+        terminal.asks("[provided]: behind-proxy")
         terminal.answer()
-        terminal.asks("[db]: ")
+        walk(terminal, "Database host")
         terminal.keys(TAB)
         terminal.asks("[db]: db")
         terminal.answer()
@@ -300,7 +300,7 @@ def test_tab_completes_words_and_lists_the_remaining_ones(out: Path) -> None:
         terminal.asks("write: avatar_a")
         leave(terminal)
     assert state_of(out).answers["LOG_LEVEL"].text == "ERROR"
-    assert state_of(out).answers["AUTH_TYPE"].text == "username"
+    assert state_of(out).answers["TLS_MODE"].text == "behind-proxy"
 
 
 @BOTH
@@ -394,7 +394,7 @@ def test_back_to_an_answer_and_enter_keeps_it(out: Path) -> None:
 def test_a_run_that_is_killed_after_going_back_opens_there_again(out: Path, flags: tuple[str, ...]) -> None:
     with session(out, *flags) as terminal:
         walk(terminal, "Database host")
-        for beginning in ("Sign-in", "SMTP user name"):
+        for beginning in ("SMTP user name", "SMTP host"):
             terminal.answer("<")
             assert terminal.question_or_end().startswith(beginning)
         terminal.signal(9)
@@ -402,13 +402,13 @@ def test_a_run_that_is_killed_after_going_back_opens_there_again(out: Path, flag
     with session(out, *flags) as terminal:
         terminal.asks("[c/r/q]: ")
         terminal.answer("c")
+        terminal.asks("SMTP host [mail.mycompany.com]: ")
+        terminal.answer("other.mycompany.com")
         terminal.asks("SMTP user name [avatar]: ")
-        terminal.answer("other")
-        terminal.asks("[email]: ")
         terminal.answer()
         terminal.asks("Database host [db]: ")
         leave(terminal)
-    assert state_of(out).answers["SMTP_USERNAME"].text == "other"
+    assert state_of(out).answers["SMTP_HOST"].text == "other.mycompany.com"
 
 
 @BOTH
