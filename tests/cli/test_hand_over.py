@@ -127,7 +127,8 @@ def test_an_export_is_closed_to_others_and_commented(tmp_path: Path) -> None:
     assert any("./tls/server.fullchain.crt" in line for line in lines if line.startswith("# Files"))
     given = load_yaml(exported.read_bytes())
     assert given["ORGANIZATION_NAME"] == OPERATORS["ORGANIZATION_NAME"]
-    assert "SMTP_PASSWORD" not in given
+    assert given["SMTP_PASSWORD"] == OPERATORS["SMTP_PASSWORD"]
+    assert "PEPPER" not in given  # of an earlier release
 
 
 def test_a_second_export_has_nothing_to_do(tmp_path: Path) -> None:
