@@ -14,7 +14,7 @@ _EXAMPLES = """\
 Every setting is also an environment variable; KEY_FILE names a file with it.
   docker run -it --rm -v /app/avatar:/out avatar-setup
   docker run --rm -v /app/avatar:/out -e PUBLIC_URL=avatar.example.com \\
-    -e ENV_NAME=prod -e SMTP_HOST=mail.example.com avatar-setup --preset airgapped
+    -e ENV_NAME=prod -e SMTP_HOST=mx.example.com avatar-setup --preset airgapped
   docker run --rm -v /app/avatar:/out avatar-setup --status
 """
 
