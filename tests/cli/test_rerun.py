@@ -258,7 +258,7 @@ def test_a_missing_folder_is_made_again(out: Path) -> None:
 
 def test_filled_in_secrets_are_picked_up_and_what_depends_on_them_follows(out: Path) -> None:
     api = label(out, "api")
-    for name, text in OPERATORS.items():
+    for name, text in {**OPERATORS, "ADMIN_EMAILS": "ada@example.com,grace@example.com"}.items():
         (out / ".secrets" / name.lower()).write_text(text)
     assert env_file(out)["AUTHENTIK_BOOTSTRAP_EMAIL"] == "admin@avatar.example.com"
     done = ran(out, settings={})
