@@ -156,7 +156,6 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
     `failures` are what would keep the stack from starting.
     """
     place, values = place_of(session.volume, environ), session.context_now().resolution.values
-    is_first = secret_path("db_password") in session.done.written
     is_first = secret_path("db_password") in session.done.written or session.options.fill
     lines = [NOTHING_TO_DO] if status is Status.UNCHANGED else _report(session, place, values)
     if failures:

@@ -124,10 +124,10 @@ class Dialogue:
         context = session.context()
         with console.leaving(console.NOTHING_CHANGED):
             for row in secrets_plan.list_pending(context.resolution.values, context.secret_texts):
-                answer = self._questions.ask(row, "")
+                answer = self._questions.ask(row, "", holds=True)
                 while answer == BACK:
                     console.show([NO_EARLIER])
-                    answer = self._questions.ask(row, "")
+                    answer = self._questions.ask(row, "", holds=True)
                 if answer is not None:
                     session.run.typed[row.name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
         session.forget_context()

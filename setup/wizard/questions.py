@@ -58,10 +58,15 @@ class Questions:
         self._refusal = refusal
         self._section = ""
 
-    def ask(self, row: Setting | Secret, default: str) -> str | None:
-        """Return the checked answer, None for an accepted default or a skipped secret, or BACK."""
+    def ask(self, row: Setting | Secret, default: str, *, holds: bool = False) -> str | None:
+        """Return the checked answer, None for an accepted default or a skipped secret, or BACK.
+
+        A caller that only `holds` a secret, to write it with the rest later, does not let it be called saved.
+        """
         self._open_section(row)
-        return self._ask_secret(row, default) if isinstance(row, Secret) else self._ask_setting(row, default)
+        if isinstance(row, Secret):
+            return self._ask_secret(row, default, f"✓ {row.name}" if holds else f"✓ Saved {row.name}")
+        return self._ask_setting(row, default)
 
     def choose(self, question: str, answers: tuple[str, ...], explanation: str = "") -> str:
         """Return one of a few words."""
@@ -111,7 +116,7 @@ class Questions:
             return text or None
         return "" if may_clear and text.strip() == EMPTY_WORD else text
 
-    def _ask_secret(self, row: Secret, default: str) -> str | None:
+    def _ask_secret(self, row: Secret, default: str, receipt: str) -> str | None:
         field = Field(
             _format_question(row, HIDDEN if default and row.masked else default),
             lambda text: reason_against(row, text) if text.strip() else "",
@@ -123,14 +128,14 @@ class Questions:
             if reply.text == BACK:
                 return BACK
             if not reply.text.strip():
-                console.show([f"✓ Saved {row.name}" if default else SKIPPED])
+                console.show([receipt if default else SKIPPED])
                 return None
             if row.masked and not reply.pasted:
                 repetition = Field(f"{row.question}, again: ", _accept, masked=True)
                 if self._read(repetition).text != reply.text:
                     console.show(["  the two values differ: type it again"])
                     continue
-            console.show([f"✓ Saved {row.name}"])
+            console.show([receipt])
             return reply.text
 
     def _ask_row(self, row: Setting | Secret, field: Field) -> Reply:

@@ -143,7 +143,7 @@ class Review:
         if row.bound and present.present and present.text:
             console.show([f"  {name} keeps its value: it is bound to {row.bound}."])
             return
-        answer = self._questions.ask(row, present.text)
+        answer = self._questions.ask(row, present.text, holds=session.was_complete)
         if answer is None or answer == BACK:
             return
         session.run.typed[name] = Given(show(row.kind.parse(answer)), Source.ANSWER)

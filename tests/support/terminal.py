@@ -268,7 +268,6 @@ MASKED = (PASSWORD, KEY, SECRET_KEY)
 ANSWERS = {
     "Public URL": "avatar.mycompany.com",
     "Environment name": "mycompany-prod",
-    "Mail provider": "smtp",
     "SMTP host": "mail.mycompany.com",
     "SMTP user name": "avatar",
     "Send usage telemetry": "true",

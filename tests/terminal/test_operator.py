@@ -141,7 +141,8 @@ def test_leaving_the_review_of_a_complete_deployment_changes_nothing(
             terminal.keys(CTRL_C) if how == "Ctrl-C" else terminal.signal(signal.SIGTERM)
             assert terminal.ends() == (130 if how == "Ctrl-C" else 143)
             assert "Nothing was changed" in terminal.screen.text()
-            assert "Progress saved" not in terminal.screen.text()
+        assert "✓ organization_name\n" in terminal.screen.text()
+        assert "saved" not in terminal.screen.text().lower()
     changed = {path for path, stamp in stamps(out).items() if stamp != before.get(path)}
     assert changed <= {".", ".deployment-state.lock"}
 
@@ -344,6 +345,8 @@ def test_leaving_fill_changes_nothing(tmp_path: Path, flags: tuple[str, ...]) ->
         terminal.keys(CTRL_C)
         assert terminal.ends() == 130
         assert "Nothing was changed" in terminal.screen.text()
+        assert "✓ organization_name\n" in terminal.screen.text()
+        assert "saved" not in terminal.screen.text().lower()
     changed = {path for path, stamp in stamps(out).items() if stamp != before.get(path)}
     assert changed <= {".", ".deployment-state.lock"}
 

@@ -97,7 +97,6 @@ Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: """
 TRANSCRIPT = {
     "Public URL": "avatar.mycompany.com",
     "Environment name": "mycompany-prod",
-    "Mail provider": "smtp",
     "SMTP host": "mail.mycompany.com",
     "SMTP user name": "avatar",
     "Database user name": "avataruser",
@@ -319,7 +318,7 @@ def test_telemetry_explains_what_is_sent_to_whom_before_it_asks(out: Path, flags
 @BOTH
 def test_every_answer_is_on_the_volume_before_the_next_question(out: Path, flags: tuple[str, ...]) -> None:
     expected = {
-        "Public URL": "PUBLIC_URL", "Environment name": "ENV_NAME", "Mail provider": "MAIL_PROVIDER",
+        "Public URL": "PUBLIC_URL", "Environment name": "ENV_NAME",
         "SMTP host": "SMTP_HOST", "SMTP user name": "SMTP_USERNAME", "Send usage telemetry": "TELEMETRY_ENABLED",
         "Telemetry bucket": "TELEMETRY_S3_BUCKET_NAME", "Log level": "LOG_LEVEL",
         "Organization name": "organization_name", "SMTP password": "smtp_password",
@@ -461,7 +460,7 @@ def test_the_review_shows_every_setting_with_value_and_source(out: Path, flags: 
         assert "given beforehand" not in page
         leave(terminal)
     found = {key: (text, source) for key, text, source in re.findall(r"^ *\d+ (\w+) = (.*)  \((.*)\)$", page, re.M)}
-    conditional = {"NGINX_HTTP_PORT", "TRUSTED_PROXIES"}
+    conditional = {"NGINX_HTTP_PORT", "TRUSTED_PROXIES", "DB_PORT", "DB_SSLMODE", "AUTH_TYPE"}
     assert SETTINGS.keys() - found.keys() == conditional
     assert found["PUBLIC_URL"] == ("avatar.mycompany.com", "answer")
     assert found["ENV_NAME"] == ("prod", "environment")
