@@ -19,16 +19,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
+import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from setup import state_file
 from setup.errors import VolumeError
+from setup.formats.digests import fingerprint
 from setup.formats.yaml_file import Malformed
 from setup.state_manager import DeploymentState
-from setup.volume.layout import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY, RESTORE_MARK
+from setup.volume.layout import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, RESTORE_MARK
 from setup.volume.volume import Volume
-from tests.support.runs import DATED, LAST_GOOD, LOCK, STAGED, STATE, by_meaning, leftovers, run, secrets, tree
+from tests.support.runs import (
+    DATED,
+    LABEL_KEY,
+    LAST_GOOD,
+    LOCK,
+    STAGED,
+    STATE,
+    by_meaning,
+    leftovers,
+    run,
+    secrets,
+    tree,
+    without_marks,
+)
 from tests.torture.progress import counted
 
 Tree = Mapping[str, tuple[str, bytes]]
@@ -82,7 +97,12 @@ class Scene(NamedTuple):
 
     def view(self, out: Path) -> Tree:
         """What is compared of a directory: not what differs between runs, nor what is staged."""
-        found = tree(out) if self.exact else {path: _plain(path, one) for path, one in by_meaning(out).items()}
+        if not self.exact:
+            found = {path: _plain(path, one) for path, one in by_meaning(out).items()}
+        elif (self.start / LABEL_KEY).exists():
+            found = tree(out)
+        else:  # every run makes a key of its own
+            found = without_marks(tree(out))
         other = (DATED, LOCK)  # the dated copies, and the lock, which names a killed holder
         return {path: one for path, one in found.items() if not path.startswith(other) and not path.endswith(STAGED)}
 
@@ -259,12 +279,27 @@ def as_undisturbed(scene: Scene, out: Path) -> list[str]:
     problems = [f"{path} differs from the undisturbed run's" for path in differences(scene.view(out), scene.after)]
     problems += [f"{path} was left staged" for path in leftovers(out)]
     problems += ["the mark of a restore was left"] if (out / RESTORE_MARK).exists() else []
-    return problems + copies_lost(scene, out) + unfit(out)
+    return problems + copies_lost(scene, out) + unfit(out) + mislabelled(out)
+
+
+def mislabelled(out: Path) -> list[str]:
+    """Which services have a label that does not follow from their secrets on the disk and the key of this deployment.
+
+    What is compared of two deployments leaves the labels out where each made its own key.
+    """
+    document = yaml.safe_load((out / COMPOSE).read_text())
+    key, texts = (out / LABEL_KEY).read_bytes(), secrets(out)
+    problems = []
+    for service, entry in document["services"].items():
+        mounted = [f"{name}={texts.get(name, '')}".encode() for name in entry.get("secrets", ())]
+        if mounted and entry["labels"]["avatar-setup.secrets"] != fingerprint(key, mounted)[:16]:
+            problems.append(f"the label of {service} is not that of its secrets")
+    return problems
 
 
 def held(out: Path) -> dict[str, bytes]:
-    """What must never be made anew: every secret and every private key that is not empty."""
-    files = [path for folder in (".secrets", "tls/private") for path in (out / folder).glob("*")]
+    """What must never be made anew: every secret, every private key and the labels' key, unless it is empty."""
+    files = [path for pattern in (".secrets/*", "tls/private/*", LABEL_KEY) for path in out.glob(pattern)]
     found = {str(path.relative_to(out)): path.read_bytes() for path in files if not path.name.endswith(STAGED)}
     return {path: data for path, data in found.items() if data}
 
