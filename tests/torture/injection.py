@@ -89,7 +89,7 @@ class Scene(NamedTuple):
     run: Runner
     start: Path
     whole: Path
-    exact: bool  # nothing is random, so bytes are compared; otherwise by meaning
+    exact: bool  # nothing but the key of the labels is random, so bytes are compared; otherwise by meaning
     before: Tree
     after: Tree
     points: Sequence[Point]
@@ -142,7 +142,9 @@ def rehearsed(case: Case, folder: Path, runner: Runner = run) -> Scene:
     prefix = ("strace", "-f", "-y", "-qq", "-s", "0", "-o", str(log), "-e", f"trace={calls}")
     done = runner(whole, *case.flags, settings=case.settings, prefix=prefix)
     assert done.returncode == 0, f"{case.name}, undisturbed, ended with {done.returncode}: {done.stderr}"
-    scene = Scene(case, runner, start, whole, case.settled, {}, {}, used(log.read_text(), whole), done.stderr)
+    given = {name.upper() for name in secrets(whole)} <= {*case.settings, *map(str.upper, secrets(start))}
+    exact = case.settled or (given and case.settings.get("TLS_MODE") != "self-signed")
+    scene = Scene(case, runner, start, whole, exact, {}, {}, used(log.read_text(), whole), done.stderr)
     return scene._replace(before=scene.view(start), after=scene.view(whole))
 
 
