@@ -547,7 +547,7 @@ def test_a_bad_value_of_a_flag(refuse, flags, words):
     ("flags", "settings", "code", "words"),
     [
         ((), {"PUBLIC_URL": "a b"}, 1, "PUBLIC_URL='a b' (environment)"),
-        ((), {"DB_PASSWORD": f"{HIDDEN}\n"}, 1, "DB_PASSWORD (environment)"),
+        ((), {"DB_PASSWORD": f"{HIDDEN}\n{HIDDEN}"}, 1, "DB_PASSWORD (environment)"),
         ((), {"DB_PASSWORD_FILE": HIDDEN}, 1, "DB_PASSWORD_FILE=/run/secrets/db_password"),
         (("--config", "bomb.yaml"), {}, 1, "bomb.yaml: line 1: anchors and aliases are not allowed"),
         (("--config", "fifo"), {}, 1, "fifo: it is not a regular file"),
@@ -556,7 +556,7 @@ def test_a_bad_value_of_a_flag(refuse, flags, words):
         ((), {"TLS_CA_PATH": "/etc"}, 1, "it is a directory, which Docker creates if a file to mount does not"),
         (("--set", f"DB_PASSWORD={HIDDEN}"), {}, 2, "does not belong on the command line"),
         ((f"--reset={HIDDEN}",), {}, 2, "--reset"),
-        (("--debug",), {"LOG_LEVEL": "loud", "DB_PASSWORD": f"{HIDDEN}\n"}, 1, "LOG_LEVEL='loud'"),
+        (("--debug",), {"LOG_LEVEL": "loud", "DB_PASSWORD": f"{HIDDEN}\n{HIDDEN}"}, 1, "LOG_LEVEL='loud'"),
     ],
 )
 def test_as_a_program(tmp_path, flags, settings, code, words):
