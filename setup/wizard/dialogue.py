@@ -99,16 +99,17 @@ class Dialogue:
     def greet(self, state: DeploymentState, reset: bool) -> bool:
         """Open the conversation; return True if the operator wants to start from scratch."""
         back = BACK_WORD if self._line_by_line else f"{BACK_WORD} or Shift-Tab"
-        keys = f"? explains a question, {back} goes back, Ctrl-C saves and leaves"
+        keys = f"? explains a question, {back} goes back, Ctrl-C"
         if not state.exists or reset:
-            console.show(map(console.wrapped, (*WELCOME, keys)))
+            console.show(map(console.wrapped, (*WELCOME, f"{keys} saves and leaves")))
             return reset
         console.show(["", *summary.existing_lines(state), ""])
         question = "Do you want to (c)ontinue, (r)eset, or (q)uit? [c/r/q]: "
         choice = self._questions.choose(question, ("c", "r", "q"), _CHOICE)
         if choice == "q":
             raise NotComplete("Nothing was changed. Run the same command to go on")
-        console.show(["", console.wrapped(keys)])
+        holds = choice == "c" and state.is_complete()
+        console.show(["", console.wrapped(f"{keys} {'leaves without a change' if holds else 'saves and leaves'}")])
         return choice == "r"
 
     def review(self, session: Session) -> bool:

@@ -123,6 +123,7 @@ def test_leaving_the_review_of_a_complete_deployment_changes_nothing(
     before = stamps(out)
     with session(out, *flags, "--set", "LOG_LEVEL=DEBUG", columns=120) as terminal:
         walk(terminal, REVIEW)
+        assert "Ctrl-C leaves without a change" in terminal.fresh
         terminal.answer("TLS_MODE")
         terminal.asks("[provided]: ")
         terminal.answer("off")
