@@ -73,6 +73,10 @@ class Stack:
         return "http" if self.settings["PUBLIC_URL"].startswith("http:") else "https"
 
     @property
+    def public_port(self) -> str:
+        return self.netloc.partition(":")[2] or {"http": "80", "https": "443"}[self.scheme]
+
+    @property
     def auth(self) -> str:
         return self.settings.get("AUTH_TYPE", "email")
 

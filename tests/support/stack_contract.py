@@ -117,9 +117,12 @@ def test_the_bare_address_leads_to_the_web_client(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("path", UPSTREAM_PATHS)
-@pytest.mark.parametrize("host", [HOST, f"{HOST}:8443"])
-def test_upstreams_are_told_the_host_as_asked_and_the_rest_by_nginx_alone(stack: Stack, path: str, host: str) -> None:
-    headers = stack.client.ask(path, SPOOFED, host=host).seen["headers"]
+@pytest.mark.parametrize("port", ["none", "public", "foreign"])
+def test_upstreams_are_told_the_host_as_asked_and_the_rest_by_nginx_alone(stack: Stack, path: str, port: str) -> None:
+    """The port is passed on if it is the public one; no link may lead to another."""
+    asked = {"none": HOST, "public": f"{HOST}:{stack.public_port}", "foreign": f"{HOST}:8443"}[port]
+    host = HOST if port == "foreign" else asked
+    headers = stack.client.ask(path, SPOOFED, host=asked).seen["headers"]
     assert headers["host"] == host
     found = told(headers)
     assert found.pop("x-forwarded-for") == found.pop("x-real-ip") in stack.client_addresses()
