@@ -82,7 +82,7 @@ def parse_given(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]
         secret = SECRETS[name]
         exact = secret_given.source is Source.CONFIG_FILE
         try:
-            text = show(secret.kind.parse(unwrap(secret_given.text)))
+            text = show(secret.kind.parse(unwrap(secret_given.text) if exact else secret_given.text))
             good[name] = secret_given if exact else Given(text, secret_given.source)
         except ValueError as error:
             reason = _hiding(secret, error) if secret.masked else str(error)

@@ -282,7 +282,7 @@ def test_a_bad_secret(refuse, tmp_path, way, key, text, words):
 
 
 def test_a_secret_in_json_is_not_shown_either(complete, capsys):
-    assert main(["--output-dir", str(complete), "--json"], REQUIRED | {"DB_PASSWORD": f"{HIDDEN}\n"}) == 1
+    assert main(["--output-dir", str(complete), "--json"], REQUIRED | {"DB_PASSWORD": f"{HIDDEN}\nx"}) == 1
     said = capsys.readouterr()
     assert HIDDEN not in said.out + said.err
     (problem,) = json.loads(said.out)["error"]["problems"]
@@ -365,7 +365,7 @@ def test_ten_megabytes(refuse, tmp_path):
         (f"- DB_PASSWORD: {HIDDEN}", "KEY: VALUE lines"), (HIDDEN, "KEY: VALUE lines"),
         ("LOG_LEVEL: 3.10", "LOG_LEVEL='3.10'"),
         ("SMTP_PORT: 22:22", "SMTP_PORT='22:22'"), ("SMTP_PORT: 1e3", "SMTP_PORT='1e3'"),
-        ("LOG_LEVEL: |\n  two\n  lines\n", "LOG_LEVEL='two\\nlines\\n'"),
+        ("LOG_LEVEL: |\n  two\n  lines\n", "LOG_LEVEL='two\\nlines'"),
         ("SMTP_HOST: NO:", "line 1"),
         ("LOG_LEVEL: INFO\n\tENV_NAME: a", "line 2, column 1: this is not valid YAML (a tab"),
         ("SMTP_HOST: NO:", "does a value with : or # want quotes?"),
@@ -440,7 +440,6 @@ def test_bytes_that_are_no_text(refuse):
         ({"NGINX_HTTP_REDIRECT_PORT": "443"}, "as in 80"),
         ({"SMTP_USE_TLS": "true", "SMTP_START_TLS": "true"}, "set one of them to false"),
         ({"AUTH_TYPE": "username", "USE_EMAIL_AUTHENTICATION": "true"}, "give only AUTH_TYPE"),
-        ({"MAIL_PROVIDER": "smtp"}, "SMTP_HOST is missing"),
         ({"TELEMETRY_ENABLED": "true"}, "TELEMETRY_S3_BUCKET_NAME is missing"),
         ({"PRESET": "default"}, "TELEMETRY_ENABLED=false"),
     ],
@@ -470,7 +469,7 @@ def test_the_problems_of_all_sources_in_one_message(refuse, tmp_path):
     message = refuse(
         *("--config", str(tmp_path / "config"), "--defaults-file", str(tmp_path / "defaults"), "--set", "TLS_MODE=on"),
         PUBLIC_URL="a b",
-        DB_USER=f"{HIDDEN}\n",
+        DB_USER=f"{HIDDEN}\nx",
         ORGANIZATION_NAME_FILE="/nowhere",
     )
     keys = [

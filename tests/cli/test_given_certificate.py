@@ -187,9 +187,9 @@ def test_an_address_must_be_listed_as_an_address(host: str, tmp_path: Path) -> N
 def test_missing_files_are_listed_among_the_next_steps(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    next_steps = ran(out).stdout.partition("Next, on the host")[2]
+    missing = ran(out).stdout.partition("Missing before the stack can start:\n")[2]
     for path in (CHAIN, KEY):
-        assert f"  # ./{path} does not exist yet: put it there before the stack starts\n" in next_steps
+        assert f"  ./{path} does not exist yet: put it there before the stack starts\n" in missing
     put(out, full(server()), server().private())
     assert "does not exist yet" not in ran(out).stdout
 

@@ -79,13 +79,13 @@ def test_the_history_lists_what_changed_after_each_backup(out: Path) -> None:
     assert stamps(out) == before
     assert re.fullmatch(
         r"\d{8}T\d{6}Z(-\d+)?  before a run \(avatar-setup [0-9.]+\)\n"
-        r"  PUBLIC_URL: avatar.example.com \(environment\) -> other.example.com \(caller\)\n"
+        r"  PUBLIC_URL: avatar.example.com \(environment\) -> other.example.com \(--set\)\n"
         r"(?s:.*)"
         r"  \.env, authentik/octopize-avatar-blueprint\.yaml, deployment-config\.yaml, docker-compose\.yml, "
         r"nginx/nginx\.conf\n"
         r"  secrets: organization_name\n"
         r"\d{8}T\d{6}Z(-\d+)?  before a run \(avatar-setup [0-9.]+\)\n"
-        r"  LOG_LEVEL: INFO \(default\) -> DEBUG \(caller\)\n"
+        r"  LOG_LEVEL: INFO \(default\) -> DEBUG \(--set\)\n"
         r"  \.env\n",
         given,
     ), given
@@ -185,13 +185,13 @@ def test_a_restored_deployment_is_unmodified_and_unchanged(out: Path) -> None:
     changed(out)
     ran(out, "--restore", backup_ids(out)[0], settings={})
     status = json.loads(ran(out, "--status", "--json", settings={}).stdout)
-    assert status["ready"] is True
+    assert status["complete"] is True
     assert {row["state"] for row in status["files"].values()} == {"unmodified"}
     before = stamps(out)
     assert "Nothing to do" in ran(out, settings={}).stdout
     assert stamps(out) == before
     given = ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
-    assert "Changed: LOG_LEVEL: (default) -> DEBUG (caller)" in given
+    assert "Changed: LOG_LEVEL: (default) -> DEBUG (--set)" in given
 
 
 def test_inputs_that_differ_apply_again_and_are_named(out: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_preview_of_a_restore_writes_nothing_and_shows_the_difference(out: Pat
     before = stamps(out)
     done = ran(out, "--restore", oldest, "--dry-run", settings={}, code=3)
     assert "-LOG_LEVEL=DEBUG\n+LOG_LEVEL=INFO\n" in done.stdout
-    assert "  PUBLIC_URL: other.example.com (caller) -> avatar.example.com (environment)" in done.stdout
+    assert "  PUBLIC_URL: other.example.com (--set) -> avatar.example.com (environment)" in done.stdout
     assert re.search(r"organization_name: \([0-9a-f]{12}\) -> \([0-9a-f]{12}\)", done.stdout)
     assert "value-of" not in done.stdout
     assert stamps(out) == before
@@ -566,7 +566,7 @@ def test_a_restored_backup_of_an_incomplete_run_is_finished_first(out: Path) -> 
     for output in (ran(out, "--restore", half, settings={}).stdout, ran(out, "--restore", half, settings={}).stdout):
         assert "finishes the run that was incomplete then" in output
         assert "docker compose up" not in output
-    assert "docker compose up -d" in ran(out, "--on-conflict", "replace", settings={}).stdout
+    assert "Configuration complete" in ran(out, "--on-conflict", "replace", settings={}).stdout
 
 
 def test_a_restore_without_a_difference_offers_no_undo(out: Path) -> None:

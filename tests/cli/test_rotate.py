@@ -178,7 +178,7 @@ def test_what_only_the_operator_knows_must_be_given(tmp_path: Path) -> None:
         ("db_user", 1, "bound to the database's volume"),
         ("organization_name", 1, "ORGANIZATION_NAME=VALUE"),
         ("pepper", 1, "has none"),
-        ("smtp_password,db_user", 1, "2 problems"),
+        ("pepper,db_user", 1, "2 problems"),
         ("", 2, "wants a name"),
     ],
 )

@@ -35,9 +35,9 @@ def test_settings_derived_from_a_changed_secret_change_in_the_same_run(out: Path
 
 def test_a_secret_that_is_no_longer_needed_may_be_emptied(tmp_path: Path) -> None:
     out = deployed(tmp_path / "smtp", settings=WHOLE | SMTP)
-    ran(out, "--set", "SMTP_USERNAME=")
+    ran(out, "--set", "SMTP_USERNAME=", settings={})
     (out / ".secrets/smtp_password").write_text("")
-    ran(out)
+    ran(out, settings={})
     assert env_file(out)["SMTP_PASSWORD"] == ""
 
 

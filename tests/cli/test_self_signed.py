@@ -391,7 +391,7 @@ def test_an_interactive_run_asks_whether_to_renew_it(answer: str, flags: tuple[s
         terminal.answer(answer)
         walk(terminal, REVIEW)
         assert (f"Changed: {LEAF} is renewed" in terminal.fresh) == (answer == "y")
-        terminal.answer()
+        terminal.answer("w" if answer == "y" else "")
         walk(terminal)
         assert terminal.ends() == 0
     changed = [path for path in MADE if made(out)[path] != before[path]]

@@ -89,7 +89,7 @@ def _without_lost_authority(content: Interpretation, present: set[str], tree: Tr
     """Drop the private CA of another tool's deployment if its file is missing: it is not needed to adopt the rest."""
     entry = content.settings.get("TLS_CA_PATH")
     path = posixpath.normpath(entry.text) if entry else ""
-    if not path or path.startswith(("/", "../")) or path in present or tree.has_own_state or tree.unreadable:
+    if path in ("", CA_BUNDLE, *present) or path.startswith(("/", "../")) or tree.has_own_state or tree.unreadable:
         return content
     settings = {key: other for key, other in content.settings.items() if key != "TLS_CA_PATH"}
     note = f"{path}, the private CA, is missing in {tree.path}: put it in place, and give it as TLS_CA_PATH=./{path}"

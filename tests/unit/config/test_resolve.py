@@ -281,7 +281,7 @@ def test_the_presets(preset, console, sentry, telemetry, compatibility):
 
 def test_an_unknown_preset_is_refused():
     (problem,) = ask(caller={"PRESET": "air-gapped"}).problems
-    assert "PRESET='air-gapped' (caller)" in problem
+    assert "PRESET='air-gapped' (--set)" in problem
     assert "default, dev-mode, airgapped" in problem
 
 
@@ -398,8 +398,8 @@ def test_changes_are_told_with_old_and_new_value():
     after = given(Source.CALLER, {"LOG_LEVEL": "ERROR", "ENV_NAME": "a", "SMTP_HOST": "mail"})
     assert changes(before, after) == [
         "DB_HOST: pg -> (default)",
-        "SMTP_HOST: (default) -> mail (caller)",
-        "LOG_LEVEL: INFO -> ERROR (caller)",
+        "SMTP_HOST: (default) -> mail (--set)",
+        "LOG_LEVEL: INFO -> ERROR (--set)",
     ]
 
 

@@ -115,7 +115,7 @@ def test_an_empty_variable_does_not_contradict_its_file(write):
     ("content", "text"),
     [
         ("pass word", "pass word"), ("pass\n", "pass"), ("pass\n\n", "pass\n"), ("\npass", "\npass"),
-        ("pass\r\n", "pass\r"),
+        ("pass\r\n", "pass"), ("pass\r\n\r\n", "pass\r\n"), ("pass\r", "pass"),
         (" pass ", " pass "), ("\ufeffpass", "pass"), ("é$#'\"\\", "é$#'\"\\"),
     ],
     ids=repr,

@@ -43,10 +43,19 @@ def plan_of(name: str, on_disk: str | None = None, text: str | None = None) -> s
 
 
 @pytest.mark.parametrize("name", SECRETS)
-@pytest.mark.parametrize("on_disk", ["the value", "the value\n", " x "])
+@pytest.mark.parametrize("on_disk", ["the value", " x "])
 def test_a_value_on_the_volume_is_kept(name, on_disk):
     one = plan_of(name, on_disk)
     assert (one.text, one.origin, one.file) == (on_disk, Origin.KEPT, None)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_line_end_behind_a_value_is_dropped_unless_data_is_bound_to_it(name):
+    one = plan_of(name, "the value\n")
+    if secrets_plan.is_bound(SECRETS[name], values_with(name)):
+        assert (one.text, one.file) == ("the value\n", None)
+    else:
+        assert (one.text, one.file) == ("the value", SecretFile(name, "the value", replace=True))
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -219,7 +228,14 @@ def test_an_invalid_given_secret_is_named_and_not_shown(name):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "empty"), (" ", "blank"), ("\u00a0", "blank"), ("a\r", "U+000D"), ("a\x00b", "U+0000"), ("x" * 5000, "4096")],
+    [
+        ("", "empty"),
+        (" ", "blank"),
+        ("\u00a0", "blank"),
+        ("a\rb", "U+000D"),
+        ("a\x00b", "U+0000"),
+        ("x" * 5000, "4096"),
+    ],
 )
 def test_invalid_texts_are_refused_for_every_secret(text, words):
     for name in ("db_password", "organization_name"):
