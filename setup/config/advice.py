@@ -43,7 +43,8 @@ def _note_loopback(values: Values) -> Iterator[str]:
     for key in _SERVERS:
         setting = values.computed(key) if values.given(key) else None
         host = _host_of(str(setting.value)) if setting else ""
-        if host in ("localhost", "::1", "::", "0.0.0.0") or host.endswith(".localhost") or host.startswith("127."):  # noqa: S104
+        is_every = bool(host) and not host.strip("0.:")  # the address of every interface
+        if is_every or host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127."):
             yield (
                 f"{key}={setting.value if setting else ''}: inside a container, {host} is the container itself: "
                 "give a name or an address by which other machines reach that server"

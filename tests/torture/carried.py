@@ -178,7 +178,7 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
         here, source = folder / str(number), SOURCES[number % len(SOURCES)]
         here.mkdir(parents=True)
         given = {key: _fitting(key, source, next(texts)) for key in KEYS}
-        unfit = {key for key, text in given.items() if not _is_fit(key, _value(key, source, text))}
+        unfit = {key for key, text in given.items() if not _is_fit(key, _value(source, text))}
         problems = _not_refused(here, source, given, unfit) if unfit else []
         given |= {key: f"plain text for {key}" for key in unfit - CERTIFICATES.keys()}
         given |= {key: f"/{key}" for key in unfit & CERTIFICATES.keys()}
@@ -186,9 +186,13 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
         if done.returncode:
             problems.append(f"it ended with {done.returncode}: {done.stderr}")
         else:
-            problems += _compared(here / "out", given)
+            meant = {key: _value(source, text) for key, text in given.items()}
+            filed = (
+                given if source == "configuration file" else meant
+            )  # another deployment's data may need them exactly
+            problems += _compared(here / "out", meant, filed)
         if number < size.entered and not done.returncode:
-            tried, wrong = _entered(here / "out", given)
+            tried, wrong = _entered(here / "out", meant, filed)
             inside += tried
             problems += wrong
         refused += len(unfit)
@@ -204,12 +208,13 @@ def _fitting(key: str, source: str, text: str) -> str:
         text = f"/certs/{name}.pem"
     if source == "environment":
         text = text.replace("\0", "\x01")
-    return "0" if not text or (key == USER and not text.strip()) else text
+    return "0" if not _value(source, text) or (key == USER and not text.strip()) else text
 
 
-def _value(key: str, source: str, text: str) -> str:
-    """A text without what is not part of the value: a configuration file's secret keeps its file's last newline."""
-    return text.removesuffix("\n") if source == "configuration file" and key in SECRET_KEYS else text
+def _value(source: str, text: str) -> str:
+    """A text without what is not part of the value: a mark at its beginning and one line end, told independently."""
+    text += "\n" if source == "KEY_FILE" else ""  # as an editor ends it
+    return re.sub(r"\A\ufeff|(\r\n|\n|\r)\Z", "", text)
 
 
 def _is_fit(key: str, text: str) -> bool:
@@ -232,14 +237,15 @@ def _run(here: Path, source: str, given: Mapping[str, str]) -> subprocess.Comple
     out.mkdir(exist_ok=True)
     if source == "environment":
         return started(out, settings=USUAL | given)
+    usual = {key: text for key, text in USUAL.items() if key not in given}
     if source == "KEY_FILE":
         for key, text in given.items():  # a mark at its beginning is the file's own, a newline at its end as well
             (here / key).write_bytes(text.encode("utf-8-sig" if text.startswith("\ufeff") else "utf-8") + b"\n")
-        return started(out, settings=USUAL | {f"{key}_FILE": str(here / key) for key in given})
+        return started(out, settings=usual | {f"{key}_FILE": str(here / key) for key in given})
     # YAML takes U+0085 for the end of a line unless it is escaped.
     lines = [yaml.safe_dump({key: text}, allow_unicode="\x85" not in text) for key, text in given.items()]
     (here / "config.yaml").write_text("".join(lines))
-    return started(out, "--config", str(here / "config.yaml"), settings=USUAL)
+    return started(out, "--config", str(here / "config.yaml"), settings=usual)
 
 
 def _not_refused(here: Path, source: str, given: Mapping[str, str], unfit: set[str]) -> list[str]:
@@ -253,27 +259,27 @@ def _not_refused(here: Path, source: str, given: Mapping[str, str], unfit: set[s
     return problems
 
 
-def _compared(out: Path, given: Mapping[str, str]) -> list[str]:
+def _compared(out: Path, given: Mapping[str, str], filed: Mapping[str, str]) -> list[str]:
     """What Compose tells otherwise than it was given, and secret files that hold other bytes."""
     services = _by_config(out)
     problems = []
     for service, variables in SHOWN.items():
-        wanted = {name: given[key].removesuffix("\n") for name, key in variables.items()}
+        wanted = {name: given[key] for name, key in variables.items()}
         problems += _differences(service, wanted, services[service]["environment"])
     sources = {one["target"]: one["source"] for one in services["nginx"]["volumes"]}
     problems += _differences("nginx", {CERTIFICATES[key]: given[key] for key in CERTIFICATES}, sources)
     files = {name: (out / ".secrets" / name.lower()).read_bytes().decode() for name in SECRET_KEYS}
-    return problems + _differences("a file", {key: given[key] for key in SECRET_KEYS}, files)
+    return problems + _differences("a file", {key: filed[key] for key in SECRET_KEYS}, files)
 
 
-def _entered(out: Path, given: Mapping[str, str]) -> tuple[int, list[str]]:
+def _entered(out: Path, given: Mapping[str, str], filed: Mapping[str, str]) -> tuple[int, list[str]]:
     """How many values the services' containers were asked for, and those that are others there."""
     tried, problems = 0, []
     for service in ("api", "init-db", "authentik_worker"):
         (out.parent / "probe.yml").write_text(PROBE.format(service=service, image=engine.BASE_IMAGE))
         found = _in_container(out, service, READ, files=("docker-compose.yml", "../probe.yml"))
-        wanted = {name: given[key].removesuffix("\n") for name, key in SHOWN[service].items()}
-        wanted |= {key.lower(): given[key] for key in SECRET_KEYS if service in SECRETS[key.lower()].services}
+        wanted = {name: given[key] for name, key in SHOWN[service].items()}
+        wanted |= {key.lower(): filed[key] for key in SECRET_KEYS if service in SECRETS[key.lower()].services}
         tried += len(wanted)
         problems += _differences(f"the container of {service}", wanted, found)
     return tried, problems
