@@ -43,8 +43,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def output(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
-    """What a run says, without times and free disk space."""
-    now = r"\d{8}T\d{6}Z|\d{4}-\d\d-\d\d \d\d:\d\d|\d+ MiB"
+    """What a run says, without times, names of backups (a second one of a second ends in -2) and free disk space."""
+    now = r"\d{8}T\d{6}Z(?:-\d+)?|\d{4}-\d\d-\d\d \d\d:\d\d|\d+ MiB"
     stdout, stderr = (re.sub(now, "NOW", text) for text in (done.stdout, done.stderr))
     return done.returncode, stdout, stderr
 
