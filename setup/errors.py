@@ -43,6 +43,13 @@ class VolumeError(SetupError):
     kind = "volume"
 
 
+class NetworkError(SetupError):
+    """The running stack does not answer, or not as it should."""
+
+    exit_code = ExitCode.ATTENTION
+    kind = "network"
+
+
 class UsageError(SetupError):
     """The command line is wrong."""
 

@@ -1,82 +1,162 @@
-"""Check from the network, if asked to, that the public name resolves and that this stack answers there."""
+"""Check from the network, if asked to, that the public name resolves and that each part of this stack answers there."""
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
-import threading
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
 
+from setup.checks.volume import read_regular
+from setup.client import Server, Untrusted
 from setup.config import derived
-from setup.config.values import Values
+from setup.errors import NetworkError
 from setup.findings import Finding, Level
+from setup.tls.provided import read_provided
+from setup.volume.layout import CA_BUNDLE, CERTIFICATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TIMEOUT = 5  # seconds, for the resolver and for each step of the request
+    from setup.client import Reply
+    from setup.config.values import Values
+    from setup.volume.volume import Volume
+
+_SOON = 30  # days
 
 
-def check_network(values: Values, authorities: bytes) -> Iterator[Finding]:
-    """Check name and answer; `authorities` in PEM are trusted instead of this system's, unless there are none."""
-    host, base = str(values["PUBLIC_URL"].host), derived.base_url(values)
-    if not derived.is_address(host):
-        addresses = _resolve(host)
+class Part(NamedTuple):
+    """A part of the stack: the name of its finding, its service, and a path that shows whether it works."""
+
+    name: str
+    service: str
+    path: str
+    words: str
+
+
+PARTS = (
+    Part("public-web", "web", "/web", "the web client"),
+    Part("public-api", "api", "/api/health", "the API"),
+    Part("public-storage", "s3", "/storage/healthz", "the storage"),
+)
+
+
+def public_server(volume: Volume, values: Values) -> Server:
+    """Return the stack as a client reaches it; a client trusts what the API services trust."""
+    return Server(derived.base_url(values), read_regular(volume, CA_BUNDLE) or b"")
+
+
+def check_network(volume: Volume, values: Values) -> Iterator[Finding]:
+    """Check the name, the certificate and every part; nothing more once the address itself does not answer."""
+    server, base = public_server(volume, values), derived.base_url(values)
+    if not derived.is_address(server.host):
+        addresses = server.resolve()
         if not addresses:
-            yield Finding("public-name", Level.FAIL, f"{host} does not resolve here", "create a DNS record for it")
+            text = f"{server.host} does not resolve here"
+            yield Finding("public-name", Level.FAIL, text, "create a DNS record for it")
             return
-        yield Finding("public-name", Level.OK, f"{host} resolves to {', '.join(addresses)}")
-    yield _check_answer(host, base, _context(authorities) if base.startswith("https") else None)
-
-
-def _resolve(host: str) -> list[str]:
-    """Resolve a name; return nothing after a while, because the resolver's own timeout is long."""
-    addresses: list[str] = []
-
-    def resolve() -> None:
-        try:
-            rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            return
-        addresses.extend(dict.fromkeys(str(row[4][0]) for row in rows))
-
-    thread = threading.Thread(target=resolve, daemon=True)
-    thread.start()
-    thread.join(_TIMEOUT)
-    return list(addresses)
-
-
-def _context(authorities: bytes) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=authorities.decode(errors="replace") or None)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # browsers do not require it, and old private CAs fail it
-    return context
-
-
-def _check_answer(host: str, base: str, context: ssl.SSLContext | None) -> Finding:
-    """Check what answers at the public address: this stack redirects to its web client."""
-    netloc = base.partition("://")[2]
-    port = netloc.rpartition(":")[2] if netloc.rpartition("]")[2].count(":") else ""
-    connection: http.client.HTTPConnection
-    if context:
-        connection = http.client.HTTPSConnection(host, int(port or 443), timeout=_TIMEOUT, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, int(port or 80), timeout=_TIMEOUT)
-    logs = "see docker compose ps, and docker compose logs nginx"
+        yield Finding("public-name", Level.OK, f"{server.host} resolves to {', '.join(addresses)}")
     try:
-        connection.request("GET", "/", headers={"Host": netloc, "User-Agent": "avatar-setup"})
-        answer = connection.getresponse()
-        location = answer.headers.get("Location", "")
-    except ssl.SSLCertVerificationError as error:
-        text = f"{base} has a certificate that is not trusted here: {error.verify_message}"
-        todo = "compare it with the one that --check reads; after a change, docker compose restart nginx"
-        return Finding("public-answer", Level.FAIL, text, todo)
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Finding("public-answer", Level.FAIL, f"{base} does not answer: {reason.lower()}", logs)
-    finally:
-        connection.close()
-    if location.endswith("/web"):
+        reply = server.ask("/")
+    except Untrusted as error:
+        text = f"{base} has a certificate that is not trusted here: {error}"
+        yield Finding("public-certificate", Level.FAIL, text, _certificate_todo(values))
+        return
+    except NetworkError as error:
+        text = f"{base} does not answer: {error}"
+        todo = (
+            "docker compose up -d, if the stack is not started yet; else docker compose ps, docker compose logs nginx"
+        )
+        yield Finding("public-answer", Level.FAIL, text, todo)
+        return
+    yield _check_answer(base, reply)
+    if reply.certificate:
+        yield _check_certificate(volume, values, reply)
+    for part in PARTS:
+        yield _check_part(server, base, part)
+    yield _check_sign_in(server, values)
+
+
+def _check_answer(base: str, reply: Reply) -> Finding:
+    """Check what the address itself says: this stack redirects to its web client."""
+    if reply.location.endswith("/web"):
         return Finding("public-answer", Level.OK, f"{base} answers and leads to the web client")
-    text = f"{base} answers {answer.status} instead of leading to the web client"
-    return Finding("public-answer", Level.WARN, text, logs)
+    if reply.body.startswith(b"Avatar is at "):  # what nginx says to those that ask for another host
+        text = f"{base} reaches nginx under another host name"
+        return Finding("public-answer", Level.FAIL, text, "let the proxy in front pass on the Host header as it is")
+    text = f"{base} answers {reply.status} instead of leading to the web client"
+    return Finding("public-answer", Level.WARN, text, "docker compose logs nginx: is it this stack that answers?")
+
+
+def _certificate_todo(values: Values) -> str:
+    if derived.tls_is_ours(values):
+        return "compare it with the one that --check reads; after a change, docker compose restart nginx"
+    return "correct it at the proxy in front; if a CA of your own has issued it, set TLS_CA_PATH to that CA"
+
+
+def _check_certificate(volume: Volume, values: Values, reply: Reply) -> Finding:
+    """Check the certificate that a client sees, which is trusted: its end, and whether it is the one on the volume."""
+    end = datetime.fromtimestamp(reply.end, UTC)
+    days = (end - datetime.now(UTC)).days
+    text = f"clients see a certificate that is trusted here and valid until {end:%Y-%m-%d}, for {days} days"
+    if _differs(volume, values, reply.certificate):
+        text = "nginx still serves another certificate than the one in the file"
+        return Finding("public-certificate", Level.WARN, text, "docker compose restart nginx")
+    if days < _SOON:
+        todo = "renew it" if derived.tls_is_ours(values) else "renew it at the proxy in front"
+        return Finding("public-certificate", Level.WARN, text, todo)
+    return Finding("public-certificate", Level.OK, text)
+
+
+def _differs(volume: Volume, values: Values, served: bytes) -> bool:
+    """Tell whether nginx serves another certificate than the volume holds, False if that cannot be seen here."""
+    chain = None
+    if derived.certificate_is_made(values):
+        chain = read_regular(volume, CERTIFICATE)
+    elif derived.certificate_is_given(values):
+        chain = read_provided(volume, values)[0].data
+    if not chain:
+        return False
+    from setup.tls.certificates import load_first
+
+    try:
+        return load_first(chain) != load_first(served)
+    except ValueError:
+        return False  # `check_certificates` reports a file that is damaged
+
+
+def _check_part(server: Server, base: str, part: Part) -> Finding:
+    try:
+        reply = server.ask(part.path)
+    except NetworkError as error:
+        return _silent(part, f"{part.path} does not answer: {error}")
+    if reply.status == 200 or (reply.status < 400 and reply.location.startswith(("/", f"{base}/"))):
+        return Finding(part.name, Level.OK, f"{part.words} answers ({part.path})")
+    return _silent(part, f"{part.path} answers {reply.status}")
+
+
+def _silent(part: Part, text: str) -> Finding:
+    return Finding(part.name, Level.FAIL, f"{part.words}: {text}", f"docker compose logs {part.service}")
+
+
+def _check_sign_in(server: Server, values: Values) -> Finding:
+    """Check that Authentik serves the application, and calls itself what the API calls it."""
+    base = derived.base_url(values)
+    url = f"{values['SSO_PROVIDER_URL']}/application/o/{values['SSO_PROVIDER_APP_NAME']}/"
+    if not url.startswith(f"{base}/"):
+        return Finding("public-sign-in", Level.SKIP, f"sign-in is at {url}, which is not part of this stack")
+    path = f"{url.removeprefix(base)}.well-known/openid-configuration"
+    part = Part("public-sign-in", "authentik_server", path, "sign-in")
+    try:
+        reply = server.ask(path)
+    except NetworkError as error:
+        return _silent(part, f"{path} does not answer: {error}")
+    if reply.status == 404:
+        text = f"sign-in: Authentik does not know the application {values['SSO_PROVIDER_APP_NAME']}"
+        return Finding("public-sign-in", Level.FAIL, text, "docker compose logs authentik_blueprint")
+    if reply.status != 200:
+        return _silent(part, f"{path} answers {reply.status}")
+    issuer = reply.data.get("issuer") if isinstance(reply.data, dict) else None
+    if issuer == url:
+        return Finding("public-sign-in", Level.OK, f"sign-in answers as {url}")
+    text = f"sign-in: Authentik calls itself {issuer} instead of {url}"
+    todo = "let the proxy in front pass on the Host header as it is" if derived.behind_proxy(values) else ""
+    return Finding("public-sign-in", Level.FAIL, text, todo or "docker compose logs authentik_server")

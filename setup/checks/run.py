@@ -19,7 +19,7 @@ from setup.errors import ExitCode
 from setup.findings import Finding, Level
 from setup.secrets import guards
 from setup.secrets.store import read_filled
-from setup.volume.layout import CA_BUNDLE, COMPOSE, ENV, NGINX, secret_path
+from setup.volume.layout import COMPOSE, ENV, NGINX, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,10 +32,12 @@ _COLOURS = {Level.OK: Colour.GREEN, Level.WARN: Colour.YELLOW, Level.FAIL: Colou
 
 def check_deployment(session: Session, environ: Mapping[str, str], *, online: bool) -> Answer:
     """Return all findings, as lines and as data; raises Busy if one is a failure and another run is in progress."""
-    findings = list(_find(session, datetime.now(UTC), online))
+    findings = list(_find(session, datetime.now(UTC)))
     failures = _failures(findings)
     if failures:
         session.volume.require_free()
+    answers = list(_ask(session)) if online else []
+    findings += answers
     lines, counts = [], {}
     for level in (Level.FAIL, Level.WARN, Level.SKIP, Level.OK):  # what must be done comes first
         group = [finding for finding in findings if finding.level is level]
@@ -43,15 +45,18 @@ def check_deployment(session: Session, environ: Mapping[str, str], *, online: bo
         for finding in group:
             lines += _finding_lines(finding)
         lines += [""] if group else []
-    lines += _verdict_lines(session, environ, failures, counts)
     rows = [finding._asdict() for finding in findings]
-    code = ExitCode.NOT_COMPLETE if failures else ExitCode.DONE
-    return Answer(lines, {"ready": not failures, "counts": counts, "findings": rows}, code)
+    data = {"ready": not failures, "counts": counts, "findings": rows}
+    if online:
+        data["answers"] = bool(answers) and not _failures(answers)
+    lines += _verdict_lines(session, environ, failures, answers, counts)
+    code = ExitCode.NOT_COMPLETE if counts[Level.FAIL] else ExitCode.DONE
+    return Answer(lines, data, code)
 
 
 def find_failures(session: Session) -> list[Finding]:
     """Find what would keep the stack from starting, without the network."""
-    return _failures(_find(session, datetime.now(UTC), online=False))
+    return _failures(_find(session, datetime.now(UTC)))
 
 
 def _failures(findings: Iterable[Finding]) -> list[Finding]:
@@ -66,19 +71,32 @@ def _finding_lines(finding: Finding) -> list[str]:
 
 
 def _verdict_lines(
-    session: Session, environ: Mapping[str, str], failures: list[Finding], counts: Mapping[Level, int]
+    session: Session,
+    environ: Mapping[str, str],
+    failures: list[Finding],
+    answers: list[Finding],
+    counts: Mapping[Level, int],
 ) -> list[str]:
+    """Say whether the stack can start, whether it answers if it was asked, and what to type next."""
     numbers = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
-    if not failures:
-        ready = console.coloured("Ready: the stack can start", f" ({numbers}).", Colour.GREEN)
-        values = session.resolve(read_filled(session.volume)).values
-        return [ready, *ending.next_lines(ending.place_of(session.volume, environ), values)]
+    place = ending.place_of(session.volume, environ)
     entries = f" ({numbers}). {HELP} has an entry for each name."
-    command = ending.command_for(ending.place_of(session.volume, environ), failures)
-    return [console.coloured("Not ready", entries, Colour.RED), *command]
+    if failures:
+        return [console.coloured("Not ready", entries, Colour.RED), *ending.command_for(place, failures)]
+    values = session.resolve(read_filled(session.volume)).values
+    silent = _failures(answers)
+    if silent:
+        verdict = console.coloured("Ready: the stack can start, but it does not answer", entries, Colour.YELLOW)
+        may_be_down = any(finding.name in ("public-name", "public-answer") for finding in silent)
+        return [verdict, *(ending.next_lines(place, values) if may_be_down else ())]
+    if answers:
+        verdict = console.coloured("The stack answers", f" ({numbers}).", Colour.GREEN)
+        return [verdict, *ending.sign_in_lines(place, values)]
+    ready = console.coloured("Ready: the stack can start", f" ({numbers}).", Colour.GREEN)
+    return [ready, *ending.next_lines(place, values)]
 
 
-def _find(session: Session, now: datetime, online: bool) -> Iterator[Finding]:
+def _find(session: Session, now: datetime) -> Iterator[Finding]:
     volume, state = session.volume, session.state
     yield from check_volume(volume, state, session.basis, now)
     texts, unreadable = read_secrets(volume)
@@ -98,10 +116,15 @@ def _find(session: Session, now: datetime, online: bool) -> Iterator[Finding]:
         yield Finding("doubtful-setting", Level.WARN, note)
     yield from _check_postgres(values)
     yield from _list_unknown(values)
-    if online:
-        from setup.checks.network import check_network
 
-        yield from check_network(values, read_regular(volume, CA_BUNDLE) or b"")
+
+def _ask(session: Session) -> Iterator[Finding]:
+    """Ask the running stack, unless its address is not known."""
+    from setup.checks.network import check_network
+
+    resolution = session.resolve(read_filled(session.volume))
+    if not resolution.problems and not resolution.missing:
+        yield from check_network(session.volume, resolution.values)
 
 
 def _check_postgres(values: Values) -> Iterator[Finding]:

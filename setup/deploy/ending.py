@@ -191,14 +191,14 @@ def command_for(place: Place, failures: list[Finding]) -> list[str]:
 
 def next_lines(place: Place, values: Values) -> list[str]:
     """Say how the first person signs in, and what to type to start the stack."""
-    return [*_sign_in_lines(place, values), *_before_first_start(place, values), *_start_lines(place)]
+    return [*sign_in_lines(place, values), *_before_first_start(place, values), *_start_lines(place)]
 
 
 def _start_lines(place: Place) -> list[str]:
     return ["", f"Next, on the host, in {place.words}:", f"  {place.sudo}docker compose up -d"]
 
 
-def _sign_in_lines(place: Place, values: Values) -> list[str]:
+def sign_in_lines(place: Place, values: Values) -> list[str]:
     """Say how the first person signs in; the account's address is where Authentik sends its mail."""
     key, address = SECRETS["authentik_bootstrap_password"].shown[0], values["AUTHENTIK_BOOTSTRAP_EMAIL"]
     return [
@@ -218,7 +218,7 @@ def _sign_in_lines(place: Place, values: Values) -> list[str]:
 
 def _before_first_start(place: Place, values: Values) -> list[str]:
     registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
-    lines = ["", "Before the first start, on the host:", f"  {place.sudo}docker login {registry}"]
+    lines = ["", "Only before the first start, on the host:", f"  {place.sudo}docker login {registry}"]
     if bundled_database(values):
         lines += [
             f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",

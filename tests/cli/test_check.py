@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from setup.checks.network import PARTS
 from setup.findings import PENDING
 from setup.tls.provided import CERTIFICATE_FILE, KEY_FILE
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
@@ -56,7 +53,8 @@ def findings(out: Path, *flags: str, code: int | None = None) -> list[tuple[str,
     done = run(out, "--check", "--json", *flags, settings={})
     assert done.returncode == code if code is not None else done.returncode in (0, 3), done.stderr
     data = json.loads(done.stdout)
-    assert data["ready"] is (done.returncode == 0) is not any(one["level"] == "fail" for one in data["findings"])
+    fine = data["ready"] and data.get("answers", True)
+    assert fine is (done.returncode == 0) is not any(one["level"] == "fail" for one in data["findings"])
     return [(one["level"], one["name"], f"{one['text']}: {one['todo']}") for one in data["findings"]]
 
 
@@ -413,92 +411,7 @@ def test_no_finding_shows_a_secret(tmp_path: Path) -> None:
             assert text not in done.stdout + done.stderr
 
 
-# --- the network, when asked ----------------------------------------------------------------------
-
-
-SERVER = """
-import http.server, ssl, sys
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(302)
-        self.send_header("Location", sys.argv[4])
-        self.end_headers()
-    def log_message(self, *words):
-        pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer)
-if sys.argv[2]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(sys.argv[2], sys.argv[3])
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-print("up", flush=True)
-server.serve_forever()
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@contextlib.contextmanager
-def answering(port: int, out: Path | None, location: str) -> Iterator[None]:
-    """Run a server on loopback that redirects to `location`, with the certificate of a deployment, or without TLS."""
-    certificate = (out / CHAIN, out / KEY) if out else ("", "")
-    command = [sys.executable, "-c", SERVER, str(port), *map(str, certificate), location]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"up\n"
-        try:
-            yield
-        finally:
-            process.kill()
-
-
-def network_findings(out: Path) -> list[tuple[str, str, str]]:
-    return [one for one in findings(out, "--online") if one[1].startswith("public-")]
-
-
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_the_answer_of_the_public_address_is_checked(host: str, tmp_path: Path) -> None:
-    port = free_port()
-    out = deployed(tmp_path / "out", settings=SETTINGS | {"PUBLIC_URL": f"{host}:{port}"})
-    other = deployed(tmp_path / "other", settings=SETTINGS | {"PUBLIC_URL": host})
-    named = [("ok", "public-name")] if host == "localhost" else []
-    with answering(port, out, "/web"):
-        found = network_findings(out)
-        assert [one[:2] for one in found] == [*named, ("ok", "public-answer")]
-        assert f"https://{host}:{port} answers and leads to the web client" in found[-1][2]
-    for certificate, location, level, words in (
-        (out, "/elsewhere", "warn", "answers 302 instead of leading to the web client"),
-        (other, "/web", "fail", "has a certificate that is not trusted here"),
-        (None, "/web", "fail", f"https://{host}:{port} does not answer"),
-    ):
-        with answering(port, certificate, location):
-            found = network_findings(out)
-            assert found[-1][:2] == (level, "public-answer")
-            assert words in found[-1][2]
-    found = network_findings(out)
-    assert found[-1][:2] == ("fail", "public-answer")
-    assert "connection refused: see docker compose ps" in found[-1][2]
-
-
-def test_an_http_address_is_requested_without_tls(tmp_path: Path) -> None:
-    port = free_port()
-    out = deployed(tmp_path / "out", settings=GIVEN | {"PUBLIC_URL": f"http://localhost:{port}"})
-    with answering(port, None, "/web"):
-        assert [one[:2] for one in network_findings(out)] == [("ok", "public-name"), ("ok", "public-answer")]
-
-
-def test_a_name_that_does_not_resolve_is_a_failure(tmp_path: Path) -> None:
-    out = deployed(tmp_path / "out", settings=SETTINGS | {"PUBLIC_URL": "avatar.invalid"})
-    ((level, name, text),) = network_findings(out)
-    assert (level, name) == ("fail", "public-name")
-    assert "avatar.invalid does not resolve here" in text
-
-
-def test_online_goes_with_check(out: Path) -> None:
-    assert "--online goes with --check" in ran(out, "--online", settings={}, code=2).stderr
+# --- releases ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -528,7 +441,7 @@ def test_the_documentation_has_an_entry_for_each_finding_and_no_other() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
                 first = node.args[0] if node.args else None
                 made |= {first.value} if isinstance(first, ast.Constant) else set()
-    made |= {CERTIFICATE_FILE, KEY_FILE, PENDING}
+    made |= {CERTIFICATE_FILE, KEY_FILE, PENDING, *(part.name for part in PARTS)}
     assert made == HEADINGS
 
 

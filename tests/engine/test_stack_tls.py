@@ -46,6 +46,22 @@ def test_who_does_not_trust_the_authority_is_warned(stack: Stack) -> None:
         Client(stack.port, "another.test", trusting(stack.authority)).ask("/")
 
 
+def test_the_running_stack_is_asked_through_its_public_address(stack: Stack) -> None:
+    """From the network of this machine, where only the name of the stack is not known."""
+    network = ("--network", "host", "--add-host", f"{HOST}:127.0.0.1")
+    command = ("run", "--rm", *network, "-v", f"{stack.out}:/out:ro", engine.image(), "--check", "--online")
+    shown = engine.docker(*command, check=False).stdout.decode()  # a secret is pending
+    for name in ("name", "answer", "certificate", "web", "api", "storage", "sign-in"):
+        assert f"ok    public-{name}: " in shown
+    stack.compose("stop", "api")
+    try:
+        shown = engine.docker(*command, check=False).stdout.decode()
+    finally:
+        stack.up()
+    assert "fail  public-api: the API: /api/health answers 502\n      do: docker compose logs api" in shown
+    assert "ok    public-web: " in shown
+
+
 def test_the_headers_of_tls_come_from_nginx(stack: Stack) -> None:
     answer = stack.client.ask("/api/x")
     assert answer.all("Strict-Transport-Security") == [], "of the upstream, and not for an authority of one's own"

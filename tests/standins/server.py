@@ -76,6 +76,9 @@ class Echo(http.server.BaseHTTPRequestHandler):
             "length": length,
             "received": self.received,
         }
+        application, discovery, _ = target.path.partition(".well-known/openid-configuration")
+        if discovery:  # Authentik calls itself what the request called it
+            seen["issuer"] = f"{self.headers['X-Forwarded-Proto']}://{self.headers['Host']}{application}"
         time.sleep(sum(int(seconds) for seconds in query.get("wait", ())))
         wanted = int(query["body"][0]) if "body" in query else None
         body = json.dumps(seen).encode()

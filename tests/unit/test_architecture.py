@@ -20,7 +20,7 @@ PACKAGE = ROOT / "setup"
 # A module imports from lower rows, from its own room, and in its own row from what stands left of it.
 # A room is a package; the others are modules of the top floor.
 LAYERS = (
-    ("errors", "findings", "console", "environment", "step_names"),
+    ("errors", "findings", "console", "environment", "step_names", "client"),
     ("formats", "volume"),
     ("config",),
     ("state_file", "state_manager", "secrets", "tls"),
@@ -51,10 +51,10 @@ ONLY = {
     "termios": {"wizard.terminal", "wizard.prompt"},
     "fcntl": {"volume.lock"},
     "subprocess": set(),
-    "socket": {"checks.network"},
-    "ssl": {"checks.network"},
-    "http": {"checks.network"},
-    "threading": {"checks.network"},
+    "socket": {"client"},
+    "ssl": {"client"},
+    "http": {"client"},
+    "threading": {"client"},
     "urllib": set(),
     "pickle": set(),
     "tempfile": set(),
