@@ -39,7 +39,7 @@ class Flag(NamedTuple):
 FLAGS = (
     Flag("--output-dir", "DIR", "directory of the deployment (in the image: /out)"),
     Flag("--config", "FILE", "settings and secrets from a YAML file"),
-    Flag("--set", "KEY=VALUE", "one setting of docs/settings.md; repeat for more",
+    Flag("--set", "KEY=VALUE", "one setting of docs/reference/settings.md; repeat for more",
          commands=("--rotate", "--adopt")),
     Flag("--unset", "KEY", "reset to the default (may change with new releases)", commands=("--rotate",)),
     Flag("--preset", "NAME", "default, dev-mode or airgapped"),

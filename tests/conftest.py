@@ -68,5 +68,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if without_authentik := [reason for reason in reasons if reason]:
         terminalreporter.write_line(
             f"NOT PROVEN HERE: {len(without_authentik)} tests wanted a real Authentik and were skipped: "
-            f"{without_authentik[0]}. docs/proof.md says when they last ran."
+            f"{without_authentik[0]}. docs/internals/proof.md says when they last ran."
         )

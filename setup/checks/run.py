@@ -132,7 +132,7 @@ def _check_postgres(values: Values) -> Iterator[Finding]:
     major = releases.postgres_major(values["POSTGRES_IMAGE"])
     if derived.bundled_database(values) and major and major <= releases.POSTGRES_ENDED:
         text = f"POSTGRES_IMAGE={values['POSTGRES_IMAGE']}: PostgreSQL {major} is past its end of life"
-        todo = f"move to {releases.POSTGRES_NEWEST}: docs/day-two.md, 'Move to another PostgreSQL'"
+        todo = f"move to {releases.POSTGRES_NEWEST}: docs/operate/upgrade.md, 'Move to another PostgreSQL'"
         yield Finding("postgres-old", Level.WARN, text, todo)
 
 

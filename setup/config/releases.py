@@ -47,8 +47,8 @@ def refuse_upgrade(deployed: str, wanted: str) -> str:
         return (
             f"{AUTHENTIK}={wanted} is older than the deployed {deployed}, and Authentik cannot migrate its database "
             f"back: keep the present one (--set {AUTHENTIK}={deployed}). If that was never started, a backup in "
-            ".deployment-history restores it (docs/day-two.md); if it was, restore an earlier backup of the "
-            "database as well"
+            ".deployment-history restores it (docs/operate/change-a-setting.md); if it was, restore an earlier backup "
+            "of the database as well"
         )
     skipped = [stop for stop in STOPS if before < stop < after]
     if not skipped:
@@ -70,7 +70,7 @@ def refuse_other_postgres(deployed: str, wanted: str) -> str:
     return (
         f"{POSTGRES}={wanted}: PostgreSQL {after} cannot open the database's volume, which {deployed} wrote. Keep it "
         f"(--set {POSTGRES}={deployed}), or dump the databases and restore them into a new volume, as "
-        f"docs/day-two.md describes under 'Move to another PostgreSQL'"
+        f"docs/operate/upgrade.md describes under 'Move to another PostgreSQL'"
     )
 
 

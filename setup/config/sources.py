@@ -273,7 +273,7 @@ def _file_variables() -> Iterator[str]:
 
 def _nearest(key: str) -> str:
     near = _nearest_name(key.upper(), {*SETTINGS, *map(str.upper, SECRETS)}, 0.6)
-    return f"; did you mean {near}?" if near else " (docs/settings.md lists them)"
+    return f"; did you mean {near}?" if near else " (docs/reference/settings.md lists them)"
 
 
 def _nearest_name(name: str, known: set[str], cutoff: float) -> str:

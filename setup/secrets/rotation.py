@@ -30,7 +30,9 @@ def select_secrets(words: Iterable[str], values: Values) -> list[Secret]:
     problems = []
     for word in words:
         if word not in SECRETS and word not in GROUPS:
-            raise UsageError(f"--rotate: no such secret or group; groups are {', '.join(GROUPS)} (docs/settings.md)")
+            raise UsageError(
+                f"--rotate: no such secret or group; groups are {', '.join(GROUPS)} (docs/reference/settings.md)"
+            )
         is_known = False
         for secret in list_applicable(values):
             if word in (secret.name, secret.group) and secret.breaks:

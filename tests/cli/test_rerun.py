@@ -385,7 +385,7 @@ def test_another_postgres_never_meets_the_volume_of_the_deployed_one(whole: Path
     before = tree(whole)
     refused = ran(whole, "--set", "POSTGRES_IMAGE=postgres:17-alpine", settings={}, code=4).stderr
     assert "PostgreSQL 17 cannot open the database's volume, which postgres:14-alpine wrote" in refused
-    assert "docs/day-two.md" in refused
+    assert "docs/operate/upgrade.md" in refused
     assert tree(whole) == before
     refused = ran(whole, "--set", "POSTGRES_IMAGE=postgres:18-alpine", settings={}, code=1).stderr
     assert "from 18 on" in refused

@@ -1,4 +1,4 @@
-"""The generated stack's Authentik, where the real one is at hand; docs/proof.md says when that last was.
+"""The generated stack's Authentik, where the real one is at hand; docs/internals/proof.md says when that last was.
 
 The image is `AUTHENTIK_IMAGE`, or the one that the compose file names if the engine has it and it is not the stand-in.
 nginx, PostgreSQL and everything of Authentik's come from the generated compose file. A mail server with a certificate

@@ -294,7 +294,7 @@ def test_compose_run_and_compose_up_configure_from_the_environment(project: Path
 
 
 def test_the_documented_init_service_lets_another_service_wait_for_it(tmp_path: Path) -> None:
-    document = (ROOT / "docs/init-service.compose.yaml").read_text()
+    document = (ROOT / "docs/install/init-service.compose.yaml").read_text()
     (tmp_path / "compose.yaml").write_text(document)
     (tmp_path / "smtp-password").write_text("hunter2")
     (tmp_path / "avatar").mkdir()
@@ -313,8 +313,8 @@ def test_the_documented_init_service_lets_another_service_wait_for_it(tmp_path: 
 
 
 def test_the_documentation_shows_the_init_service_that_is_tested() -> None:
-    text = (ROOT / "docs/init-service.md").read_text()
-    assert (ROOT / "docs/init-service.compose.yaml").read_text().partition("services:")[2] in text
+    text = (ROOT / "docs/install/automated.md").read_text()
+    assert (ROOT / "docs/install/init-service.compose.yaml").read_text().partition("services:")[2] in text
 
 
 # --- certificates ------------------------------------------------------------------------------------------

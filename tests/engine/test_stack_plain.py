@@ -17,12 +17,12 @@ from tests.unit.deploy.test_targets import API_SERVICES, NETWORKS
 
 pytestmark = pytest.mark.docker
 
-DOCUMENT = engine.ROOT / "docs" / "init-service.compose.yaml"
+DOCUMENT = engine.ROOT / "docs" / "install" / "init-service.compose.yaml"
 SMTP_PASSWORD = """it's "5 $5" \\  #no comment"""
 
 
 def configure_by_init_service(stack: Stack, **settings: str) -> None:
-    """The first command of docs/init-service.md, with these settings in the init service's environment."""
+    """The first command of docs/install/automated.md, with these settings in the init service's environment."""
     engine.image()
     document = yaml.safe_load(DOCUMENT.read_text())
     environment = document["services"]["avatar-setup"]["environment"]

@@ -1,1 +1,1 @@
-"""The sweeps that try the promises of docs/reliability.md: `make torture` runs them whole, the tests a sample."""
+"""The sweeps that try docs/internals/reliability.md: `make torture` runs them whole, the tests a sample."""

@@ -32,7 +32,7 @@ class Mutant(NamedTuple):
 
     @property
     def row(self) -> str:
-        """Its line in docs/reliability.md."""
+        """Its line in docs/internals/reliability.md."""
         words = self.noticed_by[-3:]  # a test's file, -k and name; a sweep's module and case
         shown = " ".join(f'"{word}"' if " " in word else word for word in words)
         return f"| {self.name} | `{shown}` |"

@@ -1,4 +1,4 @@
-"""A sample of every layer of `make torture`: the promises of docs/reliability.md, tried at real calls of real runs."""
+"""A sample of every layer of `make torture`: docs/internals/reliability.md, tried at real calls of real runs."""
 
 from __future__ import annotations
 

@@ -25,6 +25,6 @@ def test_what_notices_a_mutant_is_a_test(mutant: Mutant) -> None:
 
 
 def test_the_published_mutants_are_those_that_are_tried() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text()
+    page = (ROOT / "docs" / "internals" / "reliability.md").read_text()
     published = page.partition("| mutant | noticed by |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
     assert published == [mutant.row for mutant in MUTANTS]

@@ -4,21 +4,64 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.support.runs import ROOT
 
-PAGES = [ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_every_test_that_a_page_names_is_there(page) -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text())
     for path, name in named:
         assert (ROOT / path).is_file(), path
         functions = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if hasattr(node, "name")}
         assert not name or name in functions, f"{path}::{name}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments of a page's headings, as code hosts form them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, fragment = target.partition("#")
+        linked = page.parent / path if path else page
+        if "://" not in target and not (linked.exists() and (not fragment or fragment in anchors(linked))):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "setup").rglob("*.py")), ids=page_id)
+def test_every_page_that_a_message_names_is_there(source: Path) -> None:
+    named = re.findall(r"docs/[\w/-]+\.\w+", source.read_text())
+    assert [page for page in named if not (ROOT / page).is_file()] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        reached.add(page)
+        links = re.findall(r"\]\(([^)#\s]+\.md)", page.read_text())
+        linked = {(page.parent / link).resolve() for link in links if "://" not in link}
+        left += linked - reached - set(left)
+    assert [page for page in PAGES if page not in reached] == []
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
 def test_the_threat_model_names_a_test_for_every_threat() -> None:

@@ -27,10 +27,12 @@ GENERATED = (
     ".env.example",
     "README.md",
     "config.example.yaml",
-    "docs/config.schema.json",
-    "docs/review.svg",
-    "docs/session.txt",
-    "docs/settings.md",
+    "docs/reference/command-line.md",
+    "docs/reference/config.schema.json",
+    "docs/reference/secrets.md",
+    "docs/reference/settings.md",
+    "docs/sessions/first.txt",
+    "docs/sessions/review.svg",
 )
 
 
@@ -45,11 +47,11 @@ def test_every_generated_text_is_looked_at(generated):
 
 def test_the_recorded_session_is_the_same_everywhere(generated):
     """Neither a path of this machine, nor who ran it, nor what was typed at a password."""
-    text = generated["docs/session.txt"]
+    text = generated["docs/sessions/first.txt"]
     assert not [word for word in ("/tmp", str(ROOT), "sudo", "\x1b", "\r", "battery") if word in text]
     assert "docker run --rm -v /app/avatar:/out avatar-setup --status\n" in text
-    assert ElementTree.fromstring(generated["docs/review.svg"]).tag.endswith("svg")
-    assert "PUBLIC_URL = avatar.mycompany.com  (answer)" in generated["docs/review.svg"]
+    assert ElementTree.fromstring(generated["docs/sessions/review.svg"]).tag.endswith("svg")
+    assert "PUBLIC_URL = avatar.mycompany.com  (answer)" in generated["docs/sessions/review.svg"]
 
 
 def test_the_examples_are_accepted_as_they_stand(tmp_path, generated):
@@ -67,7 +69,7 @@ def test_the_examples_are_accepted_as_they_stand(tmp_path, generated):
 
 
 def test_the_schema_knows_every_key_and_no_other(generated):
-    schema = json.loads(generated["docs/config.schema.json"])
+    schema = json.loads(generated["docs/reference/config.schema.json"])
     assert set(schema["properties"]) == {*SETTINGS, *SECRETS}
     assert schema["additionalProperties"] is False
 

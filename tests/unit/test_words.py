@@ -37,7 +37,7 @@ BANNED = {
 EXCEPTIONS: dict[str, tuple[str, ...]] = {
     "CHANGELOG.md": ("dated copy",),  # tells which word became which
 }
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = sorted((ROOT / "setup").rglob("*.py"))
 
 
@@ -64,7 +64,7 @@ def banned_words(path: Path, text: str) -> list[str]:
     return reports
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_uses_the_words_of_the_field(page: Path) -> None:
     assert banned_words(page, page.read_text()) == []
 

@@ -164,9 +164,9 @@ def _changes(report: Report) -> Iterator[str]:
         yield f"kept, though this release does not use them: {', '.join(unused)}"
     for key in report.answers:
         if key == POSTGRES:
-            yield f"{key} stays as it is, because another major release cannot open its volume (docs/day-two.md)"
+            yield f"{key} stays as it is: another major release cannot open its volume (docs/operate/upgrade.md)"
         elif SETTINGS[key].group == IMAGES:
-            steps = ", one release line at a time (docs/day-two.md)" if key == AUTHENTIK else ""
+            steps = ", one release line at a time (docs/operate/upgrade.md)" if key == AUTHENTIK else ""
             yield f"{key} stays as it is; a later run with --unset {key} lets it change with releases{steps}"
 
 

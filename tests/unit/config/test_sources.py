@@ -241,8 +241,8 @@ def test_a_file_that_is_no_mapping(write, content):
         ("PUBLIC_ULR", "did you mean PUBLIC_URL?"), ("public_url", "did you mean PUBLIC_URL?"),
         ("Db_Password", "did you mean DB_PASSWORD?"),
         ("DB_PASWORD", "did you mean DB_PASSWORD?"), ("LOG_LEVEL_FILE", "did you mean LOG_LEVEL?"),
-        ("COMPLETELY_DIFFERENT", "docs/settings.md"), (" PUBLIC_URL", "did you mean PUBLIC_URL?"),
-        ("NON_INTERACTIVE", "docs/settings.md"),
+        ("COMPLETELY_DIFFERENT", "docs/reference/settings.md"), (" PUBLIC_URL", "did you mean PUBLIC_URL?"),
+        ("NON_INTERACTIVE", "docs/reference/settings.md"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_a_problem_with_the_nearest_name(write, key, hint):
