@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from setup.checks.volume import check_private, read_regular
+from setup.checks.volume import read_regular
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import Finding, Level
 from setup.tls.pem import PemFile
-from setup.tls.provided import read_provided
+from setup.tls.provided import find_open, read_provided
 from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
 from setup.volume.layout import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY
 from setup.volume.volume import Volume
@@ -46,8 +46,7 @@ def _check_provided(volume: Volume, values: Values, now: datetime) -> Iterator[F
             yield file.finding
     if chain.pem:
         yield from inspect(chain.pem, key.pem, certificate_names(values), _read_roots(volume, values), now).findings
-    if key.path.startswith("./"):
-        yield from check_private(volume, key.path.removeprefix("./"))
+    yield from find_open(chain, key)
 
 
 def _check_own(volume: Volume, names: list[str], authority: bytes, now: datetime) -> Iterator[Finding]:

@@ -132,13 +132,6 @@ def check_modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) 
         yield Finding("file-modes", Level.OK, f"owner {uid}:{gid} and file permissions are correct")
 
 
-def check_private(volume: Volume, path: str) -> Iterator[Finding]:
-    """Check that nobody else can read a file of the operator's, such as a key."""
-    status = volume.status(path)
-    if status and stat.S_ISREG(status.st_mode) and status.st_mode & 0o066:
-        yield _open_finding([path], 0o600)
-
-
 def _check_permissions(entries: Mapping[str, os.stat_result]) -> Iterator[Finding]:
     for wanted in (0o600, 0o644, 0o700):
         closed, opened = [], []
@@ -152,12 +145,8 @@ def _check_permissions(entries: Mapping[str, os.stat_result]) -> Iterator[Findin
             text = f"not readable by everyone who must read it: {', '.join(closed)}"
             yield Finding("file-closed", Level.FAIL, text, _chmod(closed, wanted))
         if opened:
-            yield _open_finding(opened, wanted)
-
-
-def _open_finding(paths: list[str], wanted: int) -> Finding:
-    text = f"accessible to other users of the host: {', '.join(paths)}"
-    return Finding("file-open", Level.WARN, text, _chmod(paths, wanted))
+            text = f"accessible to other users of the host: {', '.join(opened)}"
+            yield Finding("file-open", Level.WARN, text, _chmod(opened, wanted))
 
 
 def _chmod(paths: list[str], mode: int) -> str:

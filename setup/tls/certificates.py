@@ -5,6 +5,7 @@ This module imports `cryptography`: import it inside functions.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 SOON = timedelta(days=30)
+_DAMAGED = pem.Problem("a certificate in it is damaged", "copy it again, as its CA issued it")
 # What the library raises for a part of a certificate that it does not know or that is malformed, when that is read.
 _UNREADABLE = (
     ValueError,
@@ -106,10 +108,11 @@ def inspect(chain: PemFile, key: PemFile | None, names: Sequence[str], trusted: 
     """
     with warnings.catch_warnings():  # the library warns about odd certificates, and the findings say what matters
         warnings.simplefilter("ignore")
-        certificates, problem = _load_chain(chain)
-        if problem:
-            return Inspection([Finding("certificate-file", Level.FAIL, f"{chain.path}: {problem.text}", problem.todo)])
-        findings: list[Finding] = []
+        if key and key.path == chain.path and pem.is_pkcs_12(chain.data):
+            return Inspection([_refuse("certificate-file", chain, pem.convert_pkcs_12(chain.path))])
+        certificates, findings = _load_chain(chain)
+        if not certificates:
+            return Inspection([*findings, *(_load_key(key)[1] if key else ())])
         try:
             way = _find_path(certificates, trusted, now)
         except _UNREADABLE:
@@ -144,30 +147,49 @@ def _once(findings: list[Finding]) -> list[Finding]:
     return list(dict.fromkeys(findings))
 
 
-def _load_chain(chain: PemFile) -> tuple[list[x509.Certificate], pem.Problem | None]:
-    problem = pem.diagnose_chain(chain)
-    if problem:
-        return [], problem
+def _refuse(name: str, file: PemFile, problem: pem.Problem) -> Finding:
+    return Finding(name, Level.FAIL, f"{file.path}: {problem.text}", problem.todo)
+
+
+def _load_chain(chain: PemFile) -> tuple[list[x509.Certificate], list[Finding]]:
+    """Load the certificates that nginx reads; there are none if one of them is unusable."""
     try:
-        return load_all(chain.data), None
+        read, skipped = pem.read_chain(chain)
+        certificates = list(map(x509.load_der_x509_certificate, read))
+    except pem.Unusable as error:
+        return [], [_refuse("certificate-file", chain, error.problem)]
     except _UNREADABLE:
-        return [], pem.Problem("a certificate in it is damaged", "copy it again, as its CA issued it")
+        return [], [_refuse("certificate-file", chain, _DAMAGED)]
+    findings = []
+    for number in skipped:
+        text = f"{chain.path}: nginx skips the certificate whose BEGIN is in line {number}"
+        todo = "begin a line with -----BEGIN CERTIFICATE-----; openssl x509 converts a TRUSTED CERTIFICATE"
+        findings.append(Finding("certificate-file", Level.WARN, text, todo))
+    return certificates, findings
 
 
 def _end_of(certificate: x509.Certificate) -> datetime:
     return certificate.not_valid_after_utc
 
 
+def _load_key(key: PemFile) -> tuple[bytes, list[Finding]]:
+    """Return the key that nginx reads, as PEM, or why it reads none."""
+    problem = pem.Problem("it is damaged", "copy it again")
+    try:
+        for plain in pem.read_keys(key):
+            with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
+                load_pem_private_key(plain, None)
+                return plain, []
+    except pem.Unusable as error:
+        problem = error.problem
+    return b"", [_refuse("certificate-key", key, problem)]
+
+
 def _check_key(path: str, certificates: list[x509.Certificate], key: PemFile) -> Finding:
-    problem, numbers = pem.diagnose_key(key), []
-    if not problem:
-        try:
-            plain = pem.extract_key(key.data)
-            numbers = [number for number, one in enumerate(certificates, 1) if has_key(one, plain)]
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            problem = pem.Problem("it is damaged", "copy it again")
-    if problem:
-        return Finding("certificate-key", Level.FAIL, f"{key.path}: {problem.text}", problem.todo)
+    plain, findings = _load_key(key)
+    for finding in findings:
+        return finding
+    numbers = [number for number, certificate in enumerate(certificates, 1) if has_key(certificate, plain)]
     if not numbers:
         text = f"{key.path} is not the key of the first certificate in {path} ({_name(certificates[0])})"
         return Finding("certificate-key", Level.FAIL, text, "use the key that this certificate was requested with")

@@ -1,17 +1,35 @@
-"""Recognise what a file holds in place of a PEM certificate or key, and name the command that converts it; pure."""
+"""Read PEM with the grammar of OpenSSL, as nginx does, and say what is wrong with a file or how to convert it; pure.
 
+OpenSSL reads lines of at most 254 bytes, takes a block only if BEGIN and END have a line of their own, and skips blocks
+of another label and what is outside of blocks. A slip in any block that it reads makes the file unusable.
+"""
+
+import base64
 import re
+from collections.abc import Iterator
+from enum import Enum, auto
 from typing import NamedTuple
 
 from setup.environment import shell_word
 
-_LABEL = rb"^-----BEGIN ([A-Z0-9 ]+)-----"
-_KEY = rb"^-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?^-----END \1-----"
-_UTF_8_MARK = b"\xef\xbb\xbf"  # OpenSSL skips it
+_LONGEST = 254  # bytes
+_BLANK = bytes(range(33))  # what OpenSSL drops at the end of a line
+_BEGIN = re.compile(rb"-----BEGIN (.*)-----", re.DOTALL)
+_NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/= \t\r]")
+_UTF_8_MARK = b"\xef\xbb\xbf"  # OpenSSL skips it before a block
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")  # and cannot read what follows these
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")  # the object identifier of PKCS#7
 _CERTIFICATES = {b"CERTIFICATE", b"X509 CERTIFICATE"}
+_TRUSTED = b"TRUSTED CERTIFICATE"  # taken as the first one, and skipped behind it
 _REQUESTS = {b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"}
+_PKCS_8, _ENCRYPTED = b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"
+_KEYS = {_PKCS_8, _ENCRYPTED, b"RSA PRIVATE KEY", b"EC PRIVATE KEY", b"DSA PRIVATE KEY"}
+# What tells PKCS#8 under the label of an older form: the object identifier of the algorithm near its beginning.
+_ALGORITHMS = {
+    b"RSA PRIVATE KEY": bytes.fromhex("06092a864886f70d010101"),
+    b"EC PRIVATE KEY": bytes.fromhex("06072a8648ce3d0201"),
+}
+_COPY_AGAIN = "copy it again, as its CA issued it"
 
 
 class PemFile(NamedTuple):
@@ -28,61 +46,250 @@ class Problem(NamedTuple):
     todo: str
 
 
-_UTF_16 = Problem("it is UTF-16", "save it as plain ASCII text")
+class Unusable(Exception):
+    """A file that nginx could not use."""
+
+    def __init__(self, text: str, todo: str) -> None:
+        super().__init__(text)
+        self.problem = Problem(text, todo)
 
 
-def diagnose_chain(file: PemFile) -> Problem | None:
-    """Say why a file holds no PEM certificates; None if it does."""
-    labels, kind, paths = _labels(file.data), _binary_kind(file.data), _openssl_paths(file.path)
-    if file.data.startswith(_UTF_16_MARKS):
-        problem = _UTF_16
-    elif labels & _CERTIFICATES:
-        return None
-    elif labels & _REQUESTS:
-        problem = Problem("it is a certificate request (CSR)", "put there the certificate that the CA issued for it")
-    elif any(label.endswith(b"PRIVATE KEY") for label in labels):
-        problem = Problem("it is a private key", "swap the two paths, or put the certificate there")
-    elif b"PKCS7" in labels or kind == "PKCS#7":
-        form = "" if labels else "-inform DER "
-        problem = _conversion("PKCS#7", f"openssl pkcs7 {form}-print_certs {paths}")
-    elif kind == "PKCS#12":
-        problem = _conversion(kind, f"openssl pkcs12 -nokeys {paths}")
-    elif kind:
-        problem = _conversion(kind, f"openssl x509 -inform DER {paths}")
+class Chain(NamedTuple):
+    """The certificates that nginx reads from a file, in DER, and the lines of those that it skips."""
+
+    certificates: list[bytes]
+    skipped: list[int]
+
+
+def read_chain(file: PemFile) -> Chain:
+    """Read the certificates of a file; raise Unusable."""
+    _require_text(file, "-nokeys", "x509")
+    certificates: dict[int, bytes] = {}  # by line
+    skipped = []
+    for block in _blocks(file.data):
+        if isinstance(block, Unusable):
+            raise block
+        if block.label in _CERTIFICATES or (block.label == _TRUSTED and not certificates):
+            _require_no_header(block)
+            der = _first_value(block.der)
+            if not certificates and block.der[len(der) :][:1] not in (b"", b"\x30"):
+                raise _damaged(block.line)
+            certificates[block.line] = der
+    if not certificates:
+        raise _no_certificate(file)
+    for number, line in enumerate(file.data.split(b"\n"), 1):
+        if number not in certificates and re.search(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----", line):
+            skipped.append(number)
+    return Chain(list(certificates.values()), skipped)
+
+
+def read_keys(file: PemFile) -> Iterator[bytes]:
+    """Yield the private keys of a file, of which nginx takes the first that is whole, as PEM; raise Unusable."""
+    _require_text(file, "-nocerts -nodes", "pkey")
+    problem: Unusable | None = None
+    has_key = False
+    for block in _blocks(file.data):
+        if isinstance(block, Unusable):  # OpenSSL looks for a key behind it
+            problem = problem or block
+        elif block.label in _KEYS:
+            if block.label == _ENCRYPTED or block.header.startswith(b"Proc-Type: 4,ENCRYPTED"):
+                todo = f"decrypt it, and replace the file with the result: openssl pkey {_openssl_paths(file.path)}"
+                raise Unusable("it is encrypted, and nginx cannot ask for the passphrase", todo)
+            _require_no_header(block)
+            has_key, der = True, _first_value(block.der)
+            label = _PKCS_8 if _ALGORITHMS.get(block.label, b"\0") in der[:40] else block.label
+            yield b"-----BEGIN %b-----\n%b-----END %b-----\n" % (label, base64.encodebytes(der), label)
+    if problem or not has_key:
+        raise problem or _no_key(file)
+
+
+def labels(data: bytes) -> set[bytes]:
+    """Return what blocks a file seems to have, however they are written."""
+    return set(re.findall(rb"-----BEGIN ([A-Z0-9 ]+)-----", data))
+
+
+def is_pkcs_12(data: bytes) -> bool:
+    """Tell whether a file begins like PKCS#12, which may hold certificates and key."""
+    return _binary_kind(data) == "PKCS#12"
+
+
+def convert_pkcs_12(path: str) -> Problem:
+    """Say how to convert a file that is certificate and key at once: nginx reads both from one PEM file, too."""
+    return _conversion("PKCS#12", f"openssl pkcs12 -nodes {_openssl_paths(path)}")
+
+
+# --- the grammar --------------------------------------------------------------------------------
+
+
+class _Block(NamedTuple):
+    """What is between BEGIN and END; `line` is that of BEGIN."""
+
+    label: bytes
+    header: bytes
+    der: bytes
+    line: int
+
+
+class _Piece(NamedTuple):
+    """What OpenSSL reads at once: a line, or a part of a long one; `is_rest` if the line began before."""
+
+    line: int
+    text: bytes
+    is_rest: bool
+
+
+class _Part(Enum):
+    UNKNOWN = auto()  # header or text: an empty line tells
+    HEADER = auto()
+    TEXT = auto()
+
+
+def _pieces(data: bytes) -> Iterator[_Piece]:
+    for number, line in enumerate(data.split(b"\n"), 1):
+        for start in range(0, len(line) + 1, _LONGEST):
+            yield _Piece(number, line[start : start + _LONGEST].rstrip(_BLANK), start > 0)
+
+
+def _blocks(data: bytes) -> Iterator[_Block | Unusable]:
+    """Yield the blocks of a file, and instead of one that OpenSSL cannot read the reason."""
+    pieces, is_first = _pieces(data), True
+    for piece in pieces:
+        begin = _BEGIN.fullmatch(piece.text.removeprefix(_UTF_8_MARK) if is_first else piece.text)
+        is_first = begin is not None
+        if begin:
+            try:
+                yield _read_block(begin[1], piece.line, pieces)
+            except Unusable as error:
+                yield error
+
+
+def _read_block(label: bytes, begin: int, pieces: Iterator[_Piece]) -> _Block:
+    part, empty, is_over = _Part.UNKNOWN, 0, False
+    header: list[_Piece] = []
+    body: list[_Piece] = []
+    for piece in pieces:
+        if part is _Part.UNKNOWN and b":" in piece.text:
+            part = _Part.HEADER
+        if not piece.text:
+            if not piece.is_rest and part is _Part.TEXT:
+                raise _empty_line(piece.line)
+            if not piece.is_rest:
+                part, empty = _Part.TEXT, piece.line
+            continue
+        if piece.text.startswith(b"-----END "):
+            _require_end(label, begin, piece)
+            break
+        if is_over or (part is _Part.TEXT and len(piece.text) > 64):
+            raise _empty_line(empty)
+        (body if part is _Part.TEXT else header).append(piece)
+        is_over = part is _Part.TEXT and len(piece.text) < 64
     else:
-        problem = Problem("it is not a PEM certificate", "put the server certificate there, then its intermediates")
-    return problem
+        raise Unusable(f"the block that begins in line {begin} is cut off: it has no END line", _COPY_AGAIN)
+    if part is _Part.UNKNOWN:
+        header, body = [], header
+    return _Block(label, b"\n".join(piece.text for piece in header), _decode(begin, body), begin)
 
 
-def diagnose_key(file: PemFile) -> Problem | None:
-    """Say why a file holds no plain PEM private key; None if it does."""
-    labels, kind, paths = _labels(file.data), _binary_kind(file.data), _openssl_paths(file.path)
+def _require_end(label: bytes, begin: int, piece: _Piece) -> None:
+    if piece.text == b"-----END %b-----" % label:
+        return
+    if b"-----BEGIN" in piece.text:
+        raise Unusable(f"line {piece.line}: END and BEGIN are on one line", "put a line end between them")
+    raise Unusable(f"line {piece.line} is not the END line of the block that begins in line {begin}", _COPY_AGAIN)
+
+
+def _empty_line(number: int) -> Unusable:
+    return Unusable(f"line {number}: an empty line is inside a block", "remove it")
+
+
+def _damaged(begin: int) -> Unusable:
+    return Unusable(f"the block that begins in line {begin} is damaged", _COPY_AGAIN)
+
+
+def _require_no_header(block: _Block) -> None:
+    if block.header and b":" not in block.header:
+        raise _empty_line(block.line + block.header.count(b"\n") + 2)
+    if block.header:
+        raise Unusable(f"line {block.line + 1}: a header is inside the block", "remove the lines that hold a colon")
+
+
+def _decode(begin: int, body: list[_Piece]) -> bytes:
+    """Decode the text of a block, which a dash ends."""
+    text = b""
+    for piece in body:
+        taken, dash, _ = piece.text.partition(b"-")
+        odd = _NO_BASE64.search(taken)
+        if odd:
+            char = taken[odd.start() :].decode(errors="replace")[0]
+            raise Unusable(f"line {piece.line}: U+{ord(char):04X} is in the text of a block", "remove that character")
+        text += taken.translate(None, b" \t\r")
+        if dash:
+            break
+    if not text or len(text) % 4 or b"=" in text.removesuffix(b"=").removesuffix(b"="):
+        raise _damaged(begin)
+    return base64.b64decode(text)
+
+
+def _first_value(der: bytes) -> bytes:
+    """Return the first value, without what follows it: trust settings in a TRUSTED CERTIFICATE."""
+    size, start = int.from_bytes(der[1:2]), 2
+    if size & 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(der[2:start])
+    return der[: start + size]
+
+
+# --- what else a file may be --------------------------------------------------------------------
+
+
+def _require_text(file: PemFile, part: str, program: str) -> None:
+    """Raise Unusable with the conversion for a file in another format."""
+    kind, paths = _binary_kind(file.data), _openssl_paths(file.path)
     if file.data.startswith(_UTF_16_MARKS):
-        problem = _UTF_16
-    elif b"ENCRYPTED PRIVATE KEY" in labels or b"\nProc-Type: 4,ENCRYPTED" in file.data:
-        todo = f"decrypt it, and replace the file with the result: openssl pkey {paths}"
-        problem = Problem("it is encrypted, and nginx cannot ask for the passphrase", todo)
-    elif extract_key(file.data):
-        return None
-    elif labels & _CERTIFICATES:
-        problem = Problem("it is a certificate", "swap the two paths, or put the key there")
-    elif kind == "PKCS#12":
-        problem = _conversion(kind, f"openssl pkcs12 -nocerts -nodes {paths}")
-    elif kind:
-        problem = _conversion(kind, f"openssl pkey -inform DER {paths}")
-    else:
-        problem = Problem("it is not a PEM private key", "put the certificate's key there")
-    return problem
+        raise Unusable("it is UTF-16", "save it as plain ASCII text")
+    if kind == "PKCS#12":
+        raise Unusable(*_conversion(kind, f"openssl pkcs12 {part} {paths}"))
+    if kind == "PKCS#7" and program == "x509":
+        raise Unusable(*_conversion(kind, f"openssl pkcs7 -inform DER -print_certs {paths}"))
+    if kind:
+        raise Unusable(*_conversion(kind, f"openssl {program} -inform DER {paths}"))
 
 
-def extract_key(data: bytes) -> bytes:
-    """Return the first private key of a file, b"" if there is none: other blocks may come before it."""
-    match = re.search(_KEY, data.removeprefix(_UTF_8_MARK), re.MULTILINE | re.DOTALL)
-    return match[0] + b"\n" if match else b""
+def _no_certificate(file: PemFile) -> Unusable:
+    given = labels(file.data)
+    if given & _REQUESTS:
+        return Unusable("it is a certificate request (CSR)", "put there the certificate that the CA issued for it")
+    if b"PKCS7" in given:
+        return Unusable(*_conversion("PKCS#7", f"openssl pkcs7 -print_certs {_openssl_paths(file.path)}"))
+    if given and not given & _CERTIFICATES and given & _KEYS:
+        return Unusable("it is a private key", "swap the two paths, or put the certificate there")
+    no_pem = Unusable("it is not a PEM certificate", "put the server certificate there, then its intermediates")
+    return _unread(file) or no_pem
 
 
-def _labels(data: bytes) -> set[bytes]:
-    return set(re.findall(_LABEL, data.removeprefix(_UTF_8_MARK), re.MULTILINE))
+def _no_key(file: PemFile) -> Unusable:
+    if labels(file.data) & _CERTIFICATES and not labels(file.data) & _KEYS:
+        return Unusable("it is a certificate", "swap the two paths, or put the key there")
+    return _unread(file) or Unusable("it is not a PEM private key", "put the certificate's key there")
+
+
+def _unread(file: PemFile) -> Unusable | None:
+    """Say why nginx finds no block in a file that has some; None if it has none."""
+    lines = file.data.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if b"-----BEGIN" not in line:
+            continue
+        path, result = shell_word(file.path), shell_word(f"{file.path}.pem")
+        if line.count(b"\r") > 1:
+            text, command = "its lines end with CR alone", f"tr '\\r' '\\n' <{path} >{result}"
+        elif line.startswith(b"-----BEGIN"):
+            return Unusable(f"line {number}: something is behind the last dash", "remove it")
+        elif line.lstrip().startswith(b"-----BEGIN"):
+            text, command = f"line {number}: -----BEGIN is indented", f"sed 's/^[[:blank:]]*//' {path} >{result}"
+        else:
+            return Unusable(f"line {number}: something is before -----BEGIN on its line", "put BEGIN on its own line")
+        return Unusable(text, f"convert it, and replace the file with the result: {command}")
+    return None
 
 
 def _openssl_paths(path: str) -> str:
@@ -95,7 +302,7 @@ def _conversion(kind: str, command: str) -> Problem:
 
 def _binary_kind(data: bytes) -> str:
     """Name the format of a file that begins like DER, "" for any other."""
-    if data[:1] != b"\x30":
+    if data[:1] != b"\x30" or b"-----BEGIN" in data:
         return ""
     if _SIGNED_DATA in data[:40]:
         return "PKCS#7"

@@ -9,7 +9,7 @@ from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import Finding, Level
 from setup.formats.digests import digest_all
-from setup.tls.provided import read_provided
+from setup.tls.provided import find_open, read_provided
 from setup.tls.trust_store import make_ca_bundle, read_trusted
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 from setup.volume.volume import Volume
@@ -77,7 +77,8 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
 
         inspection = inspect(chain.pem, key.pem, names, read_trusted(volume, values), datetime.now(UTC))
         reason = f"{chain.path} is new; a running nginx serves it after a restart (docker compose restart nginx)"
-        notes, end = _notes([*unseen, *inspection.findings]), inspection.end
+        beside = find_open(chain, chain) if b"PRIVATE KEY-----" in chain.pem.data else []
+        notes, end = _notes([*unseen, *beside, *inspection.findings]), inspection.end
         mark = f"{end.isoformat() if end else ''} {seal}"
         issued[seal, False] = TlsPlan(mark=mark, reason=reason, notes=notes, missing=tuple(missing))
     return issued[seal, False]

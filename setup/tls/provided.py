@@ -21,10 +21,20 @@ class ProvidedFile(NamedTuple):
     data: bytes | None
     finding: Finding | None = None
     missing: bool = False
+    is_open: bool = False  # other users of the host can read it
 
     @property
     def pem(self) -> PemFile | None:
         return PemFile(self.path, self.data) if self.data is not None else None
+
+
+def find_open(chain: ProvidedFile, key: ProvidedFile) -> list[Finding]:
+    """Report the files that hold a private key and that other users of the host can read."""
+    holding = [key, chain] if b"PRIVATE KEY-----" in (chain.data or b"") else [key]
+    paths = list(dict.fromkeys(file.path.removeprefix("./") for file in holding if file.is_open))
+    text = f"accessible to other users of the host: {', '.join(paths)}"
+    todo = f"chmod 0600 {' '.join(map(shell_word, paths))}"
+    return [Finding("file-open", Level.WARN, text, todo)] if paths else []
 
 
 def read_provided(volume: Volume, values: Values) -> tuple[ProvidedFile, ProvidedFile]:
@@ -56,6 +66,6 @@ def _read(volume: Volume, name: str, path: str) -> ProvidedFile:
         text = f"{path} is not readable by user {os.geteuid()} and was not checked"
         return ProvidedFile(path, None, Finding(name, Level.SKIP, text, on_host))
     try:
-        return ProvidedFile(path, read_input(location))
+        return ProvidedFile(path, read_input(location), is_open=bool(status.st_mode & 0o066))
     except Malformed as error:
         return ProvidedFile(path, None, Finding(name, Level.FAIL, f"{path}: {error}", "put the file itself there"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -65,7 +66,7 @@ def request() -> bytes:
 REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] = {
     "an empty file": (both(lambda: b""), [f"./{CHAIN}: it is not a PEM certificate"]),
     "another text": (both(lambda: b"hello\n"), [f"./{CHAIN}: it is not a PEM certificate"]),
-    "a damaged one": (both(lambda: server().pem[:200] + b"AAAA" + server().pem[210:]), ["a certificate in it is damaged"]),
+    "a damaged one": (both(lambda: server().pem[:200] + b"AAAA" + server().pem[210:]), ["the block that begins in line 1 is damaged"]),
     "a truncated second one": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["a certificate in it is damaged"]),
     "a request": (both(request), ["it is a certificate request (CSR)"]),
     "DER": (both(lambda: server().der), ["it is DER", f"openssl x509 -inform DER -in ./{CHAIN} -out ./{CHAIN}.pem"]),
@@ -93,6 +94,16 @@ REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] =
     "the domain above": (of("P-256", ("*.com", "example.com", "*.avatar.example.com", "*")), [f"does not cover {HOST}"]),
     "a small key": (of("RSA-1024"), ["has an RSA key of 1024 bits"]),
     "SHA-1": (pki.issued_with_sha1, ["is signed with SHA1"]),
+    "END and BEGIN on one line": (both(lambda: server().pem.rstrip() + intermediate().pem), ["END and BEGIN are on one line: put a line end between them"]),
+    "CR alone": (both(lambda: full(server()).replace(b"\n", b"\r")), ["its lines end with CR alone", "tr '\\r' '\\n' <"]),
+    "indented": (both(lambda: full(server()).replace(b"-----B", b"  -----B")), ["line 1: -----BEGIN is indented", "sed 's/^[[:blank:]]*//'"]),
+    "text before BEGIN": (both(lambda: b"x: " + server().pem), ["line 1: something is before -----BEGIN on its line"]),
+    "a no-break space": (both(lambda: server().pem.replace(b"MII", b"MII\xc2\xa0")), ["line 2: U+00A0 is in the text of a block"]),
+    "a header in a block": (both(lambda: server().pem.replace(b"-----\n", b"-----\nSubject: x\n\n", 1)), ["line 2: a header is inside the block"]),
+    "cut off": (both(lambda: full(server())[:-30]), ["is cut off: it has no END line"]),
+    "a certificate glued behind the key": (both(lambda: full(server()), lambda: server().private().rstrip() + server().pem), [f"./{KEY}: line 5: END and BEGIN are on one line"]),
+    "a header in the key": (both(lambda: full(server()), lambda: server().private().replace(b"-----\n", b"-----\nKey: my key\n\n", 1)), [f"./{KEY}: line 2: a header is inside the block"]),
+    "PKCS#12 in both places": (both(pkcs12, pkcs12), [f"openssl pkcs12 -nokeys -in ./{CHAIN} -out ./{CHAIN}.pem", f"openssl pkcs12 -nocerts -nodes -in ./{KEY} -out ./{KEY}.pem"]),
     "for clients": (of("P-256", purpose=pki.ExtendedKeyUsageOID.CLIENT_AUTH), ["is not for server authentication"]),
 }  # fmt: skip
 
@@ -129,6 +140,10 @@ TAKEN: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], str]] = {
     "a byte order mark": (both(lambda: b"\xef\xbb\xbf" + full(server()), lambda: b"\xef\xbb\xbf" + server().private()), ""),
     "CRLF": (both(lambda: full(server()).replace(b"\n", b"\r\n"), lambda: server().private().replace(b"\n", b"\r\n")), ""),
     "the traditional form of a key": (both(lambda: full(server()), lambda: server().private(form=PrivateFormat.TraditionalOpenSSL)), ""),
+    "an encrypted key behind a plain one": (both(lambda: full(server()), lambda: server().private() + server().encrypted()), ""),
+    "PKCS#8 under an EC label": (both(lambda: full(server()), lambda: server().private().replace(b" PRIV", b" EC PRIV")), ""),
+    "a trusted certificate": (both(lambda: server().pem.replace(b"CERTIF", b"TRUSTED CERTIF") + intermediate().pem), ""),
+    "a trusted intermediate": (both(lambda: full(server()) + root().pem.replace(b"CERTIF", b"TRUSTED CERTIF")), "nginx skips the certificate whose BEGIN is in line"),
     "RSA": (of("RSA-2048"), ""),
     "P-384": (of("P-384"), ""),
     "a wildcard": (of("P-256", ("*.example.com",)), ""),
@@ -179,6 +194,30 @@ def test_an_address_must_be_listed_as_an_address(host: str, tmp_path: Path) -> N
     ran(put(tmp_path / "right", *of("P-256", (bare,))(tmp_path)), settings=settings)
     done = ran(put(tmp_path / "wrong", *of("P-256", ("other.example.com",))(tmp_path)), settings=settings, code=1)
     assert f"does not cover {bare}" in done.stderr
+
+
+def test_one_pkcs12_for_both_is_converted_by_one_command(tmp_path: Path) -> None:
+    out = put(tmp_path / "out", pkcs12(), None)
+    settings = REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt", "NGINX_SSL_CERTIFICATE_KEY_PATH": f"./{CHAIN}"}
+    given = ran(out, settings=settings, code=1).stderr
+    assert given.count("openssl ") == 1
+    command = given[given.index("openssl ") :].splitlines()[0] + " -passin pass:"
+    subprocess.run(command, shell=True, cwd=out, check=True, capture_output=True)
+    os.replace(out / f"{CHAIN}.pem", out / CHAIN)
+    ran(out, settings=settings)
+
+
+def test_an_open_file_with_the_key_beside_the_chain_is_a_warning(tmp_path: Path) -> None:
+    out = put(tmp_path / "out", full(server()) + server().private(), server().private())
+    (out / CHAIN).chmod(0o644)
+    (out / KEY).chmod(0o600)
+    done = ran(out, settings=REQUIRED | {"TLS_CA_PATH": "./tls/ca.crt"})
+    text = f"accessible to other users of the host: {CHAIN}"
+    assert f"note: {text}: chmod 0600 {CHAIN}" in done.stderr
+    found = json.loads(ran(out, "--check", "--json", settings={}, code=3).stdout)["findings"]
+    assert (text, "warn") in [(one["text"], one["level"]) for one in found]
+    (out / CHAIN).chmod(0o600)
+    assert text not in ran(out, "--check", settings={}, code=3).stdout
 
 
 # --- where it is -----------------------------------------------------------------------------------
