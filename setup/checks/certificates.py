@@ -10,6 +10,7 @@ from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import Finding, Level
 from setup.tls.pem import PemFile
+from setup.tls.plan import was_inspected
 from setup.tls.provided import find_open, read_provided
 from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
 from setup.volume.layout import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY
@@ -25,37 +26,41 @@ _REMEDIES = {
 }
 
 
-def check_certificates(volume: Volume, values: Values, now: datetime) -> Iterator[Finding]:
-    """Check the certificate of this TLS mode, and the trusted authorities."""
-    authority = b""
+def check_certificates(volume: Volume, values: Values, now: datetime, mark: str = "") -> Iterator[Finding]:
+    """Check the certificate of this TLS mode, and the trusted authorities.
+
+    With the `mark` that the state remembers, what a run has inspected is not inspected again.
+    """
+    authority, known = b"", bool(mark) and was_inspected(volume, values, mark, now)
     if certificate_is_given(values):
-        yield from _check_provided(volume, values, now)
+        yield from _check_provided(volume, values, now, known)
     elif certificate_is_made(values):
         authority = read_regular(volume, AUTHORITY) or b""
-        yield from _check_own(volume, certificate_names(values), authority, now)
+        if not known:
+            yield from _check_own(volume, certificate_names(values), authority, now)
     if authority or values["TLS_CA_PATH"]:
         yield _check_trust(volume, values, authority.strip())
 
 
-def _check_provided(volume: Volume, values: Values, now: datetime) -> Iterator[Finding]:
-    from setup.tls.certificates import inspect
-
+def _check_provided(volume: Volume, values: Values, now: datetime, known: bool) -> Iterator[Finding]:
     chain, key = read_provided(volume, values)
     for file in (chain, key):
         if file.finding:
             yield file.finding
-    if chain.pem:
+    if chain.pem and not known:
+        from setup.tls.certificates import inspect
+
         yield from inspect(chain.pem, key.pem, certificate_names(values), _read_roots(volume, values), now).findings
     yield from find_open(chain, key)
 
 
 def _check_own(volume: Volume, names: list[str], authority: bytes, now: datetime) -> Iterator[Finding]:
     """Check the certificate that avatar-setup issued, and name the run that corrects it."""
-    from setup.tls.certificates import inspect
-
     chain, key = read_regular(volume, CERTIFICATE), read_regular(volume, CERTIFICATE_KEY)
     if not authority or chain is None:
         return  # `check_volume` reports what is missing
+    from setup.tls.certificates import inspect
+
     key_file = PemFile(CERTIFICATE_KEY, key) if key is not None else None
     inspection = inspect(PemFile(CERTIFICATE, chain), key_file, names, authority, now)
     for finding in inspection.findings:
@@ -79,7 +84,7 @@ def _check_trust(volume: Volume, values: Values, authority: bytes) -> Finding:
     """Check that the bundle of the API services holds the private authorities."""
     bundle = read_regular(volume, CA_BUNDLE) or b""
     try:
-        private = read_private_authority(volume, values)
+        private = read_private_authority(volume, values, bundle)
     except InputError as error:
         return Finding("authorities", Level.FAIL, str(error))
     if authority in bundle and private in bundle:

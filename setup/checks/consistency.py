@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _VARIABLE = r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # of the form that the template uses
+_MOUNT = r'^ +(?:file|source): "?(\./[^"\s]+)'  # as the template spells what comes from here
 _LISTEN = r"^[ \t]*listen\s+(?:\[::\]:)?([0-9]+)"
 _RUN_AGAIN = "run avatar-setup, which generates it again; first undo an edit by hand, or move the file away"
 
@@ -33,9 +34,16 @@ class Generated(NamedTuple):
 
 
 def check_consistency(
-    files: Generated, values: Values, texts: Mapping[str, str], exists: Callable[[str], bool]
+    files: Generated,
+    values: Values,
+    texts: Mapping[str, str],
+    exists: Callable[[str], bool],
+    unmodified: bool = False,
 ) -> Iterator[Finding]:
-    """Report what does not agree, or that all does; `texts` are the secrets, `exists` looks for a path."""
+    """Report what does not agree, or that all does; `texts` are the secrets, `exists` looks for a path.
+
+    A compose file that is known to be `unmodified` is not parsed: the form of our lines tells what it mounts.
+    """
     findings: list[Finding] = []
     env = dotenv.Env({}, {})
     try:
@@ -45,8 +53,12 @@ def check_consistency(
     except Malformed as error:
         findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN))
     try:
-        document = load_yaml(files.compose, aliases=True)
-        findings += [*_check_mounts(document, values, exists), *_check_ports(document, files.nginx, env.values, values)]
+        if unmodified:
+            findings += _check_mounts(re.findall(_MOUNT, files.compose.decode(), re.MULTILINE), values, exists)
+        else:
+            document = load_yaml(files.compose, aliases=True)
+            findings += _check_mounts(_list_sources(document), values, exists)
+            findings += _check_ports(document, files.nginx, env.values, values)
     except Malformed as error:
         findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _RUN_AGAIN))
     yield from findings
@@ -101,8 +113,8 @@ def _check_overrides(env: dotenv.Env, values: Values) -> Iterator[Finding]:
         yield Finding("env-differs", Level.WARN, text, todo)
 
 
-def _check_mounts(document: Any, values: Values, exists: Callable[[str], bool]) -> Iterator[Finding]:
-    """Check that what the compose file mounts from here exists; a provided certificate has findings of its own."""
+def _list_sources(document: Any) -> list[Any]:
+    """Return what a compose file mounts, as it names it."""
     sources = []
     for secret in _mapping(document, "secrets").values():
         sources.append(compose_file.value(secret, "file"))
@@ -110,6 +122,11 @@ def _check_mounts(document: Any, values: Values, exists: Callable[[str], bool]) 
         volumes = compose_file.value(service, "volumes")
         for volume in volumes if isinstance(volumes, list) else ():
             sources.append(compose_file.value(volume, "source"))
+    return sources
+
+
+def _check_mounts(sources: list[Any], values: Values, exists: Callable[[str], bool]) -> Iterator[Finding]:
+    """Check that what the compose file mounts from here exists; a provided certificate has findings of its own."""
     provided = set()
     if derived.certificate_is_given(values):
         provided = {show(values["NGINX_SSL_CERTIFICATE_PATH"]), show(values["NGINX_SSL_CERTIFICATE_KEY_PATH"])}

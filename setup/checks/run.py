@@ -19,6 +19,7 @@ from setup.errors import ExitCode
 from setup.findings import Finding, Level
 from setup.secrets import guards
 from setup.secrets.store import read_filled
+from setup.tls.plan import MARK
 from setup.volume.layout import COMPOSE, ENV, NGINX, secret_path
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ def check_deployment(session: Session, environ: Mapping[str, str], *, online: bo
 
 
 def find_failures(session: Session) -> list[Finding]:
-    """Find what would keep the stack from starting, without the network."""
-    return _failures(_find(session, datetime.now(UTC)))
+    """Find what would keep the stack from starting, without the network, and quickly: judge only what has changed.
+
+    What a run has judged and the state remembers, a certificate until it expires and the unmodified generated files,
+    is neither parsed nor inspected again.
+    """
+    return _failures(_find(session, datetime.now(UTC), quick=True))
 
 
 def _failures(findings: Iterable[Finding]) -> list[Finding]:
@@ -96,7 +101,7 @@ def _verdict_lines(
     return [ready, *ending.next_lines(place, values)]
 
 
-def _find(session: Session, now: datetime) -> Iterator[Finding]:
+def _find(session: Session, now: datetime, quick: bool = False) -> Iterator[Finding]:
     volume, state = session.volume, session.state
     yield from check_volume(volume, state, session.basis, now)
     texts, unreadable = read_secrets(volume)
@@ -110,8 +115,8 @@ def _find(session: Session, now: datetime) -> Iterator[Finding]:
         return
     values = resolution.values
     yield from check_secrets(values, filled, unreadable, state.secrets)
-    yield from _check_generated(session, values, filled)
-    yield from check_certificates(volume, values, now)
+    yield from _check_generated(session, values, filled, quick)
+    yield from check_certificates(volume, values, now, state.basis.get(MARK, "") if quick else "")
     for note in list_notes(values):
         yield Finding("doubtful-setting", Level.WARN, note)
     yield from _check_postgres(values)
@@ -136,17 +141,18 @@ def _check_postgres(values: Values) -> Iterator[Finding]:
         yield Finding("postgres-old", Level.WARN, text, todo)
 
 
-def _check_generated(session: Session, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
-    volume = session.volume
+def _check_generated(session: Session, values: Values, texts: Mapping[str, str], quick: bool) -> Iterator[Finding]:
+    volume, state = session.volume, session.state
     env, compose, nginx = (read_regular(volume, path) for path in (ENV, COMPOSE, NGINX))
     if env is None or compose is None or nginx is None:
         return  # `check_volume` reports what is missing
-    lost = {secret_path(secret.name) for secret in guards.find_lost(values, texts, session.state.secrets)}
+    lost = {secret_path(secret.name) for secret in guards.find_lost(values, texts, state.secrets)}
+    unmodified = quick and state.knows(COMPOSE, compose) and state.knows(NGINX, nginx)
 
     def exists(path: str) -> bool:
         return path in lost or volume.status(path) is not None  # a lost secret is reported as such
 
-    yield from check_consistency(Generated(env, compose, nginx), values, texts, exists)
+    yield from check_consistency(Generated(env, compose, nginx), values, texts, exists, unmodified)
 
 
 def _list_unknown(values: Values) -> Iterator[Finding]:

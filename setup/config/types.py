@@ -184,7 +184,7 @@ STORAGE_PATH = _patterned("storage path", "an s3:// path, where the API fills in
 # initdb fails on other names, and the database would restart for ever; so does CREATE EXTENSION.
 ADMIN_ROLE = _patterned("role", "a role name without blanks, quotes, $, \\, -- and comment marks, up to 63 long, "
                         "not beginning with pg_",
-                        r"(?!pg_)(?!.*(?:--|/\*|\*/))[^\x00-\x20\x7f-\U0010ffff\"'$\\]{1,63}")  # fmt: skip
+                        r"(?!pg_)(?!.*(?:--|/\*|\*/))[!#%&(-\[\]-~]{1,63}")  # fmt: skip
 # weed's shell splits what it reads and knows no quoting.
 STORAGE_KEY = _patterned("storage key", "letters, digits and / + = _ . -, not beginning with a dash",
                          r"[A-Za-z0-9/+=_.][A-Za-z0-9/+=_.-]*")  # fmt: skip

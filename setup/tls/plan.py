@@ -9,7 +9,7 @@ from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import Finding, Level
 from setup.formats.digests import digest_all
-from setup.tls.provided import find_open, read_provided
+from setup.tls.provided import ProvidedFile, find_open, read_provided
 from setup.tls.trust_store import make_ca_bundle, read_trusted
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 from setup.volume.volume import Volume
@@ -68,7 +68,7 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
         elif file.finding:
             unseen.append(file.finding)
     names = certificate_names(values)
-    seal = digest_all([",".join(names).encode(), chain.data or b"", key.data or b""])
+    seal = _seal_provided(names, chain, key)
     if chain.pem is None or mark.endswith(f" {seal}"):
         expiry = _expiry_notes(mark, chain.path, "replace it") if chain.data else ()
         return TlsPlan(mark=mark, notes=(*_notes(unseen), *expiry), missing=tuple(missing))
@@ -84,6 +84,24 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
     return issued[seal, False]
 
 
+def _seal_provided(names: list[str], chain: ProvidedFile, key: ProvidedFile) -> str:
+    return digest_all([",".join(names).encode(), chain.data or b"", key.data or b""])
+
+
+def was_inspected(volume: Volume, values: Values, mark: str, now: datetime) -> bool:
+    """Tell whether a run has inspected this very certificate and key, and found them valid until after `now`.
+
+    `mark` is what the state remembers.
+    """
+    names = certificate_names(values)
+    if certificate_is_given(values):
+        seal = _seal_provided(names, *read_provided(volume, values))
+    else:
+        seal = _seal(names, _read_ours(volume))
+    end, _, known = mark.partition(" ")
+    return bool(end) and known == seal and datetime.fromisoformat(end) > now
+
+
 def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
     """Return what a run says of findings; raises InputError for those that would keep the stack from working."""
     failed = [_sentence(finding) for finding in findings if finding.level == Level.FAIL]
@@ -97,11 +115,7 @@ def _sentence(finding: Finding) -> str:
 
 
 def _plan_own(volume: Volume, names: list[str], mark: str, renew: bool, issued: Issued) -> TlsPlan:
-    on_disk = {}
-    for path in OURS:
-        data = volume.read(path)
-        if data:
-            on_disk[path] = data
+    on_disk = _read_ours(volume)
     seal = _seal(names, on_disk)
     if mark.endswith(f" {seal}") and not renew:
         return _own_plan(on_disk, on_disk, mark)
@@ -113,6 +127,15 @@ def _plan_own(volume: Volume, names: list[str], mark: str, renew: bool, issued: 
         issued[_seal(names, files), renew] = _own_plan(files, files, mark)  # once it is written
         issued[seal, renew] = _own_plan(files, on_disk, mark, reason)
     return issued[seal, renew]
+
+
+def _read_ours(volume: Volume) -> dict[str, bytes]:
+    on_disk = {}
+    for path in OURS:
+        data = volume.read(path)
+        if data:
+            on_disk[path] = data
+    return on_disk
 
 
 def _seal(names: list[str], files: Mapping[str, bytes]) -> str:

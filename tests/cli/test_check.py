@@ -49,12 +49,15 @@ def out(tmp_path: Path) -> Path:
 
 
 def findings(out: Path, *flags: str, code: int | None = None) -> list[tuple[str, str, str]]:
-    """Return level, name and text of every finding."""
+    """Return level, name and text of every finding; `--status`, which judges less, must come to the same verdict."""
     done = run(out, "--check", "--json", *flags, settings={})
     assert done.returncode == code if code is not None else done.returncode in (0, 3), done.stderr
     data = json.loads(done.stdout)
     fine = data["ready"] and data.get("answers", True)
     assert fine is (done.returncode == 0) is not any(one["level"] == "fail" for one in data["findings"])
+    if not flags:
+        status = json.loads(run(out, "--status", "--json", settings={}).stdout)
+        assert status.get("ready", False) is data["ready"], "a volume that cannot be read has no status"
     return [(one["level"], one["name"], f"{one['text']}: {one['todo']}") for one in data["findings"]]
 
 

@@ -210,8 +210,9 @@ def test_a_later_run_keeps_it(settings: dict[str, str], flags: tuple[str, ...], 
     are_right(out)
 
 
-def test_an_unchanged_run_does_not_load_the_library(out: Path) -> None:
-    loaded = ran(out, settings=MORE | {"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+@pytest.mark.parametrize("flags", [(), ("--status",)], ids=["run", "status"])
+def test_an_unchanged_run_does_not_load_the_library(out: Path, flags: tuple[str, ...]) -> None:
+    loaded = ran(out, *flags, settings=MORE | {"PYTHONPROFILEIMPORTTIME": "1"}).stderr
     assert "setup.tls.plan" in loaded
     assert "cryptography" not in loaded
 
