@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _ENV_BARE = r"[A-Za-z0-9_./:@%+,-]+"
+_YAML_PLAIN = r"[ !#%-\[\]-~]*"  # what stands for itself in double quotes
 _NGINX_BARE = r"[A-Za-z0-9_./:@%+,*\[\]-]+"
 _NGINX_LONGEST = 2000  # a parameter, backslashes doubled, fits nginx's buffer of 4096 bytes
 _ENV_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -38,9 +39,12 @@ def quote_yaml(value: object) -> str:
 
     Raises Unfit for NUL: YAML could write it, but no process can be handed it.
     """
-    if "\0" in as_text(value):
+    text = as_text(value)
+    if re.fullmatch(_YAML_PLAIN, text):  # as nearly all are
+        return f'"{text}"'
+    if "\0" in text:
         raise Unfit("it holds a NUL character, which no container can be given")
-    return '"' + "".join(_yaml_char(char) for char in as_text(value)) + '"'
+    return '"' + "".join(_yaml_char(char) for char in text) + '"'
 
 
 def _yaml_char(char: str) -> str:
@@ -75,6 +79,6 @@ def as_text(value: object) -> str:
     if not isinstance(value, str):
         str(value)  # a name that nobody defined says here which one it is
         raise TypeError(f"a template shows a {type(value).__name__}, not a text")
-    if any(0xD800 <= ord(char) < 0xE000 for char in value):
+    if not value.isascii() and any(0xD800 <= ord(char) < 0xE000 for char in value):
         raise Unfit("it is not valid Unicode text")
     return value

@@ -92,17 +92,16 @@ PLACES = (
 )
 # Folders that may hold staged files while a run writes, and after it was killed.
 SWEPT = tuple(place.path.rstrip("/") for place in PLACES if not place.path or place.path.endswith("/"))
+_ROWS = {place.path: place for place in PLACES}
 _PRIVATE = tuple(place.path for place in PLACES if place.private)
 
 
 def place_of(path: str) -> Place:
     """Return the row of a path: its own, or that of the nearest folder above it."""
-    nearest = PLACES[0]
-    for place in PLACES:
-        is_inside = path.startswith(place.path) if place.path.endswith("/") else path == place.path
-        if is_inside and len(place.path) > len(nearest.path):
-            nearest = place
-    return nearest
+    rest = path
+    while rest not in _ROWS:  # the output directory, "", has a row
+        rest = rest[: rest.rfind("/", 0, -1) + 1]
+    return _ROWS[rest]
 
 
 def file_at(path: str, data: bytes, *, once: bool = False) -> File:

@@ -299,7 +299,7 @@ MUTANTS = (
     broken(
         "quote nothing in YAML",
         by_test("unit/deploy/test_templates", "yaml"),
-        ("formats/quoting", '"".join(_yaml_char(char) for char in as_text(value))', "as_text(value)"),
+        ("formats/quoting", '"".join(_yaml_char(char) for char in text)', "text"),
     ),
     broken(
         "echo a secret",
