@@ -58,7 +58,8 @@ def _run(line: CommandLine, environ: Mapping[str, str]) -> int:
         flags.caller_config(line),
         environ=environ,
     )
-    require_mount(output_dir, environ)
+    if line.command != "--images":  # it writes nothing, and a machine that only copies images has no deployment
+        require_mount(output_dir, environ)
     configurator.preload(options)
     source = _read_source(line.value("--adopt"), output_dir)
     become_owner(output_dir, environ)
@@ -147,6 +148,19 @@ def _report(line: CommandLine, configurator: DeploymentConfigurator, options: Ru
             from setup.commands.export import export
 
             answer = export(configurator, line.values("--export")[-1], with_secrets=options.with_secrets)
+        case "--host-check":
+            from setup.commands.host_check import host_check
+
+            answer = host_check(configurator)
+        case "--images":
+            from setup.commands.images import images
+
+            answer = images(configurator, options)
+        case "--invite":
+            from setup.commands.invite import invite
+
+            email = line.values("--invite")[-1]
+            answer = invite(configurator, email, is_admin=line.has("--admin"), online=line.has("--online"))
         case "--history":
             from setup.commands.history import history
 

@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from setup.errors import NetworkError
 
@@ -82,6 +83,8 @@ class Server:
                 outcomes.append(self._converse(path, body, all_headers))
             except ssl.SSLCertVerificationError as error:
                 outcomes.append(Untrusted(error.verify_message))
+            except ValueError:  # its text would show a header
+                outcomes.append(NetworkError("the request holds a character that HTTP does not carry"))
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 outcomes.append(NetworkError(reason.lower()))
@@ -110,6 +113,11 @@ class Server:
             return Reply(answer.status, location, answer.read(_LONGEST_BODY), certificate, end)
         finally:
             connection.close()
+
+
+def query(fields: Mapping[str, str]) -> str:
+    """Encode the fields of a query."""
+    return urlencode(fields)
 
 
 def _context(authorities: bytes) -> ssl.SSLContext:

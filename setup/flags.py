@@ -11,11 +11,9 @@ _COMMANDS = "Or run one of these commands instead"
 _ANY = "With any of these"
 
 _EXAMPLES = """\
-Every setting is also an environment variable; KEY_FILE names a file with it.
   docker run -it --rm -v /app/avatar:/out avatar-setup
   docker run --rm -v /app/avatar:/out -e PUBLIC_URL=avatar.example.com \\
     -e ENV_NAME=prod -e SMTP_HOST=mx.example.com avatar-setup --preset airgapped
-  docker run --rm -v /app/avatar:/out avatar-setup --status
 """
 
 
@@ -39,8 +37,8 @@ class Flag(NamedTuple):
 FLAGS = (
     Flag("--output-dir", "DIR", "directory of the deployment (in the image: /out)"),
     Flag("--config", "FILE", "settings and secrets from a YAML file"),
-    Flag("--set", "KEY=VALUE", "one setting of docs/reference/settings.md; repeat for more",
-         commands=("--rotate", "--adopt")),
+    Flag("--set", "KEY=VALUE", "one setting, also read from variable KEY or KEY_FILE",
+         commands=("--rotate", "--adopt", "--images")),
     Flag("--unset", "KEY", "reset to the default (may change with new releases)", commands=("--rotate",)),
     Flag("--preset", "NAME", "default, dev-mode or airgapped"),
     Flag("--auth-type", "TYPE", "email or username"),
@@ -62,7 +60,11 @@ FLAGS = (
     Flag("--fill", "", "ask only for the values that are missing", _COMMANDS, is_command=True),
     Flag("--status", "", "show the progress; exit 3 if incomplete", _COMMANDS, is_command=True),
     Flag("--check", "", "check whether the stack would start; exit 3 if not", _COMMANDS, is_command=True),
-    Flag("--online", "", "with --check: check the network too", _COMMANDS, needs=("--check",)),
+    Flag("--host-check", "", "print a script that checks the host: pipe it into sh", _COMMANDS, is_command=True),
+    Flag("--images", "", "list the images, and how to save and copy them", _COMMANDS, is_command=True),
+    Flag("--invite", "EMAIL", "make a user of Avatar, and mail a sign-in link", _COMMANDS, is_command=True),
+    Flag("--admin", "", "with --invite: an administrator", _COMMANDS, needs=("--invite",)),
+    Flag("--online", "", "with --check or --invite: ask the running stack", _COMMANDS, needs=("--check", "--invite")),
     Flag("--rotate", "NAME", "new values for secrets, or a group such as sessions", _COMMANDS,
          is_command=True),
     Flag("--adopt", "DIR", "take over an existing deployment", _COMMANDS, is_command=True),

@@ -1,3 +1,3 @@
 """The checks behind `--check`: each returns findings, reads only, and never shows a secret."""
 
-__all__ = ["run"]
+__all__ = ["network", "run"]

@@ -11,7 +11,6 @@ from setup.checks.consistency import Generated, check_consistency
 from setup.checks.volume import check_modes, check_secrets, check_volume, read_regular, read_secrets
 from setup.config import derived, releases
 from setup.config.advice import list_notes
-from setup.config.derived import listen_port, tls_is_ours
 from setup.config.values import Values
 from setup.console import Answer, Colour
 from setup.deploy import ending
@@ -120,7 +119,8 @@ def _find(session: Session, now: datetime, quick: bool = False) -> Iterator[Find
     for note in list_notes(values):
         yield Finding("doubtful-setting", Level.WARN, note)
     yield from _check_postgres(values)
-    yield from _list_unknown(values)
+    text = "a container cannot see Docker, the disk, the ports, the names and the registries of its host"
+    yield Finding("host", Level.SKIP, text, "on the host: avatar-setup --host-check | sh")
 
 
 def _ask(session: Session) -> Iterator[Finding]:
@@ -153,15 +153,3 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str],
         return path in lost or volume.status(path) is not None  # a lost secret is reported as such
 
     yield from check_consistency(Generated(env, compose, nginx), values, texts, exists, unmodified)
-
-
-def _list_unknown(values: Values) -> Iterator[Finding]:
-    """List what only the host knows, with the command that asks it."""
-    ports = [str(listen_port(values))]
-    if tls_is_ours(values) and values["NGINX_HTTP_REDIRECT_PORT"]:
-        ports.append(str(values["NGINX_HTTP_REDIRECT_PORT"]))
-    text = f"a container cannot see whether port {' and '.join(ports)} of the host is free"
-    ss_filter = " or ".join(f"sport = :{port}" for port in ports)
-    yield Finding("host-ports", Level.SKIP, text, f"on the host, before the stack starts: ss -ltnp '{ss_filter}'")
-    text = "a container cannot see Docker's version; the stack needs Engine 20.10 and Compose v2, or newer"
-    yield Finding("docker", Level.SKIP, text, "on the host: docker version; docker compose version")

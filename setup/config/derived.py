@@ -6,10 +6,11 @@ The facts are those of the stack's tables ".env", "TLS and ports" and "Presets".
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from setup.config.hosts import email, netloc
-from setup.config.model import Condition
+from setup.config.model import Condition, Given, Source
 from setup.config.values import Values
 
 BUNDLED_DATABASE = "db"
@@ -256,6 +257,48 @@ def certificate_names(v: Values) -> list[str]:
 def server_names(v: Values) -> list[str]:
     """Return the same as a Host header spells them."""
     return [netloc(name, None) for name in certificate_names(v)]
+
+
+# --- images -------------------------------------------------------------------------------------
+
+_IMAGE_NAMES = (
+    "AVATAR_REGISTRY", "AVATAR_SEAWEEDFS_REGISTRY", "AVATAR_AUTHENTIK_REPOSITORY", "POSTGRES_IMAGE", "NGINX_IMAGE",
+)  # fmt: skip
+
+
+def is_airgapped(v: Values) -> bool:
+    return bool(v["PRESET"] == "airgapped")
+
+
+def images(v: Values) -> list[str]:
+    """Return the images of the stack, as the compose file names them."""
+    names = [
+        f"{v['AVATAR_REGISTRY']}/avatar-service-api:{v['AVATAR_API_VERSION']}",
+        f"{v['AVATAR_REGISTRY']}/avatar-web:{v['AVATAR_WEB_VERSION']}",
+        f"{v['AVATAR_SEAWEEDFS_REGISTRY']}/seaweedfs:{v['AVATAR_SEAWEEDFS_VERSION']}",
+        f"{v['AVATAR_AUTHENTIK_REPOSITORY']}/server:{v['AVATAR_AUTHENTIK_VERSION']}",
+        v["POSTGRES_IMAGE"],
+        v["NGINX_IMAGE"],
+    ]
+    return [*names, v["PREFLIGHT_IMAGE"]] if v["PREFLIGHT_IMAGE"] else names
+
+
+def registry_of(image: str) -> str:
+    """Return the registry of an image, "" for Docker Hub, which its name does not tell."""
+    first, slash, _ = image.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else ""
+
+
+def with_mirror(given: Mapping[str, Given]) -> dict[str, Given]:
+    """Replace the default registries by the mirror, if one is given."""
+    mirror = given["REGISTRY_MIRROR"].text.strip() if "REGISTRY_MIRROR" in given else ""
+    mirrored = {}
+    for key in _IMAGE_NAMES if mirror else ():
+        name = given.get(key)
+        if name and name.source is Source.DEFAULT:
+            path = name.text.removeprefix(f"{registry_of(name.text)}/")
+            mirrored[key] = Given(f"{mirror.rstrip('/')}/{path}", Source.DEFAULT)
+    return {**given, **mirrored}
 
 
 # When a setting or secret applies, in words.

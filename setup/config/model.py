@@ -49,8 +49,8 @@ class Setting(NamedTuple):
 
     `default` is text as an operator would type it, or a function of the other values; None means
     that somebody must give it. `empty` allows an explicit empty value. `in_env` puts it into `.env`.
-    `asked` makes it a question of an interactive run, and `notice` is shown before that question. The `express` ones
-    are always asked; of the others all may keep their default at once.
+    `asked` makes it a question of an interactive run, and `notice` is shown before that question. One is always
+    asked if its `express` holds; of the others all may keep their default at once.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Setting(NamedTuple):
     empty: bool = False
     in_env: bool = True
     asked: bool = False
-    express: bool = False
+    express: Condition | None = None
     notice: str = ""
 
 

@@ -66,7 +66,7 @@ def _layered(
     for key, other in derived.SPELLINGS:  # the spelling used in this run replaces a saved one
         if key in this_run and other not in this_run:
             answered.pop(other, None)
-    return {**defaults, **defaults_file, **from_defaults, **preset, **answered, **this_run}
+    return derived.with_mirror({**defaults, **defaults_file, **from_defaults, **preset, **answered, **this_run})
 
 
 def _evaluate(values: Values) -> list[str]:

@@ -16,6 +16,7 @@ from setup.config.derived import (
     database_is_verified,
     external_database,
     https_port,
+    is_airgapped,
     public_alias,
     tls_is_ours,
 )
@@ -114,6 +115,12 @@ def _amazon_takes_no_mail_without_a_user(v: Values) -> str:
     )
 
 
+def _mail_stays_inside(v: Values) -> str:
+    if not is_airgapped(v) or v["SMTP_HOST"] != AWS_MAIL_HOST:
+        return ""
+    return f"SMTP_HOST={AWS_MAIL_HOST}: PRESET=airgapped has no way there: give the SMTP_HOST of your own mail server"
+
+
 def _provider_of_the_release(v: Values) -> str:
     if api_before_3(v) or not by_aws_mail(v):
         return ""
@@ -187,6 +194,7 @@ RULES = (
     _redirect_port_is_free,
     _one_kind_of_smtp_tls,
     _amazon_takes_no_mail_without_a_user,
+    _mail_stays_inside,
     _provider_of_the_release,
     _sign_in_of_the_release,
     _license_of_the_release,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from setup.config import derived
 from setup.config import types as kinds
 from setup.config.model import Setting as S
+from setup.config.model import always
 from setup.volume.layout import CERTIFICATE, CERTIFICATE_KEY, TLS_FOLDER
 
 REQUIRED = "Required Settings"
@@ -29,16 +30,16 @@ _TELEMETRY_ENDPOINT = "https://s3.fr-par.scw.cloud"
 _ROWS = (
     S("PUBLIC_URL", REQUIRED, "Public URL (domain name, e.g., avatar.example.com)",
       "The address people type to reach Avatar: host, host:port, or an http(s) URL without a path.",
-      kinds.PUBLIC_URL, example="avatar.example.com", in_env=False, asked=True, express=True),
+      kinds.PUBLIC_URL, example="avatar.example.com", in_env=False, asked=True, express=always),
     S("ENV_NAME", REQUIRED, "Environment name (e.g., mycompany-prod)",
       "A short name of this installation; it shows in logs and error reports.",
-      kinds.NAME, example="mycompany-prod", asked=True, express=True),
+      kinds.NAME, example="mycompany-prod", asked=True, express=always),
 
     S("PRESET", INSTALLATION, "Preset",
       "Sets logging, error reports and telemetry at once. default: errors go to Octopize's Sentry, statistics of use to "
       "their storage, with a bucket and keys that they give you. dev-mode: readable logs, and nothing is sent. airgapped: "
       "nothing is sent or looked up outside. None: errors go to Sentry, no statistics.",
-      kinds.choice(*PRESETS), "", empty=True, in_env=False, asked=True, express=True,
+      kinds.choice(*PRESETS), "", empty=True, in_env=False, asked=True, express=always,
       notice="A preset says what leaves this host. default: error reports and statistics of use go to Octopize; dev-mode "
       "and airgapped: nothing does. Without one, error reports do."),
     S("AUTH_TYPE", INSTALLATION, "Sign-in by e-mail address or by user name",
@@ -65,7 +66,7 @@ _ROWS = (
     S("TLS_MODE", ADDRESS, "TLS mode",
       "provided: nginx serves https with your certificate; self-signed: with one issued here, whose CA your clients must "
       "trust; behind-proxy: TLS terminates at another proxy; off: plain http, the default for an http:// URL.",
-      kinds.choice("provided", "self-signed", "behind-proxy", "off"), derived.tls_mode, in_env=False, asked=True, express=True),
+      kinds.choice("provided", "self-signed", "behind-proxy", "off"), derived.tls_mode, in_env=False, asked=True, express=always),
     S("NGINX_TLS_ENABLED", ADDRESS, "TLS in nginx", "Older spelling of TLS_MODE: true is provided, false is off.",
       kinds.BOOLEAN, derived.tls_is_ours, in_env=False),
     S("NGINX_SSL_CERTIFICATE_PATH", ADDRESS, "Certificate chain (path on the host)",
@@ -83,7 +84,7 @@ _ROWS = (
     S("NGINX_HTTPS_PORT", ADDRESS, "https port", "The published https port: the port of PUBLIC_URL, or 443.",
       kinds.PORT, derived.https_port, when=derived.tls_is_ours, in_env=False),
     S("NGINX_HTTP_PORT", ADDRESS, "http port", "The published http port, unless TLS terminates at nginx.",
-      kinds.PORT, derived.http_port, when=derived.serves_plain_http, in_env=False, asked=True, express=True),
+      kinds.PORT, derived.http_port, when=derived.serves_plain_http, in_env=False, asked=True, express=always),
     S("NGINX_HTTP_REDIRECT_PORT", ADDRESS, "Redirect port", "A port, usually 80, that redirects to https; empty: none.",
       kinds.PORT, "", example="80", when=derived.tls_is_ours, empty=True, in_env=False),
     S("NGINX_IPV6", ADDRESS, "IPv6 in nginx", "Whether nginx listens on IPv6 inside its container; auto: no, Docker maps it.",
@@ -97,7 +98,7 @@ _ROWS = (
       "true fills in the host and port of Amazon's server, for a user name and password that Octopize gave you.",
       kinds.BOOLEAN, "false", in_env=False),
     S("SMTP_HOST", MAIL, "SMTP host", "The mail server.",
-      kinds.SERVER, derived.smtp_host, example="mail.example.com", asked=True, express=True),
+      kinds.SERVER, derived.smtp_host, example="mail.example.com", asked=True, express=always),
     S("SMTP_PORT", MAIL, "SMTP port", "465 speaks TLS from the start, 587 and 25 switch to it (STARTTLS).",
       kinds.PORT, "587", asked=True),
     S("SMTP_USE_TLS", MAIL, "TLS from the start", "Implicit TLS; follows the port.", kinds.BOOLEAN, derived.smtp_use_tls),
@@ -108,7 +109,7 @@ _ROWS = (
     S("SMTP_SENDER_EMAIL", MAIL, "Sender address", "The From address of every mail.",
       kinds.EMAIL, derived.smtp_sender, asked=True),
     S("SMTP_USERNAME", MAIL, "SMTP user name", "Empty: the server requires no sign-in.",
-      kinds.UNPADDED_TEXT, derived.smtp_user, example="avatar", empty=True, asked=True, express=True),
+      kinds.UNPADDED_TEXT, derived.smtp_user, example="avatar", empty=True, asked=True, express=always),
 
     S("SSO_PROVIDER_APP_NAME", SIGN_IN, "SSO application", "The application's slug in Authentik.", kinds.NAME, derived.BLUEPRINT_APPLICATION),
     S("AVATAR_AUTHENTIK_BLUEPRINT_SELF_SERVICE_LICENSE", SIGN_IN, "Self-service licence",
@@ -130,7 +131,7 @@ _ROWS = (
       kinds.NAME, "fr-par", when=derived.telemetry_on),
     S("TELEMETRY_S3_BUCKET_NAME", TELEMETRY, "Telemetry bucket",
       "Given by Octopize; without one, set TELEMETRY_ENABLED=false.",
-      kinds.NAME, example="mycompany-telemetry", when=derived.telemetry_on, asked=True, express=True),
+      kinds.NAME, example="mycompany-telemetry", when=derived.telemetry_on, asked=True, express=always),
 
     S("USE_CONSOLE_LOGGING", LOGGING, "Readable console logs", "true: readable lines; false: JSON.", kinds.BOOLEAN, asked=True),
     S("IS_SENTRY_ENABLED", LOGGING, "Report errors to Sentry", "Whether errors are reported to Octopize's Sentry.",
@@ -151,6 +152,12 @@ _ROWS = (
     S("AVATAR_WEB_VERSION", IMAGES, "Web client version", "Tag of the web client's image.", kinds.VERSION, asked=True),
     S("AVATAR_SEAWEEDFS_VERSION", IMAGES, "SeaweedFS version", "Tag of SeaweedFS's image.", kinds.VERSION, asked=True),
     S("AVATAR_AUTHENTIK_VERSION", IMAGES, "Authentik version", "Tag of Authentik's image.", kinds.VERSION, asked=True),
+    S("REGISTRY_MIRROR", IMAGES, "Registry with copies of all images (Enter for none)",
+      "A registry of your own: every image is then MIRROR/ and its usual name without the registry, unless it is named "
+      "itself; --images lists the commands that copy them. Empty: images come from their makers' registries, or from "
+      "docker load.",
+      kinds.REPOSITORY, "", example="registry.example.com/avatar", empty=True, in_env=False, asked=True,
+      express=derived.is_airgapped),
     S("AVATAR_REGISTRY", IMAGES, "Avatar registry", "Registry and path of the Avatar images.", kinds.REPOSITORY),
     S("AVATAR_SEAWEEDFS_REGISTRY", IMAGES, "SeaweedFS registry", "Registry and path of SeaweedFS's image.", kinds.REPOSITORY),
     S("AVATAR_AUTHENTIK_REPOSITORY", IMAGES, "Authentik registry", "Registry and path of Authentik's image.", kinds.REPOSITORY),

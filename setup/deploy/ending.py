@@ -11,10 +11,10 @@ from setup import console
 from setup.config.derived import (
     APPLIES_WITH,
     FIRST_ACCOUNT,
-    GROUPS_OF_AVATAR,
     base_url,
     bundled_database,
     certificate_is_made,
+    registry_of,
 )
 from setup.config.model import Secret, Source
 from setup.config.secrets import SECRETS
@@ -207,18 +207,15 @@ def sign_in_lines(place: Place, values: Values) -> list[str]:
         f"  {values['SSO_PROVIDER_URL']}/if/admin/",
         *console.paragraph(f"as {FIRST_ACCOUNT} ({address}), with the password that this shows:", "  "),
         f"  {place.sudo}grep ^{key}= {shell_word(place.path(ENV))}",
-        *console.paragraph(
-            "There, under Directory > Users, make the first Avatar user with an e-mail address, in the group "
-            f"{' or '.join(GROUPS_OF_AVATAR)}, and send the recovery link. That person then signs in at "
-            f"{values['AVATAR_WEB_CLIENT_URL']}",
-            "  ",
-        ),
+        "",
+        *console.paragraph(f"To invite people, who then sign in at {values['AVATAR_WEB_CLIENT_URL']}:"),
+        f"  {place.command} --invite ada@example.com --admin --online",
     ]
 
 
 def _before_first_start(place: Place, values: Values) -> list[str]:
-    registry = str(values["AVATAR_REGISTRY"]).partition("/")[0]
-    lines = ["", "Only before the first start, on the host:", f"  {place.sudo}docker login {registry}"]
+    registry = registry_of(values["AVATAR_REGISTRY"] + "/")
+    lines = ["", "Only before the first start, on the host:", f"  {place.sudo}docker login {registry}".rstrip()]
     if bundled_database(values):
         lines += [
             f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",

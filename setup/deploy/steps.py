@@ -111,15 +111,18 @@ def list_open(context: Context, rows: Iterable[Setting]) -> list[Setting]:
     """List the settings of these that are still to be asked."""
     values, open_rows = context.resolution.values, []
     for row in rows:
-        is_wanted = row.key in context.again or (row.express and _is_unanswered(context, row))
+        is_wanted = row.key in context.again or _is_unanswered(context, row)
         if is_wanted and values.can_apply(row.key):
             open_rows.append(row)
     return open_rows
 
 
 def _is_unanswered(context: Context, row: Setting) -> bool:
+    """Tell whether a question of the express path has no answer yet."""
     values = context.resolution.values
-    return row.asked and row.key not in context.accepted and not values.given(row.key) and values.can_apply(row.key)
+    if not row.express or row.key in context.accepted or values.given(row.key):
+        return False
+    return values.can_apply(row.key) and row.express(values)
 
 
 def is_open(context: Context, planned: secrets_plan.Planned) -> bool:

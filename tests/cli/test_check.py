@@ -94,8 +94,7 @@ def test_a_good_deployment_passes(more: Mapping[str, str], absent: set[str], tmp
         "agreement",
         "disk-space",
         "clock",
-        "host-ports",
-        "docker",
+        "host",
     }
     assert not names & absent
 
@@ -112,8 +111,8 @@ def test_check_prints_what_to_do_first_and_a_verdict_with_the_next_command(out: 
     findings, _, verdict = done.stdout.partition("\nReady: ")
     for line in filter(None, findings.splitlines()):
         assert re.fullmatch(r"(ok  |warn|fail|skip)  [a-z-]+: \S.*|      do: \S.*", line), line
-    assert findings.index("skip  host-ports") < findings.index("ok    steps")
-    assert re.match(r"the stack can start \(2 skip, \d+ ok\)\.\n", verdict)
+    assert findings.index("skip  host: ") < findings.index("ok    steps")
+    assert re.match(r"the stack can start \(1 skip, \d+ ok\)\.\n", verdict)
     assert verdict.endswith("docker compose up -d\n")
     assert done.stderr == ""
     (out / ".secrets/organization_name").write_text("")

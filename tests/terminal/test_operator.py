@@ -246,7 +246,18 @@ def test_ten_answers_lead_from_an_empty_directory_to_a_deployment_that_is_ready(
     words = shows.removeprefix("  ").removeprefix("sudo ").split()
     password = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert password.strip() == f"AUTHENTIK_BOOTSTRAP_PASSWORD={secrets(out)['authentik_bootstrap_password']}"
-    assert "Octopize - Admins" in end and "https://avatar.mycompany.com/web/" in end
+    assert "--invite ada@example.com --admin --online" in end and "https://avatar.mycompany.com/web/" in end
+
+
+@BOTH
+def test_the_preset_without_internet_asks_for_the_registry(out: Path, flags: tuple[str, ...]) -> None:
+    mirror = "registry.mycompany.com:5000/avatar"
+    with session(out, *flags, columns=120) as terminal:
+        asked = walk(terminal, answers={**EXPRESS, "Preset": "airgapped", "Registry with copies of all images": mirror})
+        assert terminal.ends() == 0
+    assert len(asked) <= 11
+    assert env_file(out)["AVATAR_REGISTRY"] == f"{mirror}/octopize"
+    assert env_file(out)["POSTGRES_IMAGE"] == f"{mirror}/postgres:14-alpine"
 
 
 @pytest.mark.parametrize("columns", [60, 120])

@@ -55,7 +55,7 @@ ONLY = {
     "ssl": {"client"},
     "http": {"client"},
     "threading": {"client"},
-    "urllib": set(),
+    "urllib": {"client"},
     "pickle": set(),
     "tempfile": set(),
     "logging": set(),

@@ -1,0 +1,136 @@
+"""`--host-check`: print a script for what a container cannot see of its host; `| sh` runs it there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from setup.config import derived
+from setup.console import Answer
+from setup.environment import shell_word
+from setup.errors import InputError
+from setup.secrets.store import read_filled
+from setup.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from setup.config.values import Values
+    from setup.configure import DeploymentConfigurator
+
+_DISK = 20  # GiB: the images, and data to begin with
+
+# Nothing reads standard input: that is this script, as `| sh` gives it.
+_FUNCTIONS = r"""
+failures=0
+ok() { printf 'ok    %s\n' "$1"; }
+warn() { printf 'warn  %s\n' "$1"; }
+skip() { printf 'skip  %s\n' "$1"; }
+fail() { printf 'fail  %s\n      do: %s\n' "$1" "$2"; failures=$((failures + 1)); }
+first() { printf '%s\n' "$1" | head -n 1; }
+is_at_least() { # VERSION MAJOR MINOR
+    major=${1%%.*} rest=${1#*.}
+    minor=${rest%%[!0-9]*}
+    case $major in '' | *[!0-9]*) return 1 ;; esac
+    [ "$major" -gt "$2" ] || { [ "$major" -eq "$2" ] && [ "${minor:-0}" -ge "$3" ]; }
+}
+patient() { # COMMAND...: for at most half a minute, if this host can tell
+    if command -v timeout >/dev/null 2>&1; then timeout 30 "$@" </dev/null; else "$@" </dev/null; fi
+}
+
+check_engine() {
+    if ! command -v docker >/dev/null 2>&1; then
+        fail 'engine: docker is not on PATH' 'install Docker Engine: https://docs.docker.com/engine/install/'
+    elif ! found=$(patient docker version --format '{{.Server.Version}} {{.Server.Arch}}' 2>&1); then
+        fail "engine: docker does not answer: $(first "$found")" 'start it, or pipe this into: sudo sh'
+    elif ! is_at_least "${found% *}" 20 10; then
+        fail "engine: Docker ${found% *} is older than 20.10" 'upgrade Docker Engine'
+    else
+        ok "engine: Docker ${found% *}"
+        [ "${found#* }" = amd64 ] || warn "engine: on ${found#* } the Avatar images, which are for amd64, are slow"
+        return 0
+    fi
+    return 1
+}
+check_compose() {
+    if ! found=$(patient docker compose version --short 2>/dev/null); then
+        fail 'compose: docker has no compose' 'install it: https://docs.docker.com/compose/install/linux/'
+    elif ! is_at_least "${found#v}" 2 0; then
+        fail "compose: Compose $found is older than 2" 'upgrade the plugin docker-compose-plugin'
+    else
+        ok "compose: Compose ${found#v}"
+    fi
+}
+check_disk() { # GIB
+    root=$(patient docker info --format '{{.DockerRootDir}}' 2>/dev/null) || root=
+    free=$(df -Pk "${root:-/nowhere}" 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }')
+    if [ -z "$free" ]; then
+        skip 'disk: the directory of Docker is not on this machine'
+    elif [ "$free" -lt "$1" ]; then
+        fail "disk: $root has $free GiB free, and the images and data need $1" "free disk space: docker system df"
+    else
+        ok "disk: $root has $free GiB free"
+    fi
+}
+check_port() { # PORT HEXADECIMAL
+    users=$(patient docker ps --filter "publish=$1" --format '{{.Label "com.docker.compose.project"}}/' 2>/dev/null)
+    if [ "$users" = octopize-avatar/ ]; then
+        ok "port: $1 is held by this stack"
+    elif [ -n "$users" ]; then
+        fail "port: $1 is used by another container" "stop it; it is shown by: docker ps --filter publish=$1"
+    elif cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ":$2 [0-9A-F]*:0000 0A"; then
+        fail "port: $1 is used by another program" "stop it; it is shown by: sudo ss -ltnp 'sport = :$1'"
+    elif [ -r /proc/net/tcp ]; then
+        ok "port: $1 is free"
+    else
+        skip "port: whether $1 is free cannot be seen on this system"
+    fi
+}
+check_name() { # HOST
+    if ! command -v getent >/dev/null 2>&1; then
+        skip "name: whether $1 resolves cannot be seen on this system"
+    elif found=$(patient getent ahosts "$1"); then
+        ok "name: $1 resolves to $(first "$found" | awk '{ print $1 }')"
+    else
+        fail "name: $1 does not resolve on this host" 'create a DNS record for it, or add it to /etc/hosts'
+    fi
+}
+check_image() { # IMAGE REGISTRY
+    if patient docker image inspect "$1" >/dev/null 2>&1; then
+        ok "image: $1 is on this host"
+    elif found=$(patient docker manifest inspect "$1" 2>&1); then
+        ok "image: $1 can be pulled"
+    else
+        fail "image: $1 cannot be pulled: $(first "$found")" "docker login${2:+ $2}"
+    fi
+}
+"""
+
+
+def host_check(configurator: DeploymentConfigurator) -> Answer:
+    """Print a script of POSIX sh that checks Docker, disk space, ports, DNS and images; it ends with 1 on a failure."""
+    with Volume(configurator.output_dir) as volume:
+        session = configurator.saved_session(volume)
+        resolution = session.resolve(read_filled(volume))
+    if resolution.problems or resolution.missing:
+        raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
+    lines = [
+        "#!/bin/sh",
+        "# Checks what this host must have for the Avatar deployment, and changes nothing; pipe it into sh.",
+        *_FUNCTIONS.strip("\n").split("\n"),
+        "",
+        *_calls(resolution.values),
+        '[ "$failures" -eq 0 ]',
+    ]
+    return Answer(lines, {"script": "\n".join([*lines, ""])})
+
+
+def _calls(values: Values) -> list[str]:
+    ports = [derived.listen_port(values)]
+    if derived.tls_is_ours(values) and values["NGINX_HTTP_REDIRECT_PORT"]:
+        ports.append(int(values["NGINX_HTTP_REDIRECT_PORT"]))
+    lines = ["if check_engine; then", "    check_compose", f"    check_disk {_DISK}"]
+    for image in derived.images(values):
+        lines.append(f"    check_image {shell_word(image)} {derived.registry_of(image)}".rstrip())
+    lines.append("fi")
+    for port in ports:
+        lines.append(f"check_port {port} {port:04X}")
+    host = str(values["PUBLIC_URL"].host)
+    return lines if derived.is_address(host) else [*lines, f"check_name {shell_word(host)}"]
