@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.checks import network
-from setup.client import Server, query
+from setup.client import Server, Untrusted, query
 from setup.config import derived
 from setup.config.types import EMAIL
 from setup.console import Answer
@@ -79,12 +79,14 @@ class _Authentik:
 
     def ask(self, path: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Return what the API answers as data; raise NetworkError for everything but success."""
+        base = derived.base_url(self._values)
         try:
             reply = self._server.ask(self._path + path, fields, {"Authorization": f"Bearer {self._token}"})
+        except Untrusted as error:
+            reason = f"has a certificate that is not trusted here: {error}. --check --online says what to do"
+            raise NetworkError(f"{base} {reason}") from None
         except NetworkError as error:
-            raise NetworkError(
-                f"{derived.base_url(self._values)} does not answer: {error}. Is the stack up? docker compose ps"
-            ) from None
+            raise NetworkError(f"{base} does not answer: {error}. Is the stack up? docker compose ps") from None
         if reply.status in (401, 403):
             raise NetworkError(
                 f"{secret_path(_TOKEN)}: Authentik does not accept this token ({reply.status}), which it takes at its "

@@ -110,7 +110,7 @@ def life(
     yield says("--reset")
     for flag in FLAGS:
         if flag.is_command:
-            for values in [("-",), ("seaweedfs_admin_password",)] if flag.value else [()]:
+            for values in [("-",), ("seaweedfs_admin_password",), ("ada@example.com",)] if flag.value else [()]:
                 yield says(flag.name, *values, code=None)
 
 

@@ -355,10 +355,7 @@ def test_the_recovery_mail_arrives_and_its_link_sets_a_password(
     assert mail["account"] == list(ACCOUNT.values())
     assert "<avatar@example.com>" in mail["sender"]
     assert "<joan@example.com>" in mail["recipients"][0]
-    text = mail["text"].replace("=\n", "").replace("=3D", "=").replace("&amp;", "&")
-    (link,) = set(
-        re.findall(rf"{re.escape(platform.base)}/sso/if/flow/avatar-recovery-flow/\?\S*?flow_token=[\w-]+", text)
-    )
+    (link,) = links_in(platform, mail["text"])
     changed = "Another-staple-8"
     passwords = {"password": changed, "password_repeat": changed}
     query = urllib.parse.urlsplit(link).query
@@ -368,3 +365,49 @@ def test_the_recovery_mail_arrives_and_its_link_sets_a_password(
     assert recovered["component"] == "xak-flow-redirect", recovered
     assert platform.browser().sign_in("joan", changed)["component"] == "xak-flow-redirect"
     assert platform.browser().sign_in("joan", PASSWORD)["component"] == "ak-stage-password"
+
+
+# --- Inviting ---------------------------------------------------------------------------------------------
+
+
+def links_in(platform: Platform, mail: str) -> set[str]:
+    """The links to the recovery flow in the text of a mail."""
+    text = mail.replace("=\n", "").replace("=3D", "=").replace("&amp;", "&")
+    return set(
+        re.findall(rf"{re.escape(platform.base)}/sso/if/flow/avatar-recovery-flow/\?\S*?flow_token=[\w-]+", text)
+    )
+
+
+def test_somebody_who_is_invited_chooses_a_password_and_signs_in(platform: Platform) -> None:
+    out, address = platform.stack.out, "mary@example.com"
+    network = ("--network", "host", "--add-host", f"{HOST}:127.0.0.1")
+    command = (
+        "run",
+        "--rm",
+        *network,
+        "-v",
+        f"{out}:/out:ro",
+        engine.image(),
+        "--invite",
+        address,
+        "--admin",
+        "--online",
+    )
+    mails = len(platform.received(platform.mail))
+    shown = engine.docker(*command).stdout.decode()
+    assert f"Made {address} in the group Octopize - Admins." in shown
+    engine.until("the mail arrives", lambda: len(platform.received(platform.mail)) > mails, 120)
+    mail = platform.received(platform.mail)[-1]
+    assert f"<{address}>" in mail["recipients"][0]
+    (link,) = links_in(platform, mail["text"])
+    passwords = {"password": PASSWORD, "password_repeat": PASSWORD}
+    query = urllib.parse.urlsplit(link).query
+    answers = {"ak-stage-consent": {}, "ak-stage-prompt": passwords}
+    chosen = platform.browser().flow("avatar-recovery-flow", answers, query)
+    assert chosen["component"] == "xak-flow-redirect", chosen
+    assert platform.browser().sign_in(address, PASSWORD)["component"] == "xak-flow-redirect"
+    (user,) = platform.admin.results(f"core/users/?username={address}")
+    assert (user["type"], [group["name"] for group in user["groups_obj"]]) == ("internal", ["Octopize - Admins"])
+    assert f"{address} exists already" in engine.docker(*command).stdout.decode()
+    script = engine.docker(*command[:-1]).stdout
+    assert secrets(out)["authentik_bootstrap_token"].encode() not in script

@@ -167,3 +167,17 @@ def test_the_check_reads_and_changes_nothing(out: Path) -> None:
     failed = [one["name"] for one in json.loads(output)["findings"] if one["level"] == "fail"]
     assert "secret-pending" in failed
     assert stamps(out) == stood
+
+
+def test_the_images_are_listed_without_a_deployment() -> None:
+    """Nothing is mounted: on a machine that only copies them, there is none."""
+    shown = docker("run", "--rm", *OWNED, "-e", "AVATAR_WEB_VERSION=0.70.0", IMAGE, "--images").stdout.decode()
+    assert "  docker pull --platform linux/amd64 quay.io/octopize/avatar-web:0.70.0\n" in shown
+
+
+def test_the_printed_script_checks_this_host(out: Path) -> None:
+    script = read_only(configured(out), "--host-check")
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (1, ""), "the name does not resolve here"
+    assert done.stdout.startswith("ok    engine: Docker ")
+    assert "fail  name: avatar.example.com does not resolve on this host" in done.stdout
