@@ -157,11 +157,11 @@ class DeploymentConfigurator:
                 volume.check_writable()  # a read-only volume is reported before anything else
             if not dialogue and transaction.nothing_to_do(session, seen):
                 self._conclude(session, Status.UNCHANGED)
-            elif left := self.settle(session):
+            elif left := self.carry_out(session):
                 raise left
         return self.result
 
-    def settle(self, planned: Session, prepare: Callable[[Session], None] | None = None) -> DecisionNeeded | None:
+    def carry_out(self, planned: Session, prepare: Callable[[Session], None] | None = None) -> DecisionNeeded | None:
         """Take the lock, call `prepare`, and do what `planned` found to do; return what is left to decide then."""
         planned.volume.check_writable()
         with planned.volume.locked((*SWEPT, *map(os.path.dirname, planned.volume.coming))):
@@ -323,4 +323,4 @@ class DeploymentConfigurator:
 
 
 def _asker(dialogue: Dialogue | None) -> Asker | None:
-    return Asker(dialogue.ask, dialogue.ask_for_more, dialogue.settle) if dialogue else None
+    return Asker(dialogue.ask, dialogue.ask_for_more, dialogue.decide) if dialogue else None

@@ -102,7 +102,7 @@ def _rotate(
         if not options.confirmed:
             confirm.confirm(f"Type {words} to rotate: ", words, interactive=options.interactive)
     _ask_new_values(rotation)
-    left = configurator.settle(session, lambda live: _save_backup(live, rotation, seen))
+    left = configurator.carry_out(session, lambda live: _save_backup(live, rotation, seen))
     return ending.with_decision(_answer(configurator, rotation), left)
 
 

@@ -36,9 +36,9 @@ class RunOptions(NamedTuple):
 class Asker(NamedTuple):
     """How a run reaches the person at the terminal.
 
-    `ask` is for a setting or secret, `ask_for_more` for whether to ask what has a default, `settle` for an edited file.
+    `ask` is for a setting or secret, `ask_for_more` for whether to ask what has a default, `decide` for an edited file.
     """
 
     ask: Ask
     ask_for_more: Callable[[], bool | str]
-    settle: Callable[[Conflict], OnConflict]
+    decide: Callable[[Conflict], OnConflict]

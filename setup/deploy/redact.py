@@ -57,7 +57,7 @@ def lines_of_ours(volume: Volume, state: DeploymentState, file: File) -> set[str
 
 
 class Redactor:
-    """Hides the secrets of one deployment: those on the volume, and those that a run would write.
+    """Hide the secrets of one deployment: those on the volume, and those that a run would write.
 
     Those that are `generated`, which no two runs have in common, are called that, like the `marks` that follow them.
     """

@@ -283,7 +283,7 @@ class Session:
             return option
         if self.asker:
             if conflict.path not in decisions:
-                decisions[conflict.path] = self.asker.settle(conflict)
+                decisions[conflict.path] = self.asker.decide(conflict)
             return decisions[conflict.path]
         return OnConflict.FAIL if conflict.foreign and not option else OnConflict.KEEP
 

@@ -83,7 +83,7 @@ def _file_state(path: str, known: str, data: bytes | None) -> str:
     return "unmodified" if digest_of_ours(path, data) == known else "edited"
 
 
-def shown(resolution: Resolution, key: str) -> str:
+def format_value(resolution: Resolution, key: str) -> str:
     """Return the present text of a setting, "" if it has none."""
     resolved = resolution.values.computed(key)
     return show(resolved.value) if resolved else ""

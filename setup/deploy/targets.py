@@ -66,7 +66,7 @@ class Parts(NamedTuple):
 
 
 class Targets:
-    """Renders the files of one deployment, each once."""
+    """Render the files of one deployment, each once."""
 
     def __init__(self, renderer: Renderer, parts: Parts) -> None:
         self._renderer = renderer

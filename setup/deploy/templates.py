@@ -49,7 +49,7 @@ def _describe(error: TemplateError, path: str) -> str:
 
 
 class Renderer:
-    """Renders the templates of one directory; an undefined name is an error."""
+    """Render the templates of one directory; an undefined name is an error."""
 
     def __init__(self, templates_dir: str | os.PathLike[str]) -> None:
         self._directory = os.fspath(templates_dir)

@@ -133,7 +133,7 @@ class Dialogue:
                     session.run.typed[row.name] = Given(show(row.kind.parse(answer)), Source.ANSWER)
         session.forget_context()
 
-    def settle(self, conflict: Conflict) -> OnConflict:
+    def decide(self, conflict: Conflict) -> OnConflict:
         """Ask what to do with a file that was edited by hand and that this run would change."""
         why = f" ({conflict.why})" if conflict.why else ""
         problem = f"{conflict.path} was edited by hand, and this run would change it too{why}."

@@ -93,7 +93,7 @@ class Review:
     def _change_setting(self, key: str) -> bool:
         session, row = self._session, SETTINGS[key]
         values = session.context().resolution.values
-        answer = self._questions.ask(row, summary.shown(session.context().resolution, key))
+        answer = self._questions.ask(row, summary.format_value(session.context().resolution, key))
         if answer is None or answer == BACK:
             return False
         if session.was_complete:
@@ -121,7 +121,7 @@ class Review:
             if not new:
                 return
             known.append(new[0])
-            key, default = new[0].key, summary.shown(session.context().resolution, new[0].key)
+            key, default = new[0].key, summary.format_value(session.context().resolution, new[0].key)
             reply = self._questions.ask(new[0], default)
             if reply == BACK:
                 session.answered = before

@@ -152,7 +152,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
         console.show(report if not options.quiet else [])
         if not options.confirmed:
             confirm.confirm("Type adopt to take it over: ", "adopt", interactive=interactive)
-        left = configurator.settle(preview, lambda live: _copy_files(live, preview, source))
+        left = configurator.carry_out(preview, lambda live: _copy_files(live, preview, source))
     data = configurator.result | {"report": report}
     lines = plan.describe_next(source.path, source.in_place) if not options.quiet else []
     return ending.with_decision(Answer(lines, data), left)
