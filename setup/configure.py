@@ -155,6 +155,8 @@ class DeploymentConfigurator:
             session = self.session(volume, inputs, options, _asker(dialogue))
             if not session.state.is_complete():
                 volume.check_writable()  # a read-only volume is reported before anything else
+                if options.interactive and not dialogue:
+                    self._warn("note", filter(None, [console.explain_silence()]))
             if not dialogue and transaction.nothing_to_do(session, seen):
                 self._conclude(session, Status.UNCHANGED)
             elif left := self.carry_out(session):

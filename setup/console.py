@@ -83,6 +83,25 @@ def is_terminal() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stdout and sys.stdout.isatty())
 
 
+def explain_silence() -> str:
+    """Say why somebody who seems to be there is not asked; "" if nobody seems to be."""
+    import stat
+
+    if is_terminal() or sys.stdin is None:
+        return ""
+    if sys.stdin.isatty():
+        return "nobody is asked, because the output is not a terminal: leave out what it is piped or redirected to"
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):  # a program has put something else in its place
+        return ""
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return ""
+    return (
+        "nobody is asked, because the input is a pipe and not a terminal: to answer questions, docker run -it (add -t)"
+    )
+
+
 def is_watched() -> bool:
     """Tell whether results show on a terminal, rather than go into a file or a pipe."""
     return bool(sys.stdout and sys.stdout.isatty())

@@ -14,6 +14,7 @@ from setup.findings import Finding, Level
 from setup.formats import compose_file, dotenv
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
+from setup.secrets.plan import check_filled
 from setup.volume.layout import COMPOSE, ENV, NGINX, secret_path
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Generated(NamedTuple):
     env: bytes
     compose: bytes
     nginx: bytes
+    env_is_edited: bool = False
 
 
 def check_consistency(
@@ -48,7 +50,7 @@ def check_consistency(
     env = dotenv.Env({}, {})
     try:
         env = dotenv.parse(files.env)
-        findings += [*_check_variables(files.compose, env), *_check_shown_secrets(files.env, values, texts)]
+        findings += [*_check_variables(files.compose, env), *_check_shown_secrets(files, values, texts)]
         findings += [*_check_addresses(env, values), *_check_overrides(env, values)]
     except Malformed as error:
         findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN))
@@ -74,18 +76,21 @@ def _check_variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
         yield Finding("env-unset", Level.FAIL, text, _RUN_AGAIN)
 
 
-def _check_shown_secrets(data: bytes, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the keys of `.env` that carry a secret; a run changes our lines, and only the operator those below."""
-    env, theirs = dotenv.parse(data).values, dotenv.outranked(data)
+def _check_shown_secrets(files: Generated, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the keys of `.env` that carry a valid secret; a run changes our lines, only the operator those below."""
+    env, theirs = dotenv.parse(files.env).values, dotenv.outranked(files.env)
     by_run: list[str] = []
     by_hand: list[str] = []
     for name, secret in SECRETS.items():
         for key in secret.shown if secret.when(values) else ():
-            if key in env and env[key] != unwrap(texts.get(name, "")):
+            text = texts.get(name, "")
+            if key in env and env[key] != unwrap(text) and not (text and check_filled({name: text})):
                 (by_hand if key in theirs else by_run).append(f"{key} (from {secret_path(name)})")
     text = f"{ENV} does not have the current values of these secrets"
     if by_run:
-        yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_run)}", _RUN_AGAIN)
+        undo = f"undo your edit of these lines, or move the file away (mv {ENV} {ENV}.mine), and then "
+        todo = f"{undo if files.env_is_edited else ''}run avatar-setup, which writes them"
+        yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_run)}", todo)
     if by_hand:
         todo = f"remove your lines with these keys at the end of {ENV}"
         yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_hand)}", todo)

@@ -152,4 +152,5 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str],
     def exists(path: str) -> bool:
         return path in lost or volume.status(path) is not None  # a lost secret is reported as such
 
-    yield from check_consistency(Generated(env, compose, nginx), values, texts, exists, unmodified)
+    files = Generated(env, compose, nginx, env_is_edited=not state.knows(ENV, env))
+    yield from check_consistency(files, values, texts, exists, unmodified)

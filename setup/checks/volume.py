@@ -13,9 +13,8 @@ from setup.deploy.ending import pending_finding
 from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.findings import Finding, Level
-from setup.formats.wrapping import unwrap
 from setup.secrets import guards
-from setup.secrets.plan import check_filled, is_bound, list_applicable
+from setup.secrets.plan import check_filled, clean, is_bound, list_applicable
 from setup.secrets.store import read_secret
 from setup.state_file import COMPLETED
 from setup.state_manager import DeploymentState
@@ -197,7 +196,8 @@ def check_secrets(
     lost, pending = guards.find_unfilled(values, texts, made)
     applicable = list_applicable(values)
     for secret in applicable:
-        path = secret_path(secret.name)
+        path, text = secret_path(secret.name), texts.get(secret.name, "")
+        filled = check_filled({secret.name: text} if text else {})
         if secret.name in unreadable:
             problems.append(unreadable[secret.name])
         elif secret in lost:
@@ -206,18 +206,14 @@ def check_secrets(
         elif secret in pending:
             is_good = False
             yield pending_finding(secret)
-        elif _is_wrapped(texts.get(secret.name, "")) and not is_bound(secret, values):
-            text = f"{path} ends with a line end that is no part of the value"
+        elif not (filled or is_bound(secret, values)) and clean(secret, text) != text:
+            text = f"{path} has line ends that are no part of the value"
             yield Finding("secret-line-end", Level.WARN, text, "run avatar-setup, which removes it")
     for problem in (*problems, *check_filled(texts)):
         is_good = False
         yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup")
     if is_good:
         yield Finding("secrets", Level.OK, f"{len(applicable)} secrets are valid")
-
-
-def _is_wrapped(text: str) -> bool:
-    return unwrap(text) != text
 
 
 def _check_disk_space(volume: Volume) -> Finding:

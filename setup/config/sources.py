@@ -228,6 +228,10 @@ def _read_environment(environ: Mapping[str, str], preloaded: Mapping[str, bytes]
     problems = []
     for key in (*SETTINGS, *map(str.upper, SECRETS)):
         text, path = environ.get(key, ""), environ.get(f"{key}_FILE", "")
+        problem = next(filter(None, (_quotes_problem(key, text, key), _quotes_problem(f"{key}_FILE", path))), "")
+        if problem:
+            problems.append(problem)
+            continue
         if text and path:
             problems.append(f"{key} and {key}_FILE are both set: unset one of them")
             continue
@@ -246,6 +250,15 @@ def _read_environment(environ: Mapping[str, str], preloaded: Mapping[str, bytes]
         elif text:
             secrets[key.lower()] = Given(text, Source.ENVIRONMENT)
     return _Reading(layer, secrets, problems)
+
+
+def _quotes_problem(name: str, text: str, key: str = "") -> str:
+    """Say that a variable holds the quotes around its value; return "" if it does not."""
+    text = unwrap(text)
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'":
+        return ""
+    belongs = f". If they belong to the value, give it by {key}_FILE" if key else ""
+    return f"{name} is wrapped in quotes, which docker run --env-file does not remove: leave them out{belongs}"
 
 
 def _file_named(key: str, path: str) -> str:

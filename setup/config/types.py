@@ -87,6 +87,12 @@ def _text(text: str) -> str:
         code = ord(char)
         if code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000 or code in (0x2028, 0x2029):
             raise ValueError(f"it must not contain control characters (found U+{code:04X})")
+    if not text.isascii():
+        import unicodedata  # few texts need it
+
+        for char in text:
+            if unicodedata.category(char) == "Cf":  # of no width, or for the direction of the text
+                raise ValueError(f"it must not contain invisible characters (found U+{ord(char):04X}): type it again")
     if not text.strip():
         raise ValueError("it must not be blank" if text else "it must not be empty")
     if len(text) > 4096:
@@ -120,7 +126,7 @@ def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
             except ValueError as error:
                 several = len(entries) > 1 or re.search(r"[;\s]", entry.strip())
                 shown = short(hosts.without_credentials(entry.strip()))
-                named = "" if shown in str(error) else f"{shown}: "
+                named = "" if shown in str(error) or short(entry.strip()) in str(error) else f"{shown}: "
                 raise ValueError(f"{named}{error}{': separate several with commas' if several else ''}") from None
         return tuple(dict.fromkeys(values))
 

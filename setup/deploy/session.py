@@ -118,7 +118,7 @@ class Session:
         given, problems = secrets_plan.parse_given({**self.inputs.secrets, **self.run.typed})
         given |= self.inputs.exact
         resolution = self.resolve(secrets_plan.known_texts(on_disk, given))
-        self._raise_problems(resolution, problems + secrets_plan.check_filled(self._unchecked(on_disk)))
+        self._raise_problems(resolution, problems + secrets_plan.check_filled(self._in_force(on_disk, given)))
         accepted, again = frozenset(self.state.accepted), frozenset(self.state.again)
         if resolution.missing:  # somebody can answer; until then nothing else can be planned
             nothing = Targets(self.run.renderer, Parts(resolution.values, {}, b""))
@@ -186,11 +186,12 @@ class Session:
             return error.problems
         return ()
 
-    def _unchecked(self, on_disk: dict[str, str | None]) -> dict[str, str]:
-        """Return the secrets that no run has checked yet: filled in by hand, or taken over exactly."""
-        texts = {name: text for name, text in on_disk.items() if text and name not in self.state.secrets}
-        for name, given in self.inputs.exact.items():
-            texts[name] = given.text
+    def _in_force(self, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> dict[str, str]:
+        """Return the secrets that nothing else judges: those on the volume that stay, and those taken over exactly."""
+        texts = {name: taken.text for name, taken in self.inputs.exact.items()}
+        for name, text in on_disk.items():
+            if text and name not in given and name not in self.options.rotated:
+                texts[name] = text
         return texts
 
     def _refuse_unsafe(self, resolution: Resolution, on_disk: dict[str, str | None], given: dict[str, Given]) -> None:

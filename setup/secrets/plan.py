@@ -12,6 +12,8 @@ from setup.config.values import Values
 from setup.formats.wrapping import unwrap
 from setup.volume.layout import secret_path
 
+_CARRIAGE_RETURN = "it has Windows line ends (CR, U+000D), which its readers would take for part of the value"
+
 
 class Origin(Enum):
     """Where a planned value comes from."""
@@ -73,7 +75,7 @@ def list_pending(values: Values, texts: Mapping[str, str]) -> list[Secret]:
 
 
 def parse_given(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
-    """Return given secrets in their kind's spelling, and a problem for each that is not valid; never its text.
+    """Return given secrets in their kind's spelling, and a problem for each that is not valid; never a masked text.
 
     A configuration file's secrets stay unchanged: it may come from another deployment, whose data needs them exactly.
     """
@@ -82,27 +84,52 @@ def parse_given(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]
         secret = SECRETS[name]
         exact = secret_given.source is Source.CONFIG_FILE
         try:
+            if exact and secret.bound and _has_carriage_return(secret_given.text):
+                raise ValueError(_CARRIAGE_RETURN)
             text = show(secret.kind.parse(unwrap(secret_given.text) if exact else secret_given.text))
             good[name] = secret_given if exact else Given(text, secret_given.source)
         except ValueError as error:
-            reason = _hiding(secret, error) if secret.masked else str(error)
-            problems.append(f"{name.upper()} ({secret_given.source.words}): {reason}")
+            problems.append(f"{name.upper()} ({secret_given.source.words}): {_reason(secret, error)}")
     return good, problems
 
 
 def check_filled(texts: Mapping[str, str]) -> list[str]:
-    """Return a problem for each secret that was filled in by hand and is not valid; never its text."""
+    """Return a problem for each secret whose file does not hold a valid value; never a masked text.
+
+    A line end behind a bound one stays, because data may depend on it; but no data depends on a carriage return.
+    """
     problems = []
     for name, text in texts.items():
+        secret, path, value = SECRETS[name], secret_path(name), unwrap(text)
+        if (secret.bound or not secret.kind.multiple) and _has_carriage_return(text if secret.bound else value):
+            problems.append(f"{path}: {_CARRIAGE_RETURN}: sed -i 's/\\r*$//' {path}")
+            continue
         try:
-            SECRETS[name].kind.parse(unwrap(text))
+            secret.kind.parse(value)
+            if secret.kind.pattern and value != value.strip():
+                raise ValueError("it must not begin or end with a blank or a line end")
         except ValueError as error:
-            problems.append(f"{secret_path(name)}: {_hiding(SECRETS[name], error)}")
+            problems.append(f"{path}: {_reason(secret, error)}")
     return problems
 
 
-def _hiding(secret: Secret, error: ValueError) -> str:
-    """Return a reason without the text that it is about; plain text's own reasons never quote it."""
+def _has_carriage_return(text: str) -> bool:
+    """Tell whether a line ends with one."""
+    return "\r\n" in text or text.endswith("\r")
+
+
+def clean(secret: Secret, text: str) -> str:
+    """Return a secret's text as its readers take it: without what other tools added, and a list on one line."""
+    value = unwrap(text)
+    if secret.kind.multiple and ({*value} & {"\r", "\n"} or value.endswith(",")):
+        return show(secret.kind.parse(value))
+    return value
+
+
+def _reason(secret: Secret, error: ValueError) -> str:
+    """Return a reason, of a masked secret without the text that it is about; plain text's own never quote it."""
+    if not secret.masked:
+        return str(error)
     reason = str(error) if secret.kind.name == TEXT.name else f"it must be {secret.kind.expects}"
     return f"{reason} (its value is not shown)"
 
@@ -154,8 +181,8 @@ def plan_secrets(
         elif name in rotated and secret.generate:
             new = _generate(secret.name, secret.generate, generated)
         planned[name] = Planned(name, current, Origin.KEPT, present=True)
-        if not new and unwrap(current) != current and not is_bound(secret, values):
-            planned[name] = Planned(name, unwrap(current), Origin.FILLED, present=True, replaces=True)
+        if not new and not is_bound(secret, values) and clean(secret, current) != current:
+            planned[name] = Planned(name, clean(secret, current), Origin.FILLED, present=True, replaces=True)
         elif new and not is_same(new, current):
             planned[name] = Planned(name, new, Origin.GIVEN if offer else Origin.GENERATED, present=True, replaces=True)
     return planned

@@ -179,6 +179,7 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
         here.mkdir(parents=True)
         given = {key: _fitting(key, source, next(texts)) for key in KEYS}
         unfit = {key for key, text in given.items() if not _is_fit(key, _value(source, text))}
+        unfit |= {key for key, text in given.items() if _has_extra(source, key, text)}
         problems = _not_refused(here, source, given, unfit) if unfit else []
         given |= {key: f"plain text for {key}" for key in unfit - CERTIFICATES.keys()}
         given |= {key: f"/{key}" for key in unfit & CERTIFICATES.keys()}
@@ -225,9 +226,17 @@ def _is_fit(key: str, text: str) -> bool:
     return _is_free_text(text) and not padded and not broken
 
 
+def _has_extra(source: str, key: str, text: str) -> bool:
+    """Whether another tool seems to have added something: quotes in a variable, CR behind what data depends on."""
+    if source == "environment":
+        return bool(re.fullmatch(r"\ufeff?(?:\".*\"|'.*')(?:\r\n|\n|\r)?", text, re.DOTALL))
+    bound = key.lower() in SECRETS and SECRETS[key.lower()].bound
+    return bool(source == "configuration file" and bound and re.search(r"\r(?:\n|\Z)", text))
+
+
 def _is_free_text(text: str) -> bool:
-    """What free text may be: no control characters, not blank, not endless."""
-    unwanted = {unicodedata.category(char) for char in text} & {"Cc", "Cs", "Zl", "Zp"}
+    """What free text may be: no control or format characters, not blank, not endless."""
+    unwanted = {unicodedata.category(char) for char in text} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     return not unwanted and bool(text.strip()) and len(text) <= 4096
 
 
