@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from setup.errors import NetworkError
 
-_STEP = 5  # seconds, for each step of a request
+_STEP = 5  # seconds, for each step of a request that only asks
 _WHOLE = 20  # seconds, for all of a request: a server may send one byte at a time
 _LONGEST_BODY = 1 << 20
 
@@ -97,10 +97,11 @@ class Server:
 
     def _converse(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
         connection: http.client.HTTPConnection
+        timeout = _STEP if body is None else _WHOLE
         if self._context:
-            connection = http.client.HTTPSConnection(self.host, self.port, timeout=_STEP, context=self._context)
+            connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self._context)
         else:
-            connection = http.client.HTTPConnection(self.host, self.port, timeout=_STEP)
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         try:
             connection.connect()
             certificate, end = b"", 0.0

@@ -41,7 +41,8 @@ PARTS = (
 
 def public_server(volume: Volume, values: Values) -> Server:
     """Return the stack as a client reaches it; a client trusts what the API services trust."""
-    return Server(derived.base_url(values), read_regular(volume, CA_BUNDLE) or b"")
+    bundle = read_regular(volume, CA_BUNDLE) if derived.has_private_ca(values) else None  # an earlier one may be left
+    return Server(derived.base_url(values), bundle or b"")
 
 
 def check_network(volume: Volume, values: Values) -> Iterator[Finding]:

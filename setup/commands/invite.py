@@ -151,7 +151,7 @@ def _script(invitation: Invitation, place: ending.Place, values: Values) -> list
     """Return a script of POSIX sh that does what `_perform` does, with curl; it reads the token where it is."""
     import json
 
-    address, group, own = invitation.address, invitation.group, derived.facts(values)["private_ca"]
+    address, group, own = invitation.address, invitation.group, derived.has_private_ca(values)
     functions = _FUNCTIONS.replace("TOKEN", secret_path(_TOKEN))
     functions = functions.replace(" OPTIONS", f" --cacert {CA_BUNDLE}" if own else "")
     reasons = shell_word(f"Authentik does not answer, refuses the token, or lacks the group or the stage. {_APPLY}")

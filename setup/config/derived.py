@@ -51,6 +51,11 @@ def certificate_is_made(v: Values) -> bool:
     return bool(v["TLS_MODE"] == "self-signed")
 
 
+def has_private_ca(v: Values) -> bool:
+    """Tell whether the services trust a CA beside the public ones: that of this deployment, or that of TLS_CA_PATH."""
+    return certificate_is_made(v) or bool(v["TLS_CA_PATH"])
+
+
 def https_port(v: Values) -> int:
     return v["PUBLIC_URL"].port or 443
 
@@ -337,5 +342,5 @@ def facts(v: Values) -> dict[str, Any]:
         "behind_proxy": behind_proxy(v),
         "bundled_database": bundled_database(v),
         "database_is_verified": database_is_verified(v),
-        "private_ca": certificate_is_made(v) or bool(v["TLS_CA_PATH"]),
+        "private_ca": has_private_ca(v),
     }

@@ -141,6 +141,18 @@ def test_a_proxy_that_hides_the_host_is_noticed(tmp_path: Path) -> None:
     assert "let the proxy in front pass on the Host header" in found["public-answer"]
 
 
+def test_a_proxy_with_a_certificate_of_a_private_ca_is_asked(tmp_path: Path) -> None:
+    one = Deployment(tmp_path / "out", TLS_MODE="behind-proxy")
+    with serving(one.port, stack(one.base), served_by_another(one, tmp_path)):
+        assert {level for level, _, _ in asked(one.out)} == {"ok"}
+    (one.out / "tls/ca.crt").unlink()
+    ran(one.out, "--unset", "TLS_CA_PATH", settings={})
+    with serving(one.port, stack(one.base), (tmp_path / "leaf.crt", tmp_path / "leaf.key")):
+        ((name, text),) = failing(one.out)
+    assert name == "public-certificate"
+    assert "correct it at the proxy in front; if a CA of your own has issued it, set TLS_CA_PATH to that CA" in text
+
+
 def served_by_another(one: Deployment, folder: Path) -> tuple[Path, Path]:
     """The certificate of a proxy in front, which is of a private CA that the deployment trusts."""
     leaf = pki.issue("proxy", names=("localhost",), issuer=pki.root())
