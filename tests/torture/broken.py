@@ -359,4 +359,23 @@ MUTANTS = (
         by_test("cli/test_bad_inputs", "test_a_bad_setting and LOG_LEVEL"),
         ("deploy/session", "        if problems:\n            raise InputError(*problems)\n", ""),
     ),
+    broken(
+        "trust any certificate",
+        by_test("cli/test_invite", "a_foreign_certificate_gets_no_token"),
+        (
+            "client",
+            "    return context\n",
+            "    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n    return context\n",
+        ),
+    ),
+    broken(
+        "wait for a silent server",
+        by_test("cli/test_check_online", "a_server_that_is_silent"),
+        ("client", "timeout = _STEP if body is None else _WHOLE", "timeout = _WHOLE"),
+    ),
+    broken(
+        "call a part well that answers with an error",
+        by_test("cli/test_check_online", "a_part_that_does_not_work"),
+        ("checks/network", "if reply.status == 200 or (", "if reply.status or ("),
+    ),
 )
