@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.config import derived
+from setup.config.derived import IMAGE_ARCHIVE
 from setup.config.resolver import resolve
 from setup.console import Answer
 from setup.environment import shell_word
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from setup.configure import DeploymentConfigurator
     from setup.deploy.options import RunOptions
 
-ARCHIVE = "avatar-images.tar"
 _PLATFORM = "linux/amd64"  # the only one of the Avatar images
 
 
@@ -32,7 +32,7 @@ def images(configurator: DeploymentConfigurator, options: RunOptions) -> Answer:
     rows = []
     for number, image in enumerate(wanted):
         rows.append({"image": image, "source": _source(image, usual[number]) if number < len(usual) else image})
-    return Answer(_lines(rows), {"platform": _PLATFORM, "archive": ARCHIVE, "images": rows})
+    return Answer(_lines(rows), {"platform": _PLATFORM, "archive": IMAGE_ARCHIVE, "images": rows})
 
 
 def _split(image: str) -> tuple[str, str]:
@@ -64,11 +64,11 @@ def _lines(rows: list[dict[str, str]]) -> list[str]:
         lines += ["", "Into your registry:", *_logins(copied, "image")]
     for row in copied:
         lines.append(f"  docker push {shell_word(row['image'])}")
-    lines += ["", "Or as a file, which the host of the deployment loads:", f"  docker save -o {ARCHIVE} \\"]
+    lines += ["", "Or as a file, which the host of the deployment loads:", f"  docker save -o {IMAGE_ARCHIVE} \\"]
     for row in rows:
         lines.append(f"    {shell_word(row['image'])} \\")
     lines[-1] = lines[-1].removesuffix(" \\")
-    lines.append(f"  docker load -i {ARCHIVE}")
+    lines.append(f"  docker load -i {IMAGE_ARCHIVE}")
     if not copied:
         lines += ["", "For a registry of your own, add: --set REGISTRY_MIRROR=registry.example.com/avatar"]
     return lines

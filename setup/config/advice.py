@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.config.releases import FLOORS, refuse_pin
+from setup.config.types import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,8 @@ _SERVERS = (
     "DB_HOST", "SMTP_HOST", "TELEMETRY_S3_ENDPOINT_URL", "AVATAR_STORAGE_ENDPOINT_INTERNAL_URL",
     "AVATAR_AUTHENTIK_BLUEPRINT_API_WEBHOOK_URL",
 )  # fmt: skip
+# What asks a server outside, and the value with which it does not.
+_OUTGOING = {"IS_SENTRY_ENABLED": False, "TELEMETRY_ENABLED": False, "COMPATIBILITY_MAPPING_URL": "disabled"}
 
 
 def list_notes(values: Values) -> list[str]:
@@ -24,6 +27,7 @@ def list_notes(values: Values) -> list[str]:
         *_note_short_host(values),
         *_note_loopback(values),
         *_note_everyone(values),
+        *_note_airgapped(values),
         *_note_mail_port(values),
         *_note_old_images(values),
     ]
@@ -67,6 +71,14 @@ def _note_everyone(values: Values) -> Iterator[str]:
                 f"TRUSTED_PROXIES={network}: every client may then claim any address in X-Forwarded-For: "
                 "give the network of the proxy, as in 10.0.0.0/8"
             )
+
+
+def _note_airgapped(values: Values) -> Iterator[str]:
+    preset = values.computed("PRESET")
+    for key, quiet in _OUTGOING.items() if preset and preset.value == "airgapped" else ():
+        setting = values.computed(key)
+        if setting and setting.value != quiet:
+            yield f"{key}={show(setting.value)}: PRESET=airgapped has no way there: remove {key} (--unset {key})"
 
 
 def _note_mail_port(values: Values) -> Iterator[str]:

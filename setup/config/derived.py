@@ -269,6 +269,7 @@ def server_names(v: Values) -> list[str]:
 _IMAGE_NAMES = (
     "AVATAR_REGISTRY", "AVATAR_SEAWEEDFS_REGISTRY", "AVATAR_AUTHENTIK_REPOSITORY", "POSTGRES_IMAGE", "NGINX_IMAGE",
 )  # fmt: skip
+IMAGE_ARCHIVE = "avatar-images.tar"  # what `--images` saves
 
 
 def is_airgapped(v: Values) -> bool:

@@ -11,9 +11,11 @@ from setup import console
 from setup.config.derived import (
     APPLIES_WITH,
     FIRST_ACCOUNT,
+    IMAGE_ARCHIVE,
     base_url,
     bundled_database,
     certificate_is_made,
+    is_airgapped,
     registry_of,
 )
 from setup.config.model import Secret, Source
@@ -214,8 +216,15 @@ def sign_in_lines(place: Place, values: Values) -> list[str]:
 
 
 def _before_first_start(place: Place, values: Values) -> list[str]:
-    registry = registry_of(values["AVATAR_REGISTRY"] + "/")
-    lines = ["", "Only before the first start, on the host:", f"  {place.sudo}docker login {registry}".rstrip()]
+    lines = ["", "Only before the first start, on the host:"]
+    if (
+        is_airgapped(values)
+        and values.resolved("AVATAR_REGISTRY").source is Source.DEFAULT
+        and not values["REGISTRY_MIRROR"]
+    ):
+        lines.append(f"  {place.sudo}docker load -i {IMAGE_ARCHIVE}    # --images says how to make this file")
+    else:
+        lines.append(f"  {place.sudo}docker login {registry_of(values['AVATAR_REGISTRY'] + '/')}".rstrip())
     if bundled_database(values):
         lines += [
             f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",

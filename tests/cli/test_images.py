@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from setup.config.rules import SERVICES
-from tests.support.runs import REQUIRED, deployed, env_file, ran, tree
+from tests.support.runs import OPERATORS, REQUIRED, deployed, env_file, ran, tree
 
 MIRROR = "registry.example.com:5000/avatar"
 TAGS = {"AVATAR_API_VERSION": "3.21.0", "AVATAR_WEB_VERSION": "0.69.0", "AVATAR_SEAWEEDFS_VERSION": "4.45"}
@@ -139,3 +139,23 @@ def test_the_preset_without_internet_needs_a_mail_server_of_its_own(tmp_path: Pa
     amazon = {"PUBLIC_URL": "avatar.example.com", "ENV_NAME": "x", "USE_AWS_SMTP_PRESET": "true", "SMTP_USERNAME": "a"}
     done = ran(tmp_path / "out", "--preset", "airgapped", settings=amazon, code=1)
     assert "PRESET=airgapped has no way there: give the SMTP_HOST of your own mail server" in done.stderr
+
+
+def test_what_reaches_outside_in_spite_of_the_preset_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    given = {"IS_SENTRY_ENABLED": "true", "COMPATIBILITY_MAPPING_URL": "https://example.com/map.json"}
+    notes = ran(tmp_path / "out", "--preset", "airgapped", settings=REQUIRED | given).stderr
+    for key, text in given.items():
+        assert f"note: {key}={text}: PRESET=airgapped has no way there: remove {key} (--unset {key})" in notes
+    assert "TELEMETRY_ENABLED" not in notes
+    assert "has no way there" not in ran(tmp_path / "out", "--preset", "dev-mode", settings=given).stderr
+
+
+def test_a_host_without_internet_loads_the_images_or_signs_in_to_its_mirror(tmp_path: Path) -> None:
+    settings = REQUIRED | OPERATORS | {"PRESET": "airgapped", "TLS_MODE": "self-signed"}
+    out = deployed(tmp_path / "out", settings=settings)
+    shown = ran(out, "--check", settings={}).stdout
+    assert "docker load -i avatar-images.tar" in shown
+    assert "docker login" not in shown
+    ran(out, "--set", f"REGISTRY_MIRROR={MIRROR}", settings={})
+    assert "docker login registry.example.com:5000\n" in ran(out, "--check", settings={}).stdout
