@@ -9,6 +9,7 @@ from setup.config.model import Given
 from setup.config.secrets import SECRETS
 from setup.console import Answer, indent
 from setup.deploy import baseline, diff
+from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
 from setup.volume import backups
@@ -27,17 +28,24 @@ _NONE = "No backup yet: a run saves one before it changes a complete deployment.
 
 
 def history(configurator: DeploymentConfigurator) -> Answer:
-    """List the backups, the newest first."""
+    """List the backups, the newest first, and the damaged ones behind them."""
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     with Volume(configurator.output_dir) as volume:
         later: Tree | None = None
-        for backup in backups.history(volume):
-            tree = by_path(backups.contents(volume, backup))
+        usable, damaged = backups.survey(volume)
+        for backup in usable:
+            try:
+                tree = by_path(backups.contents(volume, backup))
+            except VolumeError as error:
+                damaged[backup.id] = str(error)
+                continue
             rows.append(_row(backup, tree, read_present(volume, [backup]) if later is None else later))
             lines += _row_lines(rows[-1])
             later = tree
-    return Answer(lines or [_NONE], {"copies": rows})
+    if damaged:
+        lines += ["Damaged, and left alone:", *indent(damaged.values())]
+    return Answer(lines or [_NONE], {"copies": rows, "damaged": damaged})
 
 
 def _row(backup: Backup, before: Tree, after: Tree) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def _plan(session: Session, names: Sequence[str]) -> _Rotation:
     given, problems = secrets_plan.parse_given(session.inputs.secrets)
     if problems:
         raise InputError(*problems)
-    newest = _newest_backup(session.volume)
-    interrupted = newest if newest and newest.reason.kind is Kind.ROTATION and not session.state.is_complete() else None
+    newest = None if session.state.is_complete() else _newest(backups.history(session.volume))
+    interrupted = newest if newest and newest.reason.kind is Kind.ROTATION else None
     if not session.state.is_complete() and not interrupted:
         raise InputError(f"{session.volume.path} has no complete configuration: finish it first, then rotate")
     texts = read_filled(session.volume)
@@ -136,9 +136,9 @@ def _plan(session: Session, names: Sequence[str]) -> _Rotation:
     return _Rotation(session, values, given, chosen, done, interrupted)
 
 
-def _newest_backup(volume: Volume) -> Backup | None:
+def _newest(kept: Sequence[Backup]) -> Backup | None:
     """Return the newest backup, not counting those that were saved while an interrupted rotation was finished."""
-    for backup in backups.history(volume):
+    for backup in kept:
         if backup.reason.kind is not Kind.FINISHED_ROTATION:
             return backup
     return None
@@ -198,7 +198,7 @@ def _save_backup(live: Session, rotation: _Rotation, seen: bytes | None) -> None
 
 def _unchanged(configurator: DeploymentConfigurator, rotation: _Rotation, reasons: list[str]) -> Answer:
     """Say that nothing is left to do, and repeat the next commands: the run that did it may have been killed."""
-    volume, newest = rotation.session.volume, _newest_backup(rotation.session.volume)
+    volume, newest = rotation.session.volume, _newest(backups.survey(rotation.session.volume)[0])
     lines, following = ["Nothing to do:", *reasons], []
     chosen = secrets_plan.names_of(rotation.chosen)
     names = [name for name in backups.rotated(volume, newest) if name in chosen] if newest else []

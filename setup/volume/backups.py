@@ -54,6 +54,10 @@ class Reason(NamedTuple):
         }[self.kind]
 
 
+class _Unusable(Exception):
+    """A manifest that does not describe a backup."""
+
+
 class Backup(NamedTuple):
     """One backup; `absent` are the paths that did not exist."""
 
@@ -67,18 +71,18 @@ class Backup(NamedTuple):
 def save(volume: Volume, paths: Iterable[str], reason: Reason, last: int = LAST, spare: Collection[str] = ()) -> str:
     """Save a durable backup of these files and return its id; then remove all but the `last` ones and the spared.
 
-    If the newest backup has the same reason and the same bytes, as after a crash, it serves again.
+    If the newest backup has the same reason and the same bytes, as after a crash, it serves again. Damaged ones stay.
     """
     paths = sorted(paths)
     files = [file for file in volume.files(paths) if file is not None]
     absent = tuple(sorted({*paths} - {file.path for file in files}))
-    kept = history(volume)
+    kept, damaged = survey(volume)
     if kept and kept[0].reason == reason and _same(volume, kept[0], files, absent):
         newest = kept.pop(0).id
     else:
         newest = _next_id(volume)
         _make(volume, Backup(newest, __version__, reason, tuple(file.path for file in files), absent), files)
-    _forget(volume, {newest, *spare, *(backup.id for backup in kept[: last - 1])})
+    _forget(volume, {newest, *spare, *damaged, *(backup.id for backup in kept[: last - 1])})
     return newest
 
 
@@ -93,14 +97,25 @@ def _make(volume: Volume, backup: Backup, files: list[File]) -> None:
         raise
 
 
-def history(volume: Volume) -> list[Backup]:
-    """Return all backups, the newest first."""
-    backups = []
+def survey(volume: Volume) -> tuple[list[Backup], dict[str, str]]:
+    """Return the usable backups, the newest first, and by id why another cannot be used."""
+    usable, damaged = [], {}
     for name in reversed(_names(volume)):
-        data = volume.read(manifest_path(name))
-        if data is not None:
-            backups.append(_from_json(name, data))
-    return backups
+        try:
+            data = volume.read(manifest_path(name))
+            if data is not None:
+                usable.append(_from_json(name, data))
+        except (VolumeError, _Unusable):
+            damaged[name] = f"{manifest_path(name)} cannot be used: move the folder {HISTORY}/{name} away and run again"
+    return usable, damaged
+
+
+def history(volume: Volume) -> list[Backup]:
+    """Return all backups, the newest first; raise VolumeError if one of them is damaged."""
+    usable, damaged = survey(volume)
+    if damaged:
+        raise VolumeError(*damaged.values())
+    return usable
 
 
 def since(volume: Volume, backup: Backup | None) -> list[Backup]:
@@ -110,10 +125,12 @@ def since(volume: Volume, backup: Backup | None) -> list[Backup]:
 
 def find(volume: Volume, name: str) -> Backup:
     """Return the backup of this id; raise VolumeError, listing the existing ones, if there is none."""
-    kept = history(volume)
+    kept, damaged = survey(volume)
     for backup in kept:
         if backup.id == name:
             return backup
+    if name in damaged:
+        raise VolumeError(damaged[name])
     existing = f"there are {', '.join(backup.id for backup in kept)}" if kept else "there is none yet"
     raise VolumeError(f"{volume.path}/{HISTORY} has no backup {name}: {existing}")
 
@@ -135,7 +152,7 @@ def require_whole(volume: Volume) -> None:
 
 def explain_recovery(volume: Volume, identifier: str) -> str:
     """Say what to type after an interrupted restore; somebody may have removed backups since."""
-    left = [backup.id for backup in history(volume)]
+    left = [backup.id for backup in survey(volume)[0]]
     if identifier in left:
         return f"Finish it (--restore {identifier}), or restore another backup (--history lists them)"
     if left:
@@ -164,7 +181,7 @@ def list_old_values(volume: Volume, path: str) -> list[str]:
     """
     seen = {volume.read(path), None, b""}
     places = []
-    for backup in reversed(history(volume)):
+    for backup in reversed(survey(volume)[0]):
         place = backup_path(backup.id, path)
         data = volume.read(place)
         if data not in seen:
@@ -234,9 +251,7 @@ def _from_json(name: str, data: bytes) -> Backup:
         reason = Reason(Kind(document["kind"]), secrets, str(document["source"]))
         return Backup(name, str(document["version"]), reason, paths, absent)
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise VolumeError(
-            f"{manifest_path(name)} cannot be used: move the folder {HISTORY}/{name} away and run again"
-        ) from None
+        raise _Unusable from None
 
 
 def _require_possible(names: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -365,6 +366,48 @@ def test_a_backup_that_lost_a_file_is_refused(out: Path) -> None:
     name = os.listdir(out / DATED)[0]
     assert "this backup is incomplete" in ran(out, "--restore", name, settings={}, code=1).stderr
     assert stamps(out) == before
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "garbage": lambda folder: (folder / "manifest.json").write_text("x"),
+    "deeply nested": lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+    "NUL": lambda folder: (folder / "manifest.json").write_text(
+        '{"version": "1", "kind": "run", "secrets": [], "source": "", "paths": ["a\\u0000b"], "absent": []}'
+    ),
+    "a directory in its place": lambda folder: (
+        (folder / "manifest.json").unlink(),
+        (folder / "manifest.json").mkdir(),
+    ),
+    "one file missing": lambda folder: (folder / ".env").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_damaged_backup_spoils_no_other(out: Path, damage: str) -> None:
+    for level in ("DEBUG", "ERROR"):
+        ran(out, "--set", f"LOG_LEVEL={level}", settings={})
+    damaged, newest = backup_ids(out)
+    DAMAGES[damage](out / DATED / damaged)
+    remains = tree(out / DATED / damaged)
+    listed = ran(out, "--history", settings={}).stdout
+    assert f"{newest}  before a run" in listed
+    assert "Damaged, and left alone:\n" in listed and f"move the folder {DATED}/{damaged} away" in listed
+    rows = json.loads(ran(out, "--history", "--json", settings={}).stdout)
+    assert ([row["id"] for row in rows["copies"]], list(rows["damaged"])) == ([newest], [damaged])
+    assert damaged in ran(out, "--restore", damaged, settings={}, code=1).stderr
+    ran(out, "--restore", newest, "--yes", settings={})
+    ran(out, "--set", "LOG_LEVEL=INFO", "--keep", "9" if damage == "one file missing" else "1", settings={})
+    ran(out, "--rotate", "seaweedfs_admin_password", "--yes", settings={})
+    assert tree(out / DATED / damaged) == remains
+
+
+def test_a_backup_of_an_impossible_date_is_one_like_others(out: Path) -> None:
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    (out / DATED / backup_ids(out)[0]).rename(out / DATED / "99999999T999999Z")
+    assert "99999999T999999Z  before a run" in ran(out, "--history", settings={}).stdout
+    ran(out, "--set", "LOG_LEVEL=ERROR", settings={})
+    assert backup_ids(out) == ["99999999T999999Z", "99999999T999999Z-2"]
+    ran(out, "--restore", "99999999T999999Z", "--yes", settings={})
 
 
 def test_a_restore_takes_the_lock(out: Path) -> None:
