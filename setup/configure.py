@@ -25,6 +25,7 @@ from setup.step_names import (
     PROMPT_USER_SECRETS,
     STEP_NAMES,
 )
+from setup.volume import backups
 from setup.volume.backups import Kind, Reason
 from setup.volume.layout import HISTORY, STATE, SWEPT
 from setup.volume.volume import Volume
@@ -158,6 +159,7 @@ class DeploymentConfigurator:
                 if options.interactive and not dialogue:
                     self._warn("note", filter(None, [console.explain_silence()]))
             if not dialogue and transaction.nothing_to_do(session, seen):
+                backups.clear_leftovers(volume)
                 self._conclude(session, Status.UNCHANGED)
             elif left := self.carry_out(session):
                 raise left

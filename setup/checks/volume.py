@@ -43,6 +43,10 @@ _FROM_BACKUP = "restore it from a backup: it is not regenerated"
 def check_volume(volume: Volume, state: DeploymentState, basis: Mapping[str, str], now: datetime) -> Iterator[Finding]:
     """Check everything that needs neither settings nor secrets."""
     yield from _check_restore(volume)
+    leftovers = backups.find_leftovers(volume)
+    if leftovers:
+        text = f"an interrupted run left {', '.join(leftovers)}"
+        yield Finding("leftovers", Level.WARN, text, "run avatar-setup, which removes that")
     yield from _check_steps(volume, state)
     yield from _check_release(state, basis)
     yield from _check_files(volume, state)

@@ -9,7 +9,7 @@ from setup.config.model import Given
 from setup.config.types import show
 from setup.console import Answer
 from setup.deploy import diff, transaction
-from setup.deploy.ending import list_unused
+from setup.deploy.ending import list_unused, with_decision, would_keep
 from setup.deploy.redact import Redactor, lines_of_ours
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_secrets
@@ -55,9 +55,9 @@ def describe(session: Session, context: Context, reasons: list[str], report: lis
     }
     changed = diff.settings(session.deployed() or session.answers_before, after)
     answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(changes, redactor, ours))
-    if not report:
-        return answer
-    return answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})
+    if report:
+        answer = answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})
+    return with_decision(answer, would_keep(changes))
 
 
 def _new_marks(session: Session, context: Context) -> list[str]:

@@ -33,16 +33,19 @@ def status(configurator: DeploymentConfigurator) -> Answer:
         times = {name: at.st_mtime for name in texts if (at := volume.status(secret_path(name)))}
         todo = backups.explain_recovery(volume, restoring) if restoring else ""
         failures = run.find_failures(session) if state.is_complete() and not restoring else []
+        leftovers = backups.find_leftovers(volume)
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.collect_ages(state.secrets, times)
     data = summary.status_data(state, resolution, pending, lost, on_disk)
     data["ready"] = state.is_complete() and not restoring and not failures
-    data |= {"secrets": ages, "restoring": restoring, "busy": busy}
+    data |= {"secrets": ages, "restoring": restoring, "busy": busy, "leftovers": leftovers}
     lines = summary.status_lines(state, pending, lost)
     if busy:
         lines += ["", f"◐ {busy[0].upper()}{busy[1:]}"]
     elif restoring:
         lines += ["", f"✗ The restore of {restoring} was interrupted. {todo}"]
+    if leftovers:
+        lines += ["", f"⊘ An interrupted run left {', '.join(leftovers)}. The next run removes that"]
     if restoring or not state.is_complete():
         return Answer(lines, data, ExitCode.NOT_COMPLETE)
     ready = "yes" if data["ready"] else f"no, --check lists what is missing ({len(failures)})"

@@ -104,7 +104,7 @@ def secrets(
 
 def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict[str, Any]]) -> Answer:
     """Return the whole preview, with its rows of secrets and files; the exit code says that a run would change them."""
-    data: dict[str, Any] = {"pending": True, "reasons": list(reasons), "settings": as_data(changed), **rows}
+    data = {**nothing().data, "pending": True, "reasons": list(reasons), "settings": as_data(changed), **rows}
     lines = [f"Because {reason}" for reason in data["reasons"] if reason.partition(":")[0] not in SETTINGS]
     if data["settings"]:
         lines += ["", "Settings that would change:"]
@@ -125,7 +125,10 @@ def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict
 
 def nothing() -> Answer:
     """Return the answer if a run would change nothing."""
-    return Answer([NOTHING], {"pending": False, "reasons": [], "settings": [], "secrets": [], "files": []})
+    empty: dict[str, list[str]] = {}
+    for part in ("reasons", "settings", "secrets", "files", "report", "problems"):
+        empty[part] = []
+    return Answer([NOTHING], {"pending": False, **empty})
 
 
 def _shown(given: Mapping[str, str] | None) -> str:

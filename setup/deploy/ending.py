@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from setup.config.settings import SETTINGS
 from setup.config.values import Values
 from setup.console import Answer
 from setup.deploy import transaction
+from setup.deploy.reconcile import Action, Change
 from setup.deploy.session import Session
 from setup.deploy.summary import heading
 from setup.environment import command_again, host_path, shell_word
@@ -270,13 +271,21 @@ def after_rotation(session: Session, values: Values, names: list[str]) -> list[s
 
 def kept(session: Session) -> DecisionNeeded | None:
     """Return what is left to decide after the run: edited files whose new text is only beside them."""
+    return _explain_kept(session.done.kept, "was left unchanged; its new text is in {new}", "Everything else is done")
+
+
+def would_keep(changes: Iterable[Change]) -> DecisionNeeded | None:
+    """Return what a run with these changes would leave to decide."""
+    paths = [change.file.path for change in changes if change.action is Action.KEPT]
+    return _explain_kept(paths, "would be left unchanged, with its new text in {new}", "A run would exit with 4, too")
+
+
+def _explain_kept(paths: Iterable[str], fate: str, rest: str) -> DecisionNeeded | None:
     problems = []
-    for path in session.done.kept:
+    for path in paths:
         new = f"{path}{PROPOSAL_SUFFIX}"
-        problems.append(
-            f"{path} holds changes of yours and was left unchanged; its new text is in {new}: carry over what you "
-            f"need, then remove it (rm {new}). Everything else is done"
-        )
+        text = f"{path} holds changes of yours and {fate.format(new=new)}"
+        problems.append(f"{text}: carry over what you need, then remove it (rm {new}). {rest}")
     return DecisionNeeded(*problems) if problems else None
 
 

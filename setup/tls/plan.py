@@ -98,8 +98,8 @@ def was_inspected(volume: Volume, values: Values, mark: str, now: datetime) -> b
         seal = _seal_provided(names, *read_provided(volume, values))
     else:
         seal = _seal(names, _read_ours(volume))
-    end, _, known = mark.partition(" ")
-    return bool(end) and known == seal and datetime.fromisoformat(end) > now
+    end = _end_of(mark)
+    return end is not None and mark.endswith(f" {seal}") and end > now
 
 
 def _notes(findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -153,11 +153,20 @@ def _own_plan(files: Mapping[str, bytes], on_disk: Iterable[str], mark: str, rea
     )
 
 
+def _end_of(mark: str) -> datetime | None:
+    """Return the expiry date that a mark has; None without one, or if it is no date, as in a damaged state."""
+    try:
+        end = datetime.fromisoformat(mark.partition(" ")[0])
+    except ValueError:
+        return None
+    return end if end.tzinfo else end.replace(tzinfo=UTC)
+
+
 def _expiry_notes(mark: str, path: str, todo: str) -> tuple[str, ...]:
     """Return a note if the certificate has expired or will expire soon."""
-    end = datetime.fromisoformat(mark.partition(" ")[0])
-    days = (end - datetime.now(UTC)).days
-    if days >= SOON:
+    end = _end_of(mark)
+    days = (end - datetime.now(UTC)).days if end else SOON
+    if end is None or days >= SOON:
         return ()
     when = f"expired on {end:%Y-%m-%d}" if days < 0 else f"expires on {end:%Y-%m-%d}, in {days} days"
     return (f"the certificate {path} {when}: {todo}",)

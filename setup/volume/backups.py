@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from setup import __version__
-from setup.errors import DecisionNeeded, VolumeError
-from setup.volume.layout import HISTORY, RESTORE_MARK, File, backup_path, file_at, manifest_path, secret_path
+from setup.errors import Busy, DecisionNeeded, VolumeError
+from setup.volume.layout import HISTORY, RESTORE_MARK, SWEPT, File, backup_path, file_at, manifest_path, secret_path
 from setup.volume.volume import Volume
 
 _ID = r"\d{8}T\d{6}Z(-\d+)?"
@@ -116,6 +116,26 @@ def history(volume: Volume) -> list[Backup]:
     if damaged:
         raise VolumeError(*damaged.values())
     return usable
+
+
+def find_leftovers(volume: Volume) -> list[str]:
+    """List what an interrupted run left: staged files, and backups that were not finished; [] during another run."""
+    paths = volume.staged(SWEPT)
+    paths += (f"{HISTORY}/{name}" for name in _names(volume) if volume.status(manifest_path(name)) is None)
+    try:
+        if paths:
+            volume.require_free()
+    except Busy:
+        return []
+    return paths
+
+
+def clear_leftovers(volume: Volume) -> None:
+    """Remove what an interrupted run left, if this run may write and no other is in progress."""
+    if find_leftovers(volume):
+        with contextlib.suppress(Busy, VolumeError), volume.locked(SWEPT):
+            usable, damaged = survey(volume)
+            _forget(volume, {*damaged, *(backup.id for backup in usable)})
 
 
 def since(volume: Volume, backup: Backup | None) -> list[Backup]:

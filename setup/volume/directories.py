@@ -113,7 +113,7 @@ def _mode(descriptor: int) -> int:
 def names(root: int, folder: str) -> list[str]:
     """List a folder, sorted; return nothing if it does not exist."""
     try:
-        with parent(root, f"{folder}/-") as (descriptor, _):
+        with parent(root, f"{folder}/-".lstrip("/")) as (descriptor, _):
             return sorted(os.listdir(descriptor))
     except FileNotFoundError:
         return []

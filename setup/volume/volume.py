@@ -155,6 +155,13 @@ class Volume:
         finally:
             lock.release(descriptor)
 
+    def staged(self, places: Iterable[str]) -> list[str]:
+        """List what is staged in these folders: the work of a run in progress, or of an interrupted one."""
+        paths: list[str] = []
+        for place in places:
+            paths += (os.path.join(place, name) for name in self.names(place) if is_staged_name(name))
+        return paths
+
     def sweep(self, places: Iterable[str]) -> None:
         """Remove what is staged in these folders."""
         for place in places:
@@ -216,12 +223,18 @@ class Volume:
         """Raise VolumeError, with the command to type, unless files can be created in the directory."""
         if os.access(self.path, os.W_OK | os.X_OK):
             return
-        uid, gid = self.owner()
-        raise VolumeError(
-            f"the output directory {self.path} is not writable for user {os.geteuid()} (it belongs to {uid}:{gid}): "
-            f"mount it without :ro and run as its owner, as in 'docker run --user {uid}:{gid} -v /app/avatar:/out "
-            "avatar-setup'; if it is immutable (lsattr -d), make it ordinary (chattr -i -a)"
-        )
+        (uid, gid), mode = self.owner(), os.fstat(self._root).st_mode & 0o777
+        if os.fstatvfs(self._root).f_flag & os.ST_RDONLY:
+            todo = "mount it without :ro"
+        elif uid == os.geteuid() and mode & 0o300 != 0o300:
+            todo = f"its mode is {mode:04o}: on the host, chmod u+rwx the directory that is mounted there"
+        else:
+            todo = (
+                f"run as its owner, as in 'docker run --user {uid}:{gid} -v /app/avatar:/out avatar-setup'; "
+                "if it is immutable (lsattr -d), make it ordinary (chattr -i -a)"
+            )
+        where = f"the output directory {self.path} is not writable for user {os.geteuid()}"
+        raise VolumeError(f"{where} (it belongs to {uid}:{gid}): {todo}")
 
     def _unsettled(self, path: str) -> Iterator[str]:
         """Yield a path's folder and those above it: a killed run may have created them and no more."""

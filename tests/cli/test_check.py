@@ -193,6 +193,7 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "another level in .env": (edit(".env", "LOG_LEVEL=INFO", "LOG_LEVEL=DEBUG"), [EDITED, ("warn", "env-differs")], [".env"]),
     "a setting of ours among yours": (append(".env", "LOG_LEVEL=DEBUG\n"), [("warn", "env-differs")], ["LOG_LEVEL", "--set KEY=VALUE"]),
     "a variable of yours": (append(".env", "MINE=1\n"), [], []),
+    "a staged file": (write(".env.avatar-setup-new", b"x"), [("warn", "leftovers")], [".env.avatar-setup-new"]),
     "an empty secret": (write(".secrets/organization_name", b""), [("fail", "secret-lost")], ["organization_name", "backup"]),
     "a secret is gone": (remove(".secrets/db_password"), [("fail", "secret-lost")], [".secrets/db_password"]),
     "an unused secret is gone": (remove(".secrets/telemetry_s3_access_key_id"), [("fail", "mount-missing")], ["./.secrets/telemetry_s3_access_key_id"]),

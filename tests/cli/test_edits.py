@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from hashlib import sha256
 from pathlib import Path
 
@@ -242,3 +244,19 @@ def test_another_word_is_refused(out: Path, word: str) -> None:
     done = run(out, "--on-conflict", word)
     assert done.returncode == 2
     assert "--on-conflict wants one of ask, keep, replace, fail" in done.stderr
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["no proposal yet", "its bytes are there"])
+def test_a_preview_of_a_kept_edit_ends_as_the_run_does(out: Path, beside: bool) -> None:
+    nginx = out / "nginx/nginx.conf"
+    nginx.write_text(nginx.read_text().replace("listen 443", "listen 444"))
+    flags = ("--set", "PUBLIC_URL=b.example.com")
+    if beside:
+        copy = shutil.copytree(out, out.parent / "copy")
+        ran(copy, *flags, settings={}, code=4)
+        shutil.copy(copy / "nginx/nginx.conf.new", nginx.with_name("nginx.conf.new"))
+    preview = ran(out, *flags, "--diff", settings={}, code=4)
+    assert "nginx/nginx.conf holds changes of yours and would be left unchanged" in preview.stderr
+    data = json.loads(ran(out, *flags, "--diff", "--json", settings={}, code=4).stdout)
+    assert len(data["problems"]) == 1 and data["pending"]
+    assert "was left unchanged" in ran(out, *flags, settings={}, code=4).stderr

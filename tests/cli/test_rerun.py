@@ -22,6 +22,7 @@ from tests.support.runs import (
     OPERATORS,
     REQUIRED,
     ROOT,
+    STAGED,
     STATE,
     WRITTEN,
     by_meaning,
@@ -30,6 +31,7 @@ from tests.support.runs import (
     env_file,
     environment,
     every_secret,
+    holding,
     leftovers,
     present,
     ran,
@@ -566,3 +568,28 @@ def test_the_recorded_hashes_are_those_of_the_files(whole: Path) -> None:
     others = (".secrets/", DATED, WRITTEN, LABEL_KEY)
     assert set(recorded) == {path for path in files if not path.startswith(others)} - {STATE, LAST_GOOD, LOCK}
     assert leftovers(whole) == []
+
+
+def test_what_a_kill_left_staged_is_named_and_removed_by_the_next_run(tmp_path: Path) -> None:
+    """Also by a run that has nothing else to do, and not while another run is in progress."""
+    out = deployed(tmp_path / "out")
+    before = tree(out)
+    backup = out / ".deployment-history/20200101T000000Z"
+    backup.mkdir(parents=True, mode=0o700)
+    left = [out / f".env{STAGED}", out / f"nginx/.nginx.conf{STAGED}", backup / f".env{STAGED}"]
+    for path in left:
+        path.write_text("SECRET=1\n")
+    named = [f".env{STAGED}", f"nginx/.nginx.conf{STAGED}", ".deployment-history/20200101T000000Z"]
+    found = json.loads(ran(out, "--check", "--json", settings={}, code=3).stdout)["findings"]
+    [text] = [one["text"] for one in found if one["name"] == "leftovers"]
+    assert text == f"an interrupted run left {', '.join(named)}"
+    assert f"An interrupted run left {', '.join(named)}. The next run removes that" in ran(out, "--status").stdout
+    assert json.loads(ran(out, "--status", "--json").stdout)["leftovers"] == named
+    with holding(out / LOCK):
+        assert "interrupted" not in ran(out, "--status").stdout
+        ran(out, settings={})
+        assert all(path.exists() for path in left)
+    assert "Nothing to do" in ran(out, settings={}).stdout
+    backup.parent.rmdir()
+    assert tree(out) == before
+    assert "leftovers" not in ran(out, "--check", settings={}, code=3).stdout

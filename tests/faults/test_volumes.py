@@ -541,3 +541,16 @@ def test_a_hostile_volume_in_a_container_is_refused_by_name(
     changed = {path for path, one in present(out).items() if not path.startswith(STATE) and one != before.get(path)}
     whole = {".env", "nginx/nginx.conf", f"{WRITTEN}/.env", f"{WRITTEN}/nginx/nginx.conf"}  # published before
     assert changed <= whole
+
+
+def test_a_directory_that_its_owner_may_not_write_is_told_the_mode_to_change(tmp_path: Path) -> None:
+    require_root()
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o500)
+    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    refused = ran(out, prefix=prefix, code=1).stderr
+    assert "its mode is 0500: on the host, chmod u+rwx the directory that is mounted there" in refused
+    assert "--user" not in refused and ":ro" not in refused
+    out.chmod(0o700)
+    ran(out, prefix=prefix)

@@ -7,6 +7,7 @@ import random
 import re
 import ssl
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -17,6 +18,7 @@ from setup.tls import trust_store
 from setup.tls.certificates import inspect
 from setup.tls.pem import PemFile
 from tests.support import pki
+from tests.support.runs import STATE, ran, run
 
 NOW = datetime.now(UTC)
 SAN, EKU = x509.ObjectIdentifier("2.5.29.17"), x509.ObjectIdentifier("2.5.29.37")
@@ -117,3 +119,50 @@ def test_what_is_written_of_a_private_ca_is_read_by_openssl(slip: str, authority
     context.load_verify_locations(cadata=(trust_store.read_public_roots() + written).decode())
     read = context.get_ca_certs(binary_form=True)
     assert authority.der in read and (second.der in read or slip == "cut off"), (slip, before)
+
+
+@pytest.fixture(scope="module")
+def provided(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pki.Pair]:
+    """A deployment with a certificate of the operator's."""
+    out = tmp_path_factory.mktemp("provided") / "out"
+    pair = pki.issue(pki.HOST, names=(pki.HOST,))
+    for path, data in (("server.fullchain.crt", pair.pem), ("private/server.decrypted.key", pair.private())):
+        (out / "tls" / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / "tls" / path).write_bytes(data)
+    ran(out)
+    return out, pair
+
+
+@pytest.mark.parametrize("flags", [(), ("--diff",), ("--check",), ("--rotate", "seaweedfs_admin_password", "--diff")])
+def test_no_command_ends_with_an_internal_error_for_a_mutated_certificate(
+    flags: tuple[str, ...], provided: tuple[Path, pki.Pair]
+) -> None:
+    chance, (out, pair) = random.Random(str(flags)), provided
+    for _ in range(12):
+        data = bytearray(pair.der)
+        for _ in range(chance.randint(1, 3)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        (out / "tls/server.fullchain.crt").write_bytes(_pem(bytes(data)))
+        done = run(out, *flags, settings={})
+        assert done.returncode in (0, 1, 3), done.stderr
+        assert "internal error" not in done.stderr
+    (out / "tls/server.fullchain.crt").write_bytes(pair.pem)
+
+
+@pytest.mark.parametrize("end", ["20000-01-01T00:00:00+00:00", "2030-13-01", "x", "2099-01-01T00:00:00"])
+def test_an_impossible_date_in_the_state_is_no_internal_error(end: str, provided: tuple[Path, pki.Pair]) -> None:
+    state = provided[0] / STATE
+    ran(provided[0], settings={})
+    before = state.read_text()
+    state.write_text(re.sub(r"(?m)^(  certificate: '?)\S+", lambda match: match[1] + end, before))
+    for flags in ((), ("--diff",), ("--status",), ("--check",), ("--rotate", "seaweedfs_admin_password", "--diff")):
+        done = run(provided[0], *flags, settings={})
+        assert done.returncode in (0, 3), done.stderr
+    state.write_text(before)
+
+
+def test_a_certificate_that_ends_after_the_year_9999_is_a_finding() -> None:
+    pair = pki.issue(pki.HOST, names=(pki.HOST,))
+    end = f"{pair.certificate.not_valid_after_utc:%y%m%d%H%M%S}Z".encode()
+    assert pair.der.count(end) == 1
+    assert inspected(_pem(pair.der.replace(end, b"99X931235959Z")), pair.private())
