@@ -310,7 +310,7 @@ def test_a_secret_that_was_filled_in_wrongly_is_named(out: Path, text: str) -> N
     (out / ".secrets" / "admin_emails").write_bytes(text.encode())
     before = stamps(out)
     done = ran(out, settings={}, code=1)
-    assert ".secrets/admin_emails: it must be e-mail addresses, separated by commas" in done.stderr
+    assert re.search(r"\.secrets/admin_emails: .* is not an e-mail address", done.stderr)
     assert "AUTHENTIK_BOOTSTRAP_EMAIL" not in done.stderr
     assert stamps(out) == before
 
