@@ -138,7 +138,7 @@ class Targets:
         mounts = {"nginx": [(NGINX, f"/etc/{NGINX}")]}
         for path in (CERTIFICATE, CERTIFICATE_KEY) if self.tls.files else ():
             mounts["nginx"].append((path, f"/etc/nginx/{path}"))
-        trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if self.tls.ca_bundle else []
+        trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if derived.has_private_ca(self._values) else []
         if trusted:
             mounts |= dict.fromkeys(_API_SERVICES, trusted)
             if derived.database_is_verified(self._values):

@@ -64,6 +64,14 @@ def test_a_wrong_certificate_is_the_business_of_the_review_and_of_no_answer(
     assert (out / CHAIN).read_bytes() == chain
 
 
+def test_a_wrong_certificate_with_a_private_ca_refuses_no_answer_either(tmp_path: Path) -> None:
+    out = put(tmp_path / "out", b"junk\n", pki.server().private())
+    with session(out, "--set", "TLS_CA_PATH=./tls/ca.crt", settings=PATHS) as terminal:
+        walk(terminal, REVIEW, AT_HOME)
+        assert "cannot be used" not in terminal.screen.text()
+        assert "To correct: ./tls/" in " ".join(terminal.fresh.split())
+
+
 @BOTH
 def test_a_certificate_question_is_refused_for_its_own_file(tmp_path: Path, flags: tuple[str, ...]) -> None:
     out = put(tmp_path / "out", b"junk\n", pki.server().private())

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from docs.generate import texts
+from docs.recordings import RECORDINGS
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.sources import CONTROLS, gather
@@ -31,8 +32,11 @@ GENERATED = (
     "docs/reference/config.schema.json",
     "docs/reference/secrets.md",
     "docs/reference/settings.md",
-    "docs/sessions/first.txt",
-    "docs/sessions/review.svg",
+    *(
+        f"docs/sessions/{name}.{form}"
+        for name in ("certificate", "change", "express", "fill")
+        for form in ("svg", "txt")
+    ),
 )
 
 
@@ -45,13 +49,20 @@ def test_every_generated_text_is_looked_at(generated):
     assert sorted(generated) == list(GENERATED)
 
 
-def test_the_recorded_session_is_the_same_everywhere(generated):
-    """Neither a path of this machine, nor who ran it, nor what was typed at a password."""
-    text = generated["docs/sessions/first.txt"]
+@pytest.mark.parametrize("name", [recording.name for recording in RECORDINGS])
+def test_a_recorded_session_is_the_same_everywhere(generated, name):
+    """Neither a path of this machine, nor who ran it, nor what was typed at a password; and it ends well."""
+    text = generated[f"docs/sessions/{name}.txt"]
     assert not [word for word in ("/tmp", str(ROOT), "sudo", "\x1b", "\r", "battery") if word in text]
-    assert "docker run --rm -v /app/avatar:/out avatar-setup --status\n" in text
-    assert ElementTree.fromstring(generated["docs/sessions/review.svg"]).tag.endswith("svg")
-    assert "PUBLIC_URL = avatar.mycompany.com  (answer)" in generated["docs/sessions/review.svg"]
+    assert text.endswith("\n  docker compose up -d\n")
+    assert ElementTree.fromstring(generated[f"docs/sessions/{name}.svg"]).tag.endswith("svg")
+
+
+def test_the_recordings_show_what_they_are_for(generated):
+    assert "PUBLIC_URL = avatar.mycompany.com  (answer)" in generated["docs/sessions/express.svg"]
+    assert "✓ smtp_password" in generated["docs/sessions/fill.svg"]
+    assert "it covers www.example.com" in generated["docs/sessions/certificate.svg"]
+    assert "LOG_LEVEL: (default) -&gt; DEBUG (--set)" in generated["docs/sessions/change.svg"]
 
 
 def test_the_examples_are_accepted_as_they_stand(tmp_path, generated):
