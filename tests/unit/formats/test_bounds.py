@@ -10,6 +10,7 @@ import pytest
 
 from setup.checks import consistency
 from setup.config import sources
+from setup.config.hosts import short, without_credentials
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed
 
@@ -57,6 +58,11 @@ def test_no_file_lists_more_problems_than_one_can_read(tmp_path) -> None:
 
 LOOKS: dict[str, Callable[[int], object]] = {
     "keys in .env": lambda size: dotenv.parse(b"".join(b"K%d=x\n" % number for number in range(size))),
+    "addresses in one value": lambda size: dotenv.parse(b"A=" + b"://" * size * 10),
+    "addresses in a refusal": lambda size: short(without_credentials("://" * size * 10)),
+    "unknown keys": lambda size: sources.gather(
+        {}, None, None, {f"UNKNOWN_{number}": "x" for number in range(size)}, {}
+    ),
     "blank lines of nginx.conf": lambda size: re.findall(consistency._LISTEN, "\n" * size * 10, re.MULTILINE),
 }
 
