@@ -27,13 +27,16 @@ from setup.state_manager import digest_of_ours, split_additions
 from setup.volume import backups
 from setup.volume.backups import Kind, Reason
 from setup.volume.layout import (
+    AUTHENTIK,
     AUTHORITY,
     AUTHORITY_KEY,
+    BLUEPRINT,
     CERTIFICATE,
     CERTIFICATE_KEY,
     COMPOSE,
     HISTORY,
     LAST_GOOD,
+    NGINX,
     RESTORE_MARK,
     SECRETS_FOLDER,
     STATE,
@@ -291,9 +294,40 @@ def _answer(
         lines.append(f"  {place.command} --restore {saved.id}{' --yes' if undo.bound else ''}")
     if backup.version != __version__:
         lines += ["", f"avatar-setup {backup.version} wrote it; the next run of {__version__} will update it."]
-    lines += ["", f"Next, on the host, in {place.words}:", *_next_commands(configurator, volume, plan)]
+    commands = [*_next_commands(configurator, volume, plan), *_recreating(volume, saved, undo)]
+    lines += ["", f"Next, on the host, in {place.words}:", *commands]
     data = {"restored": backup.id, "written": plan.written, "removed": plan.removed}
     return Answer(lines, data | {"secrets": plan.secrets, "copy": saved.id if saved else ""})
+
+
+def _recreating(volume: Volume, saved: Backup | None, undo: RestorePlan) -> list[str]:
+    """Return the command for the containers that `up -d` leaves alone: no label tells of a file edited by hand."""
+    before: Tree = {}
+    with contextlib.suppress(VolumeError):
+        before = by_path(backups.contents(volume, saved)) if saved else {}
+    if COMPOSE not in before:
+        return []
+    now, services = volume.read(COMPOSE) or b"", []
+    for path in (*undo.written, *undo.removed):
+        services += [name for name in _mounting(path) if _label(before[COMPOSE].data, name) == _label(now, name)]
+    services = sorted(set(services))
+    sudo = "sudo " if os.geteuid() == 0 else ""
+    return [f"  {sudo}docker compose up -d --force-recreate --no-deps {' '.join(services)}"] if services else []
+
+
+def _mounting(path: str) -> tuple[str, ...]:
+    """Return the services that mount a file."""
+    if path == NGINX:
+        return ("nginx",)
+    if path == BLUEPRINT:
+        return ("authentik_worker",)
+    return ("authentik_server", "authentik_worker") if path.startswith(f"{AUTHENTIK}/") else ()
+
+
+def _label(compose: bytes, service: str) -> bytes:
+    """Return the label of a service that changes with the files it mounts."""
+    of_service = compose.partition(f"\n  {service}:\n".encode())[2]
+    return of_service.partition(b"avatar-setup.files: ")[2].partition(b"\n")[0]
 
 
 def _plan_undo(volume: Volume, saved: Backup | None) -> RestorePlan:
@@ -311,6 +345,7 @@ def _unchanged(configurator: DeploymentConfigurator, volume: Volume, backup: Bac
         words = ending.place_of(volume, configurator.environ).words
         lines += ["", f"If you have not done this yet, on the host, in {words}:"]
         lines += _next_commands(configurator, volume, _plan_since(volume, backup, RestorePlan(), saved))
+        lines += _recreating(volume, saved, _plan_undo(volume, saved))
     return Answer(lines, {"restored": backup.id, "written": [], "removed": [], "secrets": [], "copy": ""})
 
 

@@ -98,6 +98,23 @@ def test_a_secret_that_was_edited_by_hand_reaches_its_containers_after_a_run(out
     assert "api" in up(containers)
 
 
+def test_a_restore_across_an_edit_by_hand_says_how_the_container_gets_it(out: Path) -> None:
+    """The label follows from what avatar-setup wrote, so that `up -d` alone would leave the edited file in place."""
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    with (out / "nginx" / "nginx.conf").open("a") as file:
+        file.write("# mine\n")
+    containers = Containers(out)
+    up(containers)
+    command = "docker compose up -d --force-recreate --no-deps nginx\n"
+    done = ran(out, "--restore", backup_id(out), "--yes", settings={})
+    containers.up()
+    assert containers.stale() == {("nginx", "./nginx/nginx.conf"), ("nginx", "./nginx")}
+    assert command in done.stdout
+    assert command in ran(out, "--restore", backup_id(out), "--yes", settings={}).stdout  # the edited file again
+    ran(out, "--set", "PUBLIC_URL=other.example.com", "--on-conflict", "replace", settings={})
+    assert command not in ran(out, "--restore", backup_id(out), "--yes", settings={}).stdout  # its label changes too
+
+
 def test_the_blueprint_is_applied_again_after_a_rotation_a_restore_and_the_same_rotation(out: Path) -> None:
     seen = {blueprint(out)}
     ran(out, "--rotate", "authentik_webhook_secret", "--yes", settings={})

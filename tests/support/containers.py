@@ -70,9 +70,10 @@ class Containers:
     def _read(self, path: str) -> bytes | None:
         place = self._out / path
         if place.is_dir():  # a program read its files when it started
-            return b"".join(file.read_bytes() for file in sorted(place.iterdir()))
+            return b"".join(file.read_bytes() for file in sorted(place.rglob("*")) if file.is_file())
         return place.read_bytes() if place.exists() else None
 
 
 def _is_bind(volume: Any) -> bool:
-    return isinstance(volume, dict) and volume.get("type") == "bind"
+    """Whether contents are mounted that a container keeps; the preflight sees the whole directory, and runs once."""
+    return isinstance(volume, dict) and volume.get("type") == "bind" and volume["source"] != "."

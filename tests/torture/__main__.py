@@ -22,6 +22,7 @@ LAYERS = {
     "power": ("power cuts (ext4, xfs)", 800),
     "full": ("full disk or no inodes", 250),
     "races": ("delayed races of two runs", 500),
+    "sequences": ("random sequences of 30 commands on one deployment, kills included", 200),
     "carried": ("values through .env, by compose and in containers", 20400),
     "inputs": ("bad inputs", 150),
     "mutants": ("mutants of the promises", 10),

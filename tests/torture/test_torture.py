@@ -14,6 +14,7 @@ LEAST = {
     "power": 60,
     "full": 50,
     "races": 60,
+    "sequences": 6,
     "carried": 7000,
     "inputs": 90,
     "mutants": 6,
