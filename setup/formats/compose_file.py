@@ -1,154 +1,225 @@
-"""Read the facts of a deployment from a compose file that another tool wrote: images, volumes, ports."""
+"""Read compose files as Compose does, with the files that override the first: images, ports, mounts, volumes; pure.
+
+It reads what a deployment's facts need, and refuses what it does not follow, such as `extends`, instead of guessing.
+"""
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.formats import dotenv
-from setup.formats.yaml_file import Malformed, load_yaml
+from setup.formats.yaml_file import Malformed, Tagged, load_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-# Service -> the whole image, or its parts by the settings that make it up.
-_IMAGES = (
-    ("db", r"(?P<POSTGRES_IMAGE>.+)"),
-    ("nginx", r"(?P<NGINX_IMAGE>.+)"),
-    ("api", r"(?P<AVATAR_REGISTRY>.+)/avatar-service-api:(?P<AVATAR_API_VERSION>[^:@]+)"),
-    ("web", r"(?P<AVATAR_REGISTRY>.+)/avatar-web:(?P<AVATAR_WEB_VERSION>[^:@]+)"),
-    ("master", r"(?P<AVATAR_SEAWEEDFS_REGISTRY>.+)/seaweedfs:(?P<AVATAR_SEAWEEDFS_VERSION>[^:@]+)"),
-    ("authentik_server", r"(?P<AVATAR_AUTHENTIK_REPOSITORY>.+)/server:(?P<AVATAR_AUTHENTIK_VERSION>[^:@]+)"),
-)
-# Service and place of its data -> the setting that names the volume, or the name that this stack gives it.
-_DATA = (
-    ("db", "/var/lib/postgresql/data", "DB_VOLUME"),
-    ("filer", "/data", "SEAWEEDFS_VOLUME"),
-    ("master", "/data", "avatar_seaweedfs_metadata"),
-    ("volume", "/data", "avatar_seaweedfs_blocks"),
-)
-_CERTIFICATE, _KEY = "server.fullchain.crt", "private/server.decrypted.key"
-_IN_NGINX = "/etc/nginx/tls"
+NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")  # the first counts
+OVERRIDES = ("compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml")  # fmt: skip
 
 
-class Composed(NamedTuple):
-    """Settings; why one cannot be told; what to know before the stack starts; the services by name."""
+class Port(NamedTuple):
+    """A port of the host (`published`, "" for any) at an address ("" for all) that leads to one of a container."""
 
-    settings: dict[str, str]
-    unsure: dict[str, str]
-    notes: list[str]
-    services: tuple[str, ...] = ()
+    address: str
+    published: str
+    target: str
+    protocol: str = "tcp"
 
 
-def read(data: bytes, env: Mapping[str, str]) -> Composed:
-    """Return the facts of a compose file, with variables from this `.env`; raise Malformed."""
-    document = load_yaml(data, aliases=True)
-    services = document.get("services") if isinstance(document, dict) else None
-    if not isinstance(services, dict):
+class Mount(NamedTuple):
+    """A file or folder of the host, or a volume by its key in the file, at a place in a container."""
+
+    kind: str
+    source: str
+    target: str
+    is_part: bool = False  # a folder of a volume
+
+
+class Service(NamedTuple):
+    """What a service runs and what it is given; `unsure` has a reason for each field that cannot be told."""
+
+    image: str
+    ports: tuple[Port, ...]
+    mounts: tuple[Mount, ...]
+    environment: Mapping[str, str]
+    unsure: Mapping[str, str]
+
+
+class DataVolume(NamedTuple):
+    """A volume by the name that Docker knows it by, "" if only the running project knows that."""
+
+    name: str
+    has_options: bool
+
+
+class Composition(NamedTuple):
+    """The services and volumes that files come to together."""
+
+    services: Mapping[str, Service]
+    volumes: Mapping[str, DataVolume]
+
+
+def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
+    """Return what Compose makes of a file and those that override it, with this `.env`; raise Malformed."""
+    services: dict[str, Any] = {}
+    volumes: dict[str, Any] = {}
+    name = ""
+    for data in files:
+        document = _plain(load_yaml(data, aliases=True))
+        if value(document, "include"):
+            raise Malformed("it uses include")
+        name = _text(value(document, "name"), env) or name
+        for key, entry in _plain(value(document, "services")).items():
+            services[key] = _merged(services.get(key, {}), entry)
+        for key, entry in _plain(value(document, "volumes")).items():
+            volumes[key] = {**volumes.get(key, {}), **_plain(entry)}
+    services = {key: entry for key, entry in services.items() if entry is not None}
+    if not services:
         raise Malformed("it has no services")
-    composed = Composed(_images(services, env), {}, [], tuple(map(str, services)))
-    for service, target, name in _DATA if "db" in services else ():
-        _data_volume(composed, document, env, (service, target, name))
-    composed.settings.update(_nginx(services, env) if "nginx" in services else {})
-    return composed
-
-
-def _nginx(services: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of nginx: its certificate and ports; with a certificate, it serves TLS."""
-    certificate, key = (_mount(services, "nginx", f"{_IN_NGINX}/{name}", env) for name in (_CERTIFICATE, _KEY))
-    published = list(ports(services, env))
-    if not certificate:
-        return {"NGINX_TLS_ENABLED": "false"} | ({"NGINX_HTTP_PORT": published[0]} if published else {})
-    settings = {"NGINX_TLS_ENABLED": "true", "NGINX_SSL_CERTIFICATE_PATH": certificate}
-    settings |= {"NGINX_SSL_CERTIFICATE_KEY_PATH": key} if key else {}
-    return settings | ({"NGINX_HTTP_REDIRECT_PORT": "80"} if "80" in published else {})
-
-
-def _images(services: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for service, pattern in _IMAGES:
-        image = _text(value(services.get(service), "image"), env)
-        parts = re.fullmatch(pattern, image) if image else None
-        if parts:
-            settings = parts.groupdict() | settings
-    return settings
-
-
-def _data_volume(
-    composed: Composed, document: Mapping[str, Any], env: Mapping[str, str], place: tuple[str, str, str]
-) -> None:
-    """Find the Docker volume with a service's data; report an unknown one, because an empty one would start instead."""
-    service, target, wanted = place
-    source = _mount(document["services"], service, target, env)
-    name = _volume_name(document, source, env) if source and not source.startswith((".", "/", "~")) else ""
-    if wanted.isupper():
-        if name:
-            composed.settings[wanted] = name
-        elif source:
-            composed.unsure[wanted] = f"{service} keeps its data in {source}, but the name of a Docker volume is needed"
-        else:
-            composed.unsure[wanted] = f"{service} has no volume at {target}"
-    elif name != wanted:
-        composed.notes.append(
-            f"{service} keeps its data in {name or source or 'a volume without a name'}, but this stack in the Docker "
-            f"volume {wanted}: copy it there before the stack starts"
-        )
-
-
-def _volume_name(document: Mapping[str, Any], key: str, env: Mapping[str, str]) -> str:
-    """Return the name that Docker knows a volume by, "" if only the running project knows it."""
-    volumes = document.get("volumes")
-    spec = volumes.get(key) if isinstance(volumes, dict) else None
-    name = _text(value(spec, "name"), env)
-    if name:
-        return name
-    if value(spec, "external") == "true":
-        return key
-    project = env.get("COMPOSE_PROJECT_NAME") or _text(document.get("name"), env)
-    return f"{project}_{key}" if project else ""
-
-
-def _mount(services: Mapping[str, Any], service: str, target: str, env: Mapping[str, str]) -> str | None:
-    """Return what a service mounts at a path or above it, None for nothing."""
-    volumes = value(services.get(service), "volumes")
-    for entry in volumes if isinstance(volumes, list) else ():
-        if isinstance(entry, dict):
-            source, place = _text(entry.get("source"), env), _text(entry.get("target"), env)
-        else:
-            source, _, place = _text(entry, env).partition(":")
-            place = place.partition(":")[0]
-        place = place.rstrip("/")
-        if place and (target == place or target.startswith(f"{place}/")):
-            return source.rstrip("/") + target.removeprefix(place)
-    return None
-
-
-def ports(services: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
-    """Return the ports of the host that lead to nginx."""
-    entries = value(services.get("nginx"), "ports")
-    for entry in entries if isinstance(entries, list) else ():
-        text = _text(entry.get("published") if isinstance(entry, dict) else entry, env)
-        published = text.removesuffix("/tcp").split(":")[-2:][0] if ":" in text or isinstance(entry, dict) else ""
-        if published.isdigit():
-            yield published
+    project = env.values.get("COMPOSE_PROJECT_NAME") or name
+    return Composition(
+        {key: _service(entry, env) for key, entry in services.items()},
+        {key: _volume(key, entry, project, env) for key, entry in volumes.items()},
+    )
 
 
 def value(mapping: Any, key: str) -> Any:
     """Return a key of a mapping, or of those that it merges."""
-    if not isinstance(mapping, dict):
+    return _plain(mapping).get(key)
+
+
+def _plain(entry: Any, depth: int = 0) -> dict[str, Any]:
+    """Return a mapping with all that it merges; an empty one for anything else."""
+    content = entry.value if isinstance(entry, Tagged) else entry
+    if not isinstance(content, dict) or depth > 8:
+        return {}
+    merged = content.get("<<")
+    plain: dict[str, Any] = {}
+    for parent in reversed(merged if isinstance(merged, list) else [merged]):
+        plain |= _plain(parent, depth + 1)
+    return plain | {key: item for key, item in content.items() if key != "<<"}
+
+
+def _merged(before: dict[str, Any] | None, entry: Any) -> dict[str, Any] | None:
+    """Return a service as an overriding file leaves it, its lists as lists of all entries."""
+    tag, content = (entry.tag if isinstance(entry, Tagged) else ""), _plain(entry)
+    if tag == "!reset":
         return None
-    if key in mapping:
-        return mapping[key]
-    merged = mapping.get("<<")
-    for parent in merged if isinstance(merged, list) else [merged]:
-        if isinstance(parent, dict) and key in parent:
-            return parent[key]
-    return None
+    if "extends" in content:
+        raise Malformed("it uses extends")
+    merged = {} if tag == "!override" or not before else dict(before)
+    for key in ("ports", "volumes", "environment"):
+        new = content.get(key)
+        replaces = isinstance(new, Tagged)
+        new = new.value if isinstance(new, Tagged) and new.tag == "!override" else None if replaces else new
+        merged[key] = [*(merged.get(key, []) if not replaces else []), *_entries(new)]
+    if "image" in content:
+        image = content["image"]
+        merged["image"] = image if not isinstance(image, Tagged) else image.value if image.tag == "!override" else None
+    return merged
 
 
-def _text(value: Any, env: Mapping[str, str]) -> str:
-    """Replace the variables in a text; return "" for anything else."""
+def _entries(items: Any) -> list[Any]:
+    """Return the entries of a list, or those of a mapping as KEY=VALUE."""
+    if isinstance(items, dict):
+        return [f"{key}={item}" if isinstance(item, str) else key for key, item in _plain(items).items()]
+    return items if isinstance(items, list) else []
+
+
+def _service(entry: Mapping[str, Any], env: dotenv.Env) -> Service:
+    unsure: dict[str, str] = {}
+
+    def sure(field: str, item: Any) -> str:
+        try:
+            return _expanded(item, env)
+        except dotenv.Unsure as reason:
+            unsure[field] = str(reason)
+            return ""
+
+    ports: dict[Port, None] = {}
+    for item in entry["ports"]:
+        ports |= dict.fromkeys(_ports(_with_texts(item, lambda text: sure("ports", text))))
+    mounts: dict[str, Mount] = {}
+    for item in entry["volumes"]:
+        mount = _mount(_with_texts(item, lambda text: sure("volumes", text)))
+        mounts.pop(mount.target, None)
+        mounts[mount.target] = mount
+    environment = {}
+    for item in entry["environment"]:
+        key, equals, text = sure("environment", item).partition("=")
+        if equals:
+            environment[key] = text
+    return Service(sure("image", entry.get("image")), tuple(ports), tuple(mounts.values()), environment, unsure)
+
+
+def _with_texts(item: Any, expand: Any) -> Any:
+    """Return an entry of a list with the variables in it replaced."""
+    if not isinstance(item, (dict, Tagged)):
+        return expand(item)
+    return {key: expand(text) if isinstance(text, str) else text for key, text in _plain(item).items()}
+
+
+def _ports(item: Any) -> Iterator[Port]:
+    """Yield the ports of an entry, long or short, as in 127.0.0.1:8443:443/tcp; a range stands for several."""
+    if isinstance(item, dict):
+        protocol = item.get("protocol") or "tcp"
+        yield Port(_bare(item.get("host_ip") or ""), item.get("published") or "", item.get("target") or "", protocol)
+        return
+    text, _, protocol = str(item).partition("/")
+    rest, _, target = text.rpartition(":")
+    address, _, published = rest.rpartition(":")
+    targets, hosts = _range(target), _range(published)
+    for number, port in enumerate(targets):
+        host = hosts[number] if len(hosts) == len(targets) else published
+        yield Port(_bare(address), host, port, protocol.lower() or "tcp")
+
+
+def _bare(address: str) -> str:
+    return address.removeprefix("[").removesuffix("]")
+
+
+def _range(text: str) -> list[str]:
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    return [text] if not match else [str(port) for port in range(int(match[1]), int(match[2]) + 1)][:1000]
+
+
+def _mount(item: Any) -> Mount:
+    """Return the mount of an entry, long or short, as in ./here:/there:ro."""
+    if isinstance(item, dict):
+        part = bool(value(item.get("volume"), "subpath"))
+        return Mount(item.get("type") or "", item.get("source") or "", _clean(item.get("target") or ""), part)
+    parts = str(item).split(":")
+    if len(parts) == 1:
+        return Mount("volume", "", _clean(parts[0]))
+    return Mount("bind" if parts[0].startswith((".", "/", "~")) else "volume", parts[0], _clean(parts[1]))
+
+
+def _clean(path: str) -> str:
+    return posixpath.normpath(path) if path else ""
+
+
+def _volume(key: str, entry: Mapping[str, Any], project: str, env: dotenv.Env) -> DataVolume:
+    external, options = entry.get("external"), bool(entry.get("driver_opts") or entry.get("driver"))
+    name = _text(entry.get("name") or value(external, "name"), env)
+    if not name and external and str(external).lower() != "false":
+        name = key
+    return DataVolume(name or (f"{project}_{key}" if project else ""), options)
+
+
+def _text(item: Any, env: dotenv.Env) -> str:
     try:
-        return dotenv.expanded(value, env, all_there_is=True) if isinstance(value, str) else ""
+        return _expanded(item, env)
     except dotenv.Unsure:
         return ""
+
+
+def _expanded(item: Any, env: dotenv.Env) -> str:
+    """Replace the variables in a text, "" for anything else; raise Unsure if one of them is."""
+    if not isinstance(item, str):
+        return ""
+    for key in env.unsure:
+        if re.search(rf"\$\{{?{re.escape(key)}\b", item):
+            raise dotenv.Unsure(f"it uses {key}, which .env leaves open")
+    return dotenv.expanded(item, env.values, all_there_is=True)

@@ -22,7 +22,10 @@ _REST_OF_LINE = rf"[{_SPACES.replace(chr(10), '')}]*(?:#[^\n]*)?(?:\n|$)"
 _ESCAPE = r'\\([abcfnrtv$"\\]|0\d{0,3})'
 _ESCAPES = {"a": "\a", "b": "\b", "c": "\\c", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "$": "$$"}
 _NAME = "[_a-z][_a-z0-9]*"
-_VARIABLE = rf"\$(?:(\$)|({_NAME})|\{{({_NAME})(?:(:?[-+?])([^{{}}$]*))?\}}|(\{{))"
+_WORD = r"[^{}$]"
+for _ in range(3):  # a default may hold another variable with a default, and so on
+    _WORD = rf"(?:[^{{}}$]|\$\{{{_NAME}(?::?[-+?]{_WORD}*)?\}}|\$(?!\{{))"
+_VARIABLE = rf"\$(?:(\$)|({_NAME})|\{{({_NAME})(?:(:?[-+?])({_WORD}*))?\}}|(\{{))"
 
 
 class Env(NamedTuple):
@@ -190,7 +193,11 @@ def expanded(text: str, values: Mapping[str, str], *, all_there_is: bool = False
         name = bare or braced
         if name not in values and not all_there_is:
             raise Unsure(f"it uses {name}, which no line above sets")
+        if "$" in (word or "") and not all_there_is:
+            raise Unsure("it uses a form of ${...} that avatar-setup does not read")
         value = _looked_up(name, operator or "", word or "", values.get(name))
+        if "$" in (word or "") and value == word:
+            value = expanded(word, values, all_there_is=True)
         size += len(value)
         if size > LARGEST:
             raise Unsure("it comes to more than 1 MiB")

@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import Any
+from typing import Any, NamedTuple
 
 LARGEST_FILE = 256 * 1024
 DEEPEST = 8
+DEEPEST_COMPOSE = 32
+_MERGE_TAGS = ("!override", "!reset")  # how a compose file replaces or removes a value of the one before it
+
+
+class Tagged(NamedTuple):
+    """A value with a tag of a compose file."""
+
+    tag: str
+    value: Any
 
 
 class Malformed(Exception):
@@ -59,8 +68,9 @@ def key_shown(key: str, place: str = "") -> str:
 def load_yaml(data: bytes, *, aliases: bool = False) -> Any:
     """Return a YAML document as dicts, lists and the texts as written; None for an empty value.
 
-    Raises Malformed, naming a line and never its text, for duplicate keys, aliases unless they are wanted, tags,
-    several documents, nesting deeper than 8 and everything that is not YAML. An alias is its anchor's very object.
+    Raises Malformed, naming a line and never its text, for duplicate keys, aliases and the tags of compose files unless
+    they are wanted, other tags, several documents, deep nesting and everything that is not YAML. An alias is its anchor's
+    very object.
     """
     import yaml
 
@@ -89,7 +99,7 @@ def _build(yaml: Any, events: Any, anchors: dict[str, Any] | None) -> Any:
     """Build the document from parser events, so that it is checked before anything is expanded."""
     root: list[Any] = []
     stack: list[tuple[Any, list[Any]]] = [(root, [])]  # a container, and its waiting key
-    documents = 0
+    documents, deepest = 0, DEEPEST if anchors is None else DEEPEST_COMPOSE
     for event in events:
         line = event.start_mark.line + 1
         anchor = getattr(event, "anchor", None)
@@ -104,16 +114,17 @@ def _build(yaml: Any, events: Any, anchors: dict[str, Any] | None) -> Any:
         elif isinstance(event, yaml.CollectionEndEvent):
             stack.pop()
         elif isinstance(event, yaml.NodeEvent):
-            if getattr(event, "tag", None):
+            tag = getattr(event, "tag", None)
+            if tag and (anchors is None or tag not in _MERGE_TAGS):
                 raise Malformed(f"line {line}: tags are not allowed")
             value = _value(yaml, event)
-            _add(stack[-1], value, line)
+            _add(stack[-1], Tagged(tag, value) if tag else value, line)
             if anchor and anchors is not None:
                 anchors[anchor] = value
             if isinstance(value, (dict, list)):
                 stack.append((value, []))
-            if len(stack) > DEEPEST + 1:
-                raise Malformed(f"line {line}: nested deeper than {DEEPEST} levels")
+            if len(stack) > deepest + 1:
+                raise Malformed(f"line {line}: nested deeper than {deepest} levels")
     return root[0] if root else None
 
 
