@@ -191,6 +191,7 @@ class DeploymentConfigurator:
     def gather(self, options: RunOptions, auth_type: str = "email") -> sources.Inputs:
         """Gather everything this run was given."""
         caller = self.config if auth_type == "email" else self.config | {"AUTH_TYPE": auth_type}
+        caller = {**options.runs, **caller}
         path = options.config_file
         inputs = sources.gather(self.environ, path, self.defaults_file, caller, self._preloaded)
         return sources.take_back(inputs, options.unset)

@@ -60,7 +60,7 @@ def check_consistency(
         else:
             document = load_yaml(files.compose, aliases=True)
             findings += _check_mounts(_list_sources(document), values, exists)
-            findings += _check_ports(document, files.nginx, env.values, values)
+            findings += _check_ports(files, env, values)
     except Malformed as error:
         findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _RUN_AGAIN))
     yield from findings
@@ -147,12 +147,14 @@ def _check_mounts(sources: list[Any], values: Values, exists: Callable[[str], bo
         )
 
 
-def _check_ports(document: Any, nginx: bytes, env: Mapping[str, str], values: Values) -> Iterator[Finding]:
+def _check_ports(files: Generated, env: dotenv.Env, values: Values) -> Iterator[Finding]:
     port = str(derived.listen_port(values))
     use = "which the proxy connects to" if derived.behind_proxy(values) else f"the port of {derived.base_url(values)}"
-    if port not in compose_file.ports(_mapping(document, "services"), env):
-        yield Finding("address", Level.FAIL, f"{COMPOSE} does not publish port {port}, {use}", _RUN_AGAIN)
-    if port not in re.findall(_LISTEN, nginx.decode(errors="replace"), re.MULTILINE):
+    published = str(values["NGINX_PUBLISHED_PORT"] or port)
+    service = compose_file.read([files.compose], env).services.get("nginx")
+    if not service or published not in [mapping.published for mapping in service.ports]:
+        yield Finding("address", Level.FAIL, f"{COMPOSE} does not publish port {published}, {use}", _RUN_AGAIN)
+    if port not in re.findall(_LISTEN, files.nginx.decode(errors="replace"), re.MULTILINE):
         yield Finding("address", Level.FAIL, f"{NGINX} does not listen on port {port}, {use}", _RUN_AGAIN)
 
 

@@ -337,6 +337,7 @@ def facts(v: Values) -> dict[str, Any]:
         "server_names": server_names(v),
         "public_netloc": public_netloc(v),
         "listen_port": listen_port(v),
+        "host_address": f"{netloc(v['NGINX_BIND_ADDRESS'], None)}:" if v["NGINX_BIND_ADDRESS"] else "",
         "public_port": public_port(v),
         "tls": tls_is_ours(v),
         "certificate_is_given": certificate_is_given(v),

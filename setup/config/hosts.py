@@ -92,6 +92,15 @@ def host(text: str) -> str:
     return _ip(text) or _name(text)
 
 
+def address(text: str) -> str:
+    """Parse an IP address; one in brackets is IPv6."""
+    text = text.strip()
+    found = _ip(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    if found is None:
+        raise ValueError(f"{short(text)} is not an IP address: give one, as in 127.0.0.1")
+    return found
+
+
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
         raise ValueError("its port must be a whole number from 1 to 65535")

@@ -62,6 +62,10 @@ _ROWS = (
       kinds.NAME, "avatar_postgres_data"),
     S("SEAWEEDFS_VOLUME", INSTALLATION, "Storage volume", "The Docker volume of the object storage.",
       kinds.NAME, "avatar_seaweedfs_data"),
+    S("SEAWEEDFS_METADATA_VOLUME", INSTALLATION, "Storage metadata volume", "The Docker volume of the object storage's master.",
+      kinds.NAME, "avatar_seaweedfs_metadata", in_env=False),
+    S("SEAWEEDFS_BLOCKS_VOLUME", INSTALLATION, "Storage blocks volume", "The Docker volume of the stored blocks.",
+      kinds.NAME, "avatar_seaweedfs_blocks", in_env=False),
 
     S("TLS_MODE", ADDRESS, "TLS mode",
       "provided: nginx serves https with your certificate; self-signed: with one issued here, whose CA your clients must "
@@ -87,6 +91,11 @@ _ROWS = (
       kinds.PORT, derived.http_port, when=derived.serves_plain_http, in_env=False, asked=True, express=always),
     S("NGINX_HTTP_REDIRECT_PORT", ADDRESS, "Redirect port", "A port, usually 80, that redirects to https; empty: none.",
       kinds.PORT, "", example="80", when=derived.tls_is_ours, empty=True, in_env=False),
+    S("NGINX_BIND_ADDRESS", ADDRESS, "Address of the host", "The address of this host at which nginx can be reached, such as 127.0.0.1; empty: all of them.",
+      kinds.ADDRESS, "", example="127.0.0.1", empty=True, in_env=False),
+    S("NGINX_PUBLISHED_PORT", ADDRESS, "Published port",
+      "The port of this host, if something else passes the public one on to it; empty: the port on which nginx listens.",
+      kinds.PORT, "", example="8443", empty=True, in_env=False),
     S("NGINX_IPV6", ADDRESS, "IPv6 in nginx", "Whether nginx listens on IPv6 inside its container; auto: no, Docker maps it.",
       kinds.choice("auto", "on", "off"), "auto", in_env=False),
     S("TRUSTED_PROXIES", ADDRESS, "Trusted proxies", "Addresses or networks of the proxy in front, whose X-Forwarded-For header is trusted.",

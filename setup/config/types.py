@@ -168,6 +168,7 @@ UNPADDED_TEXT = Kind("text", "plain text without control characters, and without
 BOOLEAN = Kind("boolean", "true or false", _boolean, ("true", "false"))
 PORT = whole_number("port", 1, 65535)
 HOST = Kind("host", "a host name or an IP address", hosts.host)
+ADDRESS = Kind("address", "an IP address", hosts.address)
 SERVER = HOST._replace(parse=_server)
 HOSTS = Kind("hosts", "host names or IP addresses, separated by commas", _list_of(hosts.host), multiple=True)
 NETLOC = Kind("host:port", "a host, or host:port", hosts.netloc_text)

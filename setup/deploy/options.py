@@ -1,6 +1,6 @@
 """What one run is asked to do: one record, made from the flags or from a caller's parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from setup.deploy.reconcile import Conflict, OnConflict
@@ -30,6 +30,7 @@ class RunOptions(NamedTuple):
     fill: bool = False  # ask only for what is missing
     rotated: frozenset[str] = frozenset()  # secrets that get another value
     adopts: bool = False  # a state of another tool counts as none
+    runs: Mapping[str, str] = {}  # the settings by which files that were edited by hand run already
     reason: backups.Reason = backups.Reason()  # why a backup is saved
 
 

@@ -251,9 +251,9 @@ class Session:
         """Raise DecisionNeeded for a version that must not follow the one that is deployed."""
         before, after = self.deployed(), context.resolution.values
         refusals = []
-        if releases.AUTHENTIK in before:
+        if releases.AUTHENTIK in before and releases.AUTHENTIK not in self.options.runs:
             refusals.append(releases.refuse_upgrade(before[releases.AUTHENTIK].text, str(after[releases.AUTHENTIK])))
-        if releases.POSTGRES in before and not self._changes_database(after):
+        if releases.POSTGRES in {*before} - {*self.options.runs} and not self._changes_database(after):
             refusals.append(releases.refuse_other_postgres(before[releases.POSTGRES].text, after[releases.POSTGRES]))
         refusals = list(filter(None, refusals))
         if refusals:

@@ -68,9 +68,9 @@ def key_shown(key: str, place: str = "") -> str:
 def load_yaml(data: bytes, *, aliases: bool = False) -> Any:
     """Return a YAML document as dicts, lists and the texts as written; None for an empty value.
 
-    Raises Malformed, naming a line and never its text, for duplicate keys, aliases and the tags of compose files unless
-    they are wanted, other tags, several documents, deep nesting and everything that is not YAML. An alias is its anchor's
-    very object.
+    Raises Malformed, naming a line and never its text, for duplicate keys, aliases and the tags of compose files
+    unless they are wanted, other tags, several documents, deep nesting and everything that is not YAML. An alias is its
+    anchor's very object.
     """
     import yaml
 

@@ -656,7 +656,7 @@ def test_a_path_that_goes_round_names_the_same_file(folder: str, tmp_path: Path)
 @pytest.mark.parametrize("path", ["./tls/../../server.crt", "../server.crt", "/none/server.crt"])
 def test_a_path_that_leads_elsewhere_stays_as_it_is(path: str, tmp_path: Path) -> None:
     source, out = foreign_trees.by_hand(tmp_path / "old/source"), tmp_path / "out"
-    edited(source, ".env", "# by hand", f"NGINX_SSL_CERTIFICATE_PATH={path}")
+    edited(source, "docker-compose.yml", "- ./tls/server.fullchain.crt:", f"- {path}:")
     (source.parent / "server.crt").write_text("of others")
     out.mkdir()
     ran(out, "--adopt", str(source), "--yes", settings={})

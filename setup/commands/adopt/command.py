@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
 from setup.commands import diff
-from setup.commands.adopt import plan
+from setup.commands.adopt import plan, running
 from setup.commands.adopt.interpret import Interpretation, interpret
 from setup.commands.adopt.modernize import Ours, modernize
 from setup.commands.adopt.source import Tree, is_at, read_more, read_tree, require_finished
@@ -20,7 +20,7 @@ from setup.deploy import ending, transaction
 from setup.deploy.reconcile import OnConflict
 from setup.deploy.session import Session, resolve_inputs
 from setup.environment import as_owner
-from setup.errors import DecisionNeeded, SetupError
+from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_secrets
@@ -142,7 +142,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
     interactive = options.interactive and console.is_terminal()
     with Volume(configurator.output_dir) as volume, confirm.conversation(interactive and not options.dry_run):
         if source.in_place and source.tree.has_own_state:
-            return _continue(configurator, volume, options)
+            return _continue(configurator, volume, source, options)
         preview, source = _prepare(configurator, volume, source, options)
         if preview.state.is_complete():
             return _unchanged(preview, source)
@@ -154,19 +154,34 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
             confirm.confirm("Type adopt to take it over: ", "adopt", interactive=interactive)
         left = configurator.carry_out(preview, lambda live: _copy_files(live, preview, source))
     data = configurator.result | {"report": report}
-    lines = plan.describe_next(source.path, source.in_place) if not options.quiet else []
+    lines = plan.describe_next(source.path, source.in_place, source.tree.compose) if not options.quiet else []
     return ending.with_decision(Answer(lines, data), left)
 
 
-def _continue(configurator: DeploymentConfigurator, volume: Volume, options: RunOptions) -> Answer:
-    """Run as usual on a deployment that has been adopted in place, or whose adoption was interrupted."""
+def _continue(configurator: DeploymentConfigurator, volume: Volume, source: Adoptable, options: RunOptions) -> Answer:
+    """Run as usual on a deployment of ours; if it was edited by hand, the settings follow what runs."""
     newest = next(iter(backups.history(volume)), None)
     if newest and newest.reason.kind is backups.Kind.ADOPTION and not DeploymentState.load(volume).is_complete():
         # The files that are replaced are in that backup. A second backup gets its cause: this run may be interrupted.
         options = options._replace(on_conflict=OnConflict.REPLACE, reason=newest.reason)
+    elif DeploymentState.load(volume).is_complete():
+        options = options._replace(runs=_follow(configurator, source, options))
     if options.dry_run:
         return diff.preview(configurator, options)
     return Answer((), configurator.configure(options._replace(interactive=False)))
+
+
+def _follow(configurator: DeploymentConfigurator, source: Adoptable, options: RunOptions) -> dict[str, str]:
+    """Return the settings by which a compose file that was edited by hand runs, with notes; raise InputError."""
+    given: set[str] = set().union(*configurator.gather(options).layers[2:])
+    problems = []
+    for key, reason in source.content.unsure.items():
+        if key in running.KEYS and key not in given:
+            problems.append(plan.describe_unsure(key, reason))
+    if problems:
+        raise InputError(*problems)
+    console.warn(f"note: {note}" for note in source.content.notes)
+    return {key: entry.text for key, entry in source.content.runs.items() if key not in given}
 
 
 def _prepare(
@@ -245,7 +260,7 @@ def _report(session: Session, source: Adoptable) -> list[str]:
             context.planned,
             context.targets.env_values(),
             [file.path for file in source.files],
-            source.tree.others,
+            [name for name in source.tree.others if name not in source.tree.compose],
             source.unknown_secrets,
         )
     )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import posixpath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
-from setup.commands.adopt import source
-from setup.config.rules import SERVICES
+from setup.commands.adopt import running, source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
-from setup.formats import compose_file, dotenv
+from setup.formats import dotenv
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.volume.layout import ENV, NGINX, STATE, secret_path
+from setup.volume.layout import COMPOSE, ENV, NGINX, STATE, secret_path, written_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 # Older names, and names that others replace or that have no meaning any more.
 _OLDER = {"IS_TELEMETRY_ENABLED": "TELEMETRY_ENABLED"}
@@ -26,10 +25,8 @@ _IMPLIED = frozenset({
     *_ADDRESSES, "PUBLIC_URL_SCHEME", "RESOLVED_PUBLIC_BASE_URL", "SECRETS_DIR", "COMPOSE_PROJECT_NAME", "AVATAR_HOME",
     "PUBLIC_HOSTNAME", "AVATAR_PDFGENERATOR_VERSION", "AVATAR_PDFGENERATOR_URL", "deployment_mode",
     "SELF_SIGNED_CERT_PATH", "AVATAR_SSO_URL", "AVATAR_AUTHENTIK_URL", "AVATAR_API_PUBLIC_URL",
-    "AVATAR_API_INTERNAL_URL", "AVATAR_SSO_ENABLED",
+    "AVATAR_API_INTERNAL_URL", "AVATAR_SSO_ENABLED", "COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR",
 })  # fmt: skip
-# Why a service is gone.
-_GONE = {"pdfgenerator": ": the API writes PDF reports itself since release 3"}
 _SECRET_OF = {key: name for name, secret in SECRETS.items() for key in (name, name.upper(), *secret.shown)}
 
 
@@ -44,7 +41,8 @@ class Interpretation(NamedTuple):
     """The settings and exact secrets of a deployment.
 
     `unsure` has a reason for each that its files leave open, `env` the content of its `.env`, `unknown` the keys
-    without a meaning here. With any of the `problems` it cannot be adopted.
+    without a meaning here. With any of the `problems` it cannot be adopted. `runs` are the settings that the compose
+    file gives another value than the other files, "" for none: what runs counts.
     """
 
     kind: str
@@ -55,6 +53,7 @@ class Interpretation(NamedTuple):
     unknown: tuple[str, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    runs: Mapping[str, Entry] = {}
 
 
 class _Reading(NamedTuple):
@@ -71,9 +70,11 @@ _Entries = dict[str, list[Entry]]
 
 
 def interpret(tree: source.Tree) -> Interpretation:
-    """Interpret all files of a tree: the latest state outranks `.env`, and the compose file only fills gaps."""
+    """Interpret all files of a tree: what runs by the compose file outranks the latest state, and that `.env`."""
     state, env = _read_state(tree), _read_env(tree)
-    compose = _read_compose(tree, env.entries)
+    now = _read_running(tree, tree.compose, NGINX, env)
+    before = _read_written(tree)
+    compose = _Reading(" and ".join(tree.compose) or NGINX, now.settings)
     entries: _Entries = {}
     unsure: dict[str, str] = {}
     for reading in (state, env, compose):
@@ -83,13 +84,19 @@ def interpret(tree: source.Tree) -> Interpretation:
         for key, reason in reading.unsure.items():
             unsure[key] = f"in {reading.where} {reason}"
     settings, changed = _interpret_settings(entries)
+    mounted = {key: text for key, text in now.settings.items() if key not in settings or not _is_lost(tree, key, text)}
+    runs = _find_running(settings, now._replace(settings=mounted), before, compose.where)
+    changed += runs.notes
+    settings |= {key: entry for key, entry in runs.entries.items() if entry.text}
+    for key in (*runs.unsure, *(key for key, entry in runs.entries.items() if not entry.text)):
+        settings.pop(key, None)
     texts, undecodable = _decode_secrets(tree)
     secrets, conflicts = _interpret_secrets(texts, entries)
-    notes = (*compose.notes, *changed)
+    notes = (*(note for note in now.notes if note not in before.notes), *changed)
     if _has_shared_token(secrets):
         del secrets["authentik_api_token"]
         notes += ("AUTHENTIK_API_TOKEN was Authentik's bootstrap token, a superuser's: the API gets its own token",)
-    unsure |= conflicts
+    unsure |= conflicts | runs.unsure
     return Interpretation(
         _describe_kind(tree),
         settings,
@@ -99,6 +106,7 @@ def interpret(tree: source.Tree) -> Interpretation:
         tuple(sorted(filter(_is_unknown, {*entries, *unsure}))),
         notes,
         (*tree.problems, *state.problems, *env.problems, *undecodable),
+        runs.entries,
     )
 
 
@@ -144,26 +152,63 @@ def _read_env(tree: source.Tree) -> _Reading:
     return _Reading(ENV, env.values, env.unsure)
 
 
-def _read_compose(tree: source.Tree, env: Mapping[str, str]) -> _Reading:
-    """Read the compose file; without one, nginx's configuration tells whether it serves TLS."""
-    name = next((name for name in source.COMPOSE_NAMES if name in tree.files), "")
-    composed = compose_file.Composed({}, {}, [])
-    notes = []
+def _read_running(tree: source.Tree, names: Iterable[str], nginx: str, env: _Reading) -> running.Running:
+    files = [tree.files[name] for name in names if name in tree.files]
+    return running.read_running(files, tree.files.get(nginx, b""), dotenv.Env(dict(env.entries), dict(env.unsure)))
+
+
+def _read_written(tree: source.Tree) -> running.Running:
+    """Return what would run by the files as avatar-setup wrote them: only what differs from it was edited by hand."""
+    env, compose, nginx = map(written_path, (ENV, COMPOSE, NGINX))
+    if compose not in tree.files:
+        return running.Running({}, {}, ())
     try:
-        if name:
-            composed = compose_file.read(tree.files[name], env)
-    except Malformed as error:
-        notes.append(f"{name} was not understood ({error}): compare images and volumes yourself")
-    entries = dict(composed.settings)
-    nginx = tree.files.get(NGINX, b"")
-    if nginx:
-        tls = re.search(rb"^[ \t]*listen\s[^;#\n]*\bssl\b", nginx, re.MULTILINE)
-        entries["NGINX_TLS_ENABLED"] = "true" if tls else "false"
-    gone = [service for service in composed.services if service not in SERVICES]
-    notes += [f"this release has no service {service}{_GONE.get(service, '')}" for service in gone]
-    if gone:
-        notes.append("docker compose up -d --remove-orphans removes the containers of services that this release lacks")
-    return _Reading(name or NGINX, entries, composed.unsure, (*composed.notes, *notes))
+        values = dotenv.parse(tree.files.get(env, b""))
+    except Malformed:
+        values = dotenv.Env({}, {})
+    return _read_running(tree, [compose], nginx, _Reading(env, values.values, values.unsure))
+
+
+class _Found(NamedTuple):
+    """The settings of what runs that differ from the other files, those it leaves open, and notes."""
+
+    entries: dict[str, Entry]
+    unsure: dict[str, str]
+    notes: list[str]
+
+
+def _find_running(settings: Mapping[str, Entry], now: running.Running, before: running.Running, where: str) -> _Found:
+    """Find what the compose file says otherwise than the other files, and than avatar-setup wrote it."""
+    texts = {key: text for key, text in now.settings.items() if text != before.settings.get(key)}
+    texts.pop("NGINX_TLS_ENABLED", None)
+    found = _Found({}, {}, [])
+    if now.ports is not None and now.ports != before.ports:
+        mode, url = settings.get("TLS_MODE"), settings.get("PUBLIC_URL")
+        address = url.text if url else ""
+        word = mode.text if mode else "off" if address.startswith("http://") else "provided"
+        published, notes = running.publish(now.ports, address, tls=word in ("provided", "self-signed"), mode=word)
+        texts |= published
+        found.notes.extend(notes)
+    for key, text in texts.items():
+        entry = settings.get(key, Entry("", ""))
+        if _normal(text) == _normal(entry.text):
+            continue
+        found.entries[key] = Entry(text, where)
+        if entry.text:
+            found.notes.append(f"{key}: {entry.where} has {entry.text}, {where} has {text or 'none'}; what runs counts")
+    for key, reason in now.unsure.items():
+        if key not in before.unsure:
+            found.unsure[key] = f"in {where} {reason}"
+    return found
+
+
+def _is_lost(tree: source.Tree, key: str, text: str) -> bool:
+    """Tell whether the compose file mounts a file that is not there: another one may have taken its place."""
+    return key.startswith("NGINX_SSL_") and tree.lacks(text)
+
+
+def _normal(text: str) -> str:
+    return posixpath.normpath(text.casefold()) if text else ""
 
 
 def _interpret_settings(entries: _Entries) -> tuple[dict[str, Entry], list[str]]:

@@ -25,7 +25,7 @@ class Ours(NamedTuple):
 def modernize(content: Interpretation, ours: Ours, *, has_own_state: bool) -> Interpretation:
     """Return the same deployment with the settings of this release, notes about them, and what prevents that."""
     settings = dict(content.settings)
-    notes = [*_move_versions(settings, ours, has_own_state)]
+    notes = [*_move_versions(content, settings, ours, has_own_state)]
     api = ours.given.get(_API) or (settings[_API].text if _API in settings else ours.defaults[_API])
     if not is_before(api, 3):
         notes += _remove_what_api_3_removed(settings, ours)
@@ -34,16 +34,22 @@ def modernize(content: Interpretation, ours: Ours, *, has_own_state: bool) -> In
     return content._replace(settings=settings, notes=(*content.notes, *notes), problems=problems)
 
 
-def _move_versions(settings: dict[str, Entry], ours: Ours, has_own_state: bool) -> list[str]:
+def _move_versions(content: Interpretation, settings: dict[str, Entry], ours: Ours, has_own_state: bool) -> list[str]:
     """Drop the versions that releases manage, unless they are newer than these or somebody pinned them."""
     notes = []
     for key in (*FLOORS, _NGINX):
         entry, new = settings.get(key), ours.defaults[key]
         is_pinned = key in ours.given or (has_own_state and entry and entry.where == STATE)
+        is_pinned = is_pinned or (key in content.runs and not _is_too_old(key, content.runs[key].text))
         if entry and not is_pinned and _is_older(entry.text, new):
             del settings[key]
             notes.append(f"{key}: {entry.text} -> {new}, made for this release; --set {key}=... keeps another")
     return notes
+
+
+def _is_too_old(key: str, version: str) -> bool:
+    """Tell whether this stack cannot run a release that the compose file pins."""
+    return key in FLOORS and bool(refuse_pin(key, version))
 
 
 def _is_older(text: str, new: str) -> bool:

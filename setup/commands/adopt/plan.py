@@ -13,9 +13,10 @@ from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.config.values import Unavailable
 from setup.console import indent
+from setup.formats import compose_file
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
-from setup.volume.layout import ENV, secret_path
+from setup.volume.layout import COMPOSE, ENV, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -83,14 +84,19 @@ def find_problems(
     yield from source.problems
     for key, reason in source.unsure.items():
         if key not in settings and key not in secrets:
-            name = key.upper()
-            how = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
-            yield f"{key} cannot be determined: {reason}. Give it as {how}"
+            yield describe_unsure(key, reason)
     for name, entry in source.secrets.items():
         if name in secrets and SECRETS[name].bound and not secrets_plan.is_same(secrets[name].text, entry.text):
             yield f"{name.upper()} is given, but {place} has another value ({entry.where}): leave one of them out"
         elif on_disk.get(name) and not secrets_plan.is_same(on_disk[name] or "", entry.text):
             yield f"{secret_path(name)} has another value than {place}: use an empty output directory"
+
+
+def describe_unsure(key: str, reason: str) -> str:
+    """Say why a setting or secret is left open, and how to give it."""
+    name = key.upper()
+    how = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
+    return f"{key} cannot be determined: {reason}. Give it as {how}"
 
 
 def find_missing(values: Values, secrets: Iterable[str], place: str) -> Iterator[str]:
@@ -170,9 +176,17 @@ def _changes(report: Report) -> Iterator[str]:
             yield f"{key} stays as it is; a later run with --unset {key} lets it change with releases{steps}"
 
 
-def describe_next(place: str, in_place: bool) -> list[str]:
-    """Say what to do besides the usual last message: stop the old stack."""
+def describe_next(place: str, in_place: bool, compose: Iterable[str]) -> list[str]:
+    """Say what to do besides the usual last message: stop the old stack, and what becomes of its compose files."""
     lines = ["", "Stop the old stack before the new one starts. Never use --volumes: the volumes hold all data."]
-    if in_place:
-        return [*lines, "A backup of the previous files was saved (--history lists it)."]
-    return [*lines, f"  docker compose down     # in its own directory, here {place}, which is unchanged"]
+    others = [name for name in compose if name != COMPOSE]
+    if not in_place:
+        lines.append(f"  docker compose down     # in its own directory, here {place}, which is unchanged")
+        return lines + [f"{name} was read, and stays there: copy from it what is still needed." for name in others[-1:]]
+    lines.append("A backup of the previous files was saved (--history lists it).")
+    for name in others:
+        if name in compose_file.NAMES:
+            lines.append(f"  mv {name} {name}.old     # Compose would read it instead of {COMPOSE}")
+        else:
+            lines.append(f"{name} still overrides {COMPOSE}: remove from it what is a setting now, such as ports.")
+    return lines

@@ -14,7 +14,7 @@ from setup import state_file
 from setup.config.secrets import SECRETS
 from setup.environment import shell_word
 from setup.errors import Busy, DecisionNeeded, InputError
-from setup.formats import dotenv
+from setup.formats import compose_file, dotenv
 from setup.formats.yaml_file import Malformed, read_input
 from setup.volume import lock
 from setup.volume.layout import (
@@ -31,18 +31,18 @@ from setup.volume.layout import (
     TLS_FOLDER,
     WRITTEN,
     File,
+    written_path,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", COMPOSE)  # in Compose's order
 _VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public deployment tool since its release 2.7
 # What a deployment usually has, and the report need not mention.
 _USUAL = {
     *(ENV, STATE, SECRETS_FOLDER, os.path.dirname(NGINX), TLS_FOLDER, AUTHENTIK),
     *(_VERSIONS, _GENERATED, "user_config", ".avatar-templates"),
-    *(LAST_GOOD, LOCK, HISTORY, WRITTEN, *COMPOSE_NAMES),
+    *(LAST_GOOD, LOCK, HISTORY, WRITTEN, *compose_file.NAMES),
 }
 
 
@@ -50,7 +50,8 @@ class Tree(NamedTuple):
     """The files of a deployment: `files` by their path below `base`, all else by its path below `path`.
 
     `states` are the state files, the latest first. `last_good` is the backup of a state file of avatar-setup, b"" if
-    there is none. `unreadable` has the reason for each file that could not be read.
+    there is none. `unreadable` has the reason for each file that could not be read. `compose` names the compose file,
+    and those that override it.
     """
 
     path: str
@@ -60,11 +61,17 @@ class Tree(NamedTuple):
     unreadable: Mapping[str, str]
     last_good: bytes
     others: tuple[str, ...]
+    compose: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
         """A sentence for each file that could not be read."""
         return _problems(self.path, self.unreadable)
+
+    def lacks(self, path: str) -> bool:
+        """Tell whether a file below the deployment is missing, so that nothing runs with it."""
+        places = [os.path.join(self.path, self.base, path), os.path.join(self.path, path)]
+        return not os.path.isabs(path) and all(map(_is_absent, places))
 
     @property
     def has_own_state(self) -> bool:
@@ -84,19 +91,22 @@ def read_tree(path: str) -> Tree:
     if STATE not in names and state_file.is_ours(last_good):
         unreadable[STATE] = f"it is missing. {describe_recovery(False, last_good)}"
 
-    compose = [name for name in COMPOSE_NAMES if name in below][:1]
-    files, failed = _read(path, {name: os.path.join(base, name) for name in (ENV, *compose, NGINX)})
+    written = [written_path(name) for name in (ENV, COMPOSE, NGINX)] if ours else []
+    files, failed = _read(path, {name: os.path.join(base, name) for name in (ENV, NGINX, *written)})
+    compose, missing = _compose_files(below, files.get(ENV, b""))
+    composed, failed_compose = _read(path, {name: os.path.join(base, name) for name in compose})
     folder = _secrets_folder(os.path.join(path, base), files.get(ENV, b""))
     links = _foreign_links(path, os.path.join(base, folder)) if folder in below else []
     secrets, failed_secrets = _read_secrets(path, os.path.join(base, folder)) if folder in below else ({}, {})
     tree = Tree(
         path,
         base,
-        files | secrets,
+        files | composed | secrets,
         states,
-        unreadable | failed | failed_secrets,
+        unreadable | failed | missing | failed_compose | failed_secrets,
         last_good,
         (*sorted(set(names) - _USUAL), *links),
+        tuple(compose),
     )
     if not tree.states and not tree.unreadable and ENV not in below and folder not in below:
         raise InputError(
@@ -196,6 +206,21 @@ def _version_states(path: str) -> list[str]:
         if re.fullmatch(r"v[1-9]\d{0,8}", name) and os.path.exists(os.path.join(folder, name, "deployment_state.yaml")):
             numbers.append(int(name[1:]))
     return [f"{_VERSIONS}/v{number}/deployment_state.yaml" for number in sorted(numbers, reverse=True)]
+
+
+def _compose_files(names: list[str], env: bytes) -> tuple[list[str], dict[str, str]]:
+    """Return the compose files that Compose reads, the first one first, and a reason for each that is elsewhere."""
+    try:
+        values = dotenv.parse(env).values
+    except Malformed:  # `interpret` reports that
+        values = {}
+    given = values.get("COMPOSE_FILE", "").split(values.get("COMPOSE_PATH_SEPARATOR") or ":")
+    given = [os.path.normpath(name) for name in given if name]
+    if not given:
+        first = [name for name in compose_file.NAMES if name in names][:1]
+        return first + [name for name in compose_file.OVERRIDES if name in names and first][:1], {}
+    why = "COMPOSE_FILE in .env names it, and it is not there: put it beside .env"
+    return [name for name in given if name in names], {name: why for name in given if name not in names}
 
 
 def _secrets_folder(base: str, env: bytes) -> str:

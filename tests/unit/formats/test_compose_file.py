@@ -34,7 +34,10 @@ TEXTS = {
         *("data:/var/lib/postgresql/data", "./data:/var/lib/postgresql/data:ro", "/srv/pg:/var/lib/postgresql/data/"),
         *("more:/more:rw", "${NONE:-more}:/more", "/anonymous", "../up:/up", "./a/../b:/c"),
         *("{type: volume, source: data, target: /var/lib/postgresql/data}", "{type: bind, source: ./x, target: /x}"),
-        *('{type: volume, source: "${NONE:-more}", target: /more, volume: {nocopy: true}}', "{type: tmpfs, target: /t}"),
+        *(
+            '{type: volume, source: "${NONE:-more}", target: /more, volume: {nocopy: true}}',
+            "{type: tmpfs, target: /t}",
+        ),
     ),
     "environment": ("A=1", "B=${TAG}", "A=2", "C=${NONE:-c}"),
 }
@@ -130,7 +133,15 @@ def test_of_several_files_compose_takes_the_same_one(names: tuple[str, ...], tmp
     assert composed(tmp_path)["services"]["db"]["image"] == "image0"  # type: ignore[index]
 
 
-@pytest.mark.parametrize("text", ["services: {db: {extends: {service: a}}}", "include: [a.yaml]\nservices: {db: {}}", "services: !custom {}", "x: 1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: {db: {extends: {service: a}}}",
+        "include: [a.yaml]\nservices: {db: {}}",
+        "services: !custom {}",
+        "x: 1",
+    ],
+)
 def test_what_it_does_not_follow_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         read([text.encode()], dotenv.Env({}, {}))
