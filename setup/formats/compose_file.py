@@ -15,9 +15,6 @@ from setup.formats.yaml_file import Malformed, Tagged, load_yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")  # the first counts
-OVERRIDES = tuple(f"{name}.override.{ending}" for name in ("compose", "docker-compose") for ending in ("yml", "yaml"))
-
 
 class Port(NamedTuple):
     """A port of the host (`published`, "" for any) at an address ("" for all) that leads to one of a container."""

@@ -1,7 +1,5 @@
 """Input files and YAML as plain data, refused as a whole where they are not what they should be."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

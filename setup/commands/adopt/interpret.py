@@ -72,7 +72,7 @@ _Entries = dict[str, list[Entry]]
 def interpret(tree: source.Tree) -> Interpretation:
     """Interpret all files of a tree: what runs by the compose file outranks the latest state, and that `.env`."""
     state, env = _read_state(tree), _read_env(tree)
-    now = _read_running(tree, tree.compose, NGINX, env)
+    now = running.Running({}, {}, ()) if env.problems else _read_running(tree, tree.compose, NGINX, env)
     before = _read_written(tree)
     compose = _Reading(" and ".join(tree.compose) or NGINX, now.settings)
     entries: _Entries = {}

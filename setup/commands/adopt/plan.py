@@ -6,6 +6,7 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
+from setup.commands.adopt.source import COMPOSE_NAMES
 from setup.config.model import Given
 from setup.config.releases import AUTHENTIK, POSTGRES
 from setup.config.secrets import IRREPLACEABLE, SECRETS
@@ -13,7 +14,6 @@ from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.config.values import Unavailable
 from setup.console import indent
-from setup.formats import compose_file
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
 from setup.volume.layout import COMPOSE, ENV, secret_path
@@ -185,7 +185,7 @@ def describe_next(place: str, in_place: bool, compose: Iterable[str]) -> list[st
         return lines + [f"{name} was read, and stays there: copy from it what is still needed." for name in others[-1:]]
     lines.append("A backup of the previous files was saved (--history lists it).")
     for name in others:
-        if name in compose_file.NAMES:
+        if name in COMPOSE_NAMES:
             lines.append(f"  mv {name} {name}.old     # Compose would read it instead of {COMPOSE}")
         else:
             lines.append(f"{name} still overrides {COMPOSE}: remove from it what is a setting now, such as ports.")

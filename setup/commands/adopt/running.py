@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup.config.rules import SERVICES
 from setup.formats import compose_file
 from setup.formats.yaml_file import Malformed
+from setup.volume.layout import COMPOSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def read_running(files: Sequence[bytes], nginx: bytes, env: Env) -> Running:
     except Malformed as error:
         why = f"it was not understood ({error}). To read it whole: docker compose config > resolved.yml, and adopt that"
         keys = (*VOLUMES, *_KEEPS_DATA.values())
-        return Running({}, dict.fromkeys(keys, why), (f"docker-compose.yml was not understood ({error})",))
+        return Running({}, dict.fromkeys(keys, why), (f"{COMPOSE} was not understood ({error})",))
     settings: dict[str, str] = {}
     unsure: dict[str, str] = {}
     services, notes = composition.services, []

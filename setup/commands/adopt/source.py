@@ -14,7 +14,7 @@ from setup import state_file
 from setup.config.secrets import SECRETS
 from setup.environment import shell_word
 from setup.errors import Busy, DecisionNeeded, InputError
-from setup.formats import compose_file, dotenv
+from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, read_input
 from setup.volume import lock
 from setup.volume.layout import (
@@ -37,12 +37,15 @@ from setup.volume.layout import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+# The compose files that Compose looks for, and those that override it: of each, the first counts.
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", COMPOSE, "docker-compose.yaml")
+OVERRIDES = tuple(f"{name}.override.{ending}" for name in ("compose", "docker-compose") for ending in ("yml", "yaml"))
 _VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public deployment tool since its release 2.7
 # What a deployment usually has, and the report need not mention.
 _USUAL = {
     *(ENV, STATE, SECRETS_FOLDER, os.path.dirname(NGINX), TLS_FOLDER, AUTHENTIK),
     *(_VERSIONS, _GENERATED, "user_config", ".avatar-templates"),
-    *(LAST_GOOD, LOCK, HISTORY, WRITTEN, *compose_file.NAMES),
+    *(LAST_GOOD, LOCK, HISTORY, WRITTEN, *COMPOSE_NAMES),
 }
 
 
@@ -217,8 +220,8 @@ def _compose_files(names: list[str], env: bytes) -> tuple[list[str], dict[str, s
     given = values.get("COMPOSE_FILE", "").split(values.get("COMPOSE_PATH_SEPARATOR") or ":")
     given = [os.path.normpath(name) for name in given if name]
     if not given:
-        first = [name for name in compose_file.NAMES if name in names][:1]
-        return first + [name for name in compose_file.OVERRIDES if name in names and first][:1], {}
+        first = [name for name in COMPOSE_NAMES if name in names][:1]
+        return first + [name for name in OVERRIDES if name in names and first][:1], {}
     why = "COMPOSE_FILE in .env names it, and it is not there: put it beside .env"
     return [name for name in given if name in names], {name: why for name in given if name not in names}
 

@@ -57,6 +57,7 @@ ACCEPTED = {
         ("https://é.example/a%20b", "https://xn--9ca.example/a%20b"),
     ],
     "SWITCHABLE_URL": [("disabled", "disabled"), (" Disabled ", "disabled"), ("https://a/b", "https://a/b")],
+    "ADDRESS": [("127.0.0.1", "127.0.0.1"), (" [2001:DB8::1] ", "2001:db8::1"), ("::1", "::1")],
     "EMAIL": [
         ("ada@example.com", "ada@example.com"), (" Ada.L+x@Example.COM ", "Ada.L+x@example.com"),
         ("o'neil@example.com", "o'neil@example.com"), ("ada@[192.0.2.1]", "ada@[192.0.2.1]"),
@@ -152,6 +153,9 @@ REFUSED = {
     ],
     "SWITCHABLE_URL": [("off", "or the word disabled"), ("false", "or the word disabled"),
         ("", "or the word disabled")],
+    "ADDRESS": [
+        (text, "IP address") for text in ("", "localhost", "10.0.0.256", "10.0.0.0/8", "127.0.0.1:443", "a.example")
+    ],
     "EMAIL": [
         (text, "e-mail address") for text in (
             "", "ada", "@example.com", "ada@", "a b@c.d", ".a@b.c", "a.@b.c", "a..b@c.d", "ä@b.c", "a@b@c.d",

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from setup.commands.adopt.source import COMPOSE_NAMES, OVERRIDES
 from setup.formats import dotenv
-from setup.formats.compose_file import NAMES, OVERRIDES, Composition, Mount, Port, read
+from setup.formats.compose_file import Composition, Mount, Port, read
 from setup.formats.yaml_file import Malformed
 from tests.support.runs import lacking
 
@@ -116,14 +117,14 @@ def test_files_are_read_as_compose_reads_them(seed: int, tmp_path: Path) -> None
     dice = random.Random(seed)
     texts = [document(dice, is_override=False)]
     texts += [document(dice, is_override=True)] if dice.random() < 0.8 else []
-    for name, text in zip((dice.choice(NAMES), dice.choice(OVERRIDES)), texts, strict=False):
+    for name, text in zip((dice.choice(COMPOSE_NAMES), dice.choice(OVERRIDES)), texts, strict=False):
         (tmp_path / name).write_text(text)
     (tmp_path / ".env").write_text(ENV)
     ours = as_read(tmp_path, read([text.encode() for text in texts], dotenv.parse(ENV.encode())))
     assert ours == as_composed(composed(tmp_path)), "\n---\n".join(texts)
 
 
-@pytest.mark.parametrize("names", [NAMES, OVERRIDES])
+@pytest.mark.parametrize("names", [COMPOSE_NAMES, OVERRIDES])
 def test_of_several_files_compose_takes_the_same_one(names: tuple[str, ...], tmp_path: Path) -> None:
     require_compose()
     if names is OVERRIDES:
