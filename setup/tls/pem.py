@@ -91,6 +91,8 @@ def read_keys(file: PemFile) -> Iterator[bytes]:
     for block in _blocks(file.data):
         if isinstance(block, Unusable):  # OpenSSL looks for a key behind it
             problem = problem or block
+        elif block.label == _ENCRYPTED and not _is_whole(block.der):
+            problem = problem or _damaged(block.line)
         elif block.label in _KEYS:
             if block.label == _ENCRYPTED or block.header.startswith(b"Proc-Type: 4,ENCRYPTED"):
                 todo = f"decrypt it, and replace the file with the result: openssl pkey {_openssl_paths(file.path)}"
@@ -232,11 +234,21 @@ def _decode(begin: int, body: list[_Piece]) -> bytes:
 
 def _first_value(der: bytes) -> bytes:
     """Return the first value, without what follows it: trust settings in a TRUSTED CERTIFICATE."""
+    return der[: _size(der)]
+
+
+def _is_whole(der: bytes) -> bool:
+    """Tell whether a value has all the bytes that it claims."""
+    return len(der) >= _size(der)
+
+
+def _size(der: bytes) -> int:
+    """Return the bytes of the first value, with its tag and length."""
     size, start = int.from_bytes(der[1:2]), 2
     if size & 0x80:
         start += size & 0x7F
         size = int.from_bytes(der[2:start])
-    return der[: start + size]
+    return start + size
 
 
 # --- what else a file may be --------------------------------------------------------------------

@@ -224,6 +224,7 @@ RSA = pki.issue(pki.HOST, pki.intermediate(), names=(pki.HOST,), kind="RSA-2048"
         pytest.param(LEAF.pem.replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE"), PLAIN, id="TRUSTED CERTIFICATE"),
         pytest.param(b"\xef\xbb\xbf" + LEAF.pem + b"\xef\xbb\xbf" + MIDDLE.pem, PLAIN, id="a BOM before each"),
         pytest.param(TWO, LEAF.pem + PLAIN, id="the certificate before the key"),
+        pytest.param(TWO, re.sub(rb".*\n-----END", b"-----END", LEAF.encrypted()) + PLAIN, id="a torn encrypted key"),
     ],
 )
 def test_what_nginx_takes_is_taken(chain: bytes, key: bytes, tmp_path: Path) -> None:
