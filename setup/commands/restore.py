@@ -294,13 +294,13 @@ def _answer(
         lines.append(f"  {place.command} --restore {saved.id}{' --yes' if undo.bound else ''}")
     if backup.version != __version__:
         lines += ["", f"avatar-setup {backup.version} wrote it; the next run of {__version__} will update it."]
-    commands = [*_next_commands(configurator, volume, plan), *_recreating(volume, saved, undo)]
+    commands = [*_next_commands(configurator, volume, plan), *_recreating(volume, saved, plan)]
     lines += ["", f"Next, on the host, in {place.words}:", *commands]
     data = {"restored": backup.id, "written": plan.written, "removed": plan.removed}
     return Answer(lines, data | {"secrets": plan.secrets, "copy": saved.id if saved else ""})
 
 
-def _recreating(volume: Volume, saved: Backup | None, undo: RestorePlan) -> list[str]:
+def _recreating(volume: Volume, saved: Backup | None, plan: RestorePlan) -> list[str]:
     """Return the command for the containers that `up -d` leaves alone: no label tells of a file edited by hand."""
     before: Tree = {}
     with contextlib.suppress(VolumeError):
@@ -308,7 +308,7 @@ def _recreating(volume: Volume, saved: Backup | None, undo: RestorePlan) -> list
     if COMPOSE not in before:
         return []
     now, services = volume.read(COMPOSE) or b"", []
-    for path in (*undo.written, *undo.removed):
+    for path in (*plan.written, *plan.removed):
         services += [name for name in _mounting(path) if _label(before[COMPOSE].data, name) == _label(now, name)]
     services = sorted(set(services))
     sudo = "sudo " if os.geteuid() == 0 else ""
@@ -317,7 +317,7 @@ def _recreating(volume: Volume, saved: Backup | None, undo: RestorePlan) -> list
 
 def _mounting(path: str) -> tuple[str, ...]:
     """Return the services that mount a file."""
-    if path == NGINX:
+    if path in (NGINX, CERTIFICATE, CERTIFICATE_KEY):
         return ("nginx",)
     if path == BLUEPRINT:
         return ("authentik_worker",)
@@ -344,8 +344,8 @@ def _unchanged(configurator: DeploymentConfigurator, volume: Volume, backup: Bac
     if saved := _saved_by_restore(volume):
         words = ending.place_of(volume, configurator.environ).words
         lines += ["", f"If you have not done this yet, on the host, in {words}:"]
-        lines += _next_commands(configurator, volume, _plan_since(volume, backup, RestorePlan(), saved))
-        lines += _recreating(volume, saved, _plan_undo(volume, saved))
+        total = _plan_since(volume, backup, RestorePlan(), saved)
+        lines += [*_next_commands(configurator, volume, total), *_recreating(volume, saved, total)]
     return Answer(lines, {"restored": backup.id, "written": [], "removed": [], "secrets": [], "copy": ""})
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from setup.config.secrets import SECRETS
-from setup.volume.layout import PROPOSAL_SUFFIX, RESTORE_MARK
+from setup.volume.layout import CERTIFICATE, PROPOSAL_SUFFIX, RESTORE_MARK
 from tests.support import foreign_trees
 from tests.support.containers import Containers
 from tests.support.runs import (
@@ -271,14 +271,18 @@ class Life:
         now, then = _restorable(self.out), self.kept.get(step.restores)
         if then is None:  # a backup of a deployment that nobody looked at, such as one between two runs
             self._run((), {})
+            self._decide()
             return
         filled = {path for path, one in then.items() if path.startswith(".secrets/") and not one[1]}
-        wrong = {path for path in _differences(then, now) if path in then} - filled
+        held = set(json.loads((self.out / DATED / step.restores / "manifest.json").read_text())["paths"])
+        unused = {path for path in then if path.startswith("tls") and path not in held}  # of an earlier TLS_MODE
+        wrong = {path for path in _differences(then, now) if path in then} - filled - unused
         wrong |= {path for path in now.keys() - then.keys() if not path.startswith((".secrets/", "tls"))}
         if wrong:
             self.wrong(f"the restore did not bring back {', '.join(sorted(wrong))}", step.flags)
-        if step.restores in self.pending or any(now[path][1] for path in filled):
-            self._run((), {})  # it takes a secret into account that somebody filled in
+        if step.restores in self.pending or any(now[path][1] for path in filled) or (self.out / CERTIFICATE).exists():
+            self._run((), {})  # it takes into account what somebody filled in, or a certificate that stayed
+            self._decide()
 
     def _settled(self, flags: Sequence[str]) -> None:
         """A plain run finds nothing to do, the state is true, and `up -d` brings what is on the disk."""
