@@ -248,7 +248,7 @@ def test_an_output_directory_that_is_not_writable_is_named_before_anything_else(
     done = ran(out, settings={"LOG_LEVEL": "LOUD"}, prefix=prefix, code=1)
     assert "not writable" in done.stderr
     assert "PUBLIC_URL" not in done.stderr
-    assert "docker run --user" in done.stderr
+    assert "mount it without :ro" in done.stderr
 
 
 # --- nobody to ask ------------------------------------------------------------------------------
