@@ -208,6 +208,7 @@ def test_what_speaks_neither_tls_nor_http_does_not_answer(deployment: Deployment
     assert f"{deployment.base} does not answer: " in text
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_is_not_waited_for(tmp_path: Path) -> None:
     one = Deployment(tmp_path / "out", scheme="http", TLS_MODE="off")
     with serving(one.port, stack(one.base, **{"/api/": Response(wait=30)})):

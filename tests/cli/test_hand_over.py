@@ -218,6 +218,7 @@ def held(out: Path, exported: Path) -> Iterator[subprocess.Popen[str]]:
         assert it.returncode == 0, output
 
 
+@pytest.mark.slow
 def test_of_two_exports_to_one_file_the_second_is_to_try_again(tmp_path: Path) -> None:
     out, exported = deployed(tmp_path / "out"), tmp_path / "to" / "export.yaml"
     exported.parent.mkdir()
@@ -230,6 +231,7 @@ def test_of_two_exports_to_one_file_the_second_is_to_try_again(tmp_path: Path) -
     assert os.listdir(exported.parent) == [exported.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("below", ["export.yaml", "nginx/export.yaml"])
 def test_an_export_into_the_deployment_and_a_run_keep_off_each_other(tmp_path: Path, below: str) -> None:
     out = deployed(tmp_path / "out")

@@ -127,7 +127,8 @@ def one(tmp_path: Path) -> Deployment:
     return Deployment(tmp_path / "out")
 
 
-WAYS: list[Callable[..., str]] = [Deployment.online, Deployment.by_script]
+# The script starts a process for each question.
+WAYS = [pytest.param(Deployment.online), pytest.param(Deployment.by_script, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -173,6 +174,7 @@ def test_another_users_name_is_shown(one: Deployment) -> None:
     assert f"{ADA} (akadmin) exists already" in one.online(ADA)
 
 
+@pytest.mark.slow
 def test_an_odd_address_stays_what_it_is(one: Deployment) -> None:
     odd = "o'brien+avatar&x=$(id)@example.com".replace("(id)", "id")
     assert MAILED in one.online(odd)

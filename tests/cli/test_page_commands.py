@@ -50,6 +50,7 @@ def prepared(folder: Path, page: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_the_commands_of_a_page_work_in_their_order(page: Path, tmp_path: Path) -> None:
     environ = prepared(tmp_path, page)
