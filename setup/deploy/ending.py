@@ -34,7 +34,7 @@ from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_filled
-from setup.tls.provided import CERTIFICATE_FILE
+from setup.tls.provided import CERTIFICATE_FILE, KEY_FILE
 from setup.volume import backups
 from setup.volume.layout import AUTHORITY, ENV, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
 from setup.volume.volume import Volume
@@ -175,7 +175,7 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
 def _report(session: Session, place: Place, values: Values) -> list[str]:
     lines = ["", *heading("Configuration complete"), *_written_lines(place, session.done.written)]
     if session.backup:
-        lines += ["", "A backup of the previous state was saved. To undo this change:"]
+        lines += ["", *console.paragraph("A backup of the previous state was saved. To undo this change:")]
         lines.append(f"  {place.command} --restore {session.backup}")
     if certificate_is_made(values):
         sentence = f"Clients accept {base_url(values)} once they trust its CA. Give them this file:"
@@ -185,11 +185,13 @@ def _report(session: Session, place: Place, values: Values) -> list[str]:
 
 
 def command_for(place: Place, failures: list[Finding]) -> list[str]:
-    """Return the one command to type if something keeps the stack from starting."""
-    for finding in failures:
-        if finding.name == PENDING:
-            return ["", f"Next, on the host, in {place.words}:", f"  {place.asking_command} --fill"]
-    return ["", f"Then, on the host, in {place.words}:", f"  {place.command} --check"]
+    """Return what to do if something keeps the stack from starting, and the one command to type then."""
+    names = {finding.name for finding in failures}
+    where = f"Next, on the host, in {place.words}"
+    if PENDING in names:
+        return ["", f"{where}:", f"  {place.asking_command} --fill"]
+    cure = "put those files there" if names <= {CERTIFICATE_FILE, KEY_FILE} else "do what is said above"
+    return ["", f"{where}, {cure}, then:", f"  {place.command} --check"]
 
 
 def next_lines(place: Place, values: Values) -> list[str]:
@@ -227,10 +229,9 @@ def _before_first_start(place: Place, values: Values) -> list[str]:
     else:
         lines.append(f"  {place.sudo}docker login {registry_of(values['AVATAR_REGISTRY'] + '/')}".rstrip())
     if bundled_database(values):
-        lines += [
-            f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}",
-            "  # if this prints a name, this host already has a database, whose passwords do not match these secrets",
-        ]
+        lines.append(f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}")
+        warning = "if this prints a name, this host already has a database, whose passwords do not match these secrets"
+        lines += console.paragraph(warning, "  # ")
     return lines
 
 
@@ -240,7 +241,8 @@ def _written_lines(place: Place, written: Sequence[str]) -> list[str]:
     secrets = {path for path in written if path.startswith(f"{SECRETS_FOLDER}/")}
     lines = [f"Written to {place.name} (owner {place.owner[0]}:{place.owner[1]}):"]
     lines += console.indent(sorted(set(written) - secrets))
-    return lines + ([f"  {SECRETS_FOLDER}/ ({len(secrets)} files)"] if secrets else [])
+    number = "1 file" if len(secrets) == 1 else f"{len(secrets)} files"
+    return lines + ([f"  {SECRETS_FOLDER}/ ({number})"] if secrets else [])
 
 
 def _finished_rotation(session: Session, values: Values) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_whole_session_names_the_hosts_directory_and_keeps_passwords_out_of_th
     assert secrets(out)["smtp_password"] == PASSWORD
     assert "✓ 9/10 secrets provided" in shown
     known = host_name_of(out)
-    assert f"Then, on the host, in {known}:" in shown
+    assert f"Next, on the host, in {known}, put those files there, then:" in shown
     if known == str(out):
         status = next(line for line in shown.splitlines() if line.endswith("--status"))
         words = ["sh", "-c", status.replace(" avatar-setup ", f" {IMAGE} ")]
@@ -84,7 +84,7 @@ def test_a_named_volume_is_told_by_its_mount_point(name: str) -> None:
             assert terminal.ends() == 0
         mount = docker("volume", "inspect", "-f", "{{.Mountpoint}}", name).stdout.decode().strip()
         known = mount if mount.startswith("/var/lib/docker/") else "the directory that is mounted at /out"
-        assert f"Then, on the host, in {known}:" in terminal.screen.text()
+        assert f"Next, on the host, in {known}, put those files there, then:" in terminal.screen.text()
     finally:
         docker("volume", "rm", "-f", name, check=False)
 

@@ -403,9 +403,41 @@ def test_the_end_of_a_run_and_the_check_name_the_same_next_command(
     assert first[-2:] == check[-2:]
     assert first[-1].endswith(last)
     assert ("docker compose up -d" in "\n".join(first)) == ready
+    assert first[-2].startswith(f"Next, on the host, in {out}")
+    assert ("put those files there, then:" in first[-2]) == (last == "--check")
     status = ran(out, "--status", settings={}).stdout
     assert ("\nReady: yes\n" in status) == ready
     assert json.loads(ran(out, "--status", "--json", settings={}).stdout)["ready"] == ready
+
+
+def test_the_check_names_the_cure_before_the_command(tmp_path: Path) -> None:
+    """A certificate of another host is there: that file is to be replaced, and then the check says what to type."""
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS})
+    other = pki.issue("other.example.com", pki.intermediate(), names=("other.example.com",))
+    put(out, full(other), other.private())
+    lines = ran(out, "--check", settings={}, code=3).stdout.splitlines()
+    assert any(line.startswith("fail  certificate-names: ") for line in lines)
+    assert lines[-2] == f"Next, on the host, in {out}, do what is said above, then:"
+    assert lines[-1].endswith("--check")
+
+
+def test_prose_at_the_end_of_a_run_fits_a_narrow_window(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings=REQUIRED | {"ORGANIZATION_NAME": "Example"})
+    with session(out, "--fill", columns=60) as terminal:
+        walk(terminal, answers=ANSWERS)
+        assert terminal.ends() == 0
+        end = terminal.screen.text().partition("Configuration complete\n")[2]
+    assert "To undo this\nchange:\n" in end
+    assert ".secrets/ (1 file)\n" in end
+
+
+def test_a_comment_below_a_command_is_wrapped_as_a_comment(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"})
+    with session(out, "--check", columns=60) as terminal:
+        assert terminal.ends() == 0
+        rows = terminal.screen.text().partition("Only before the first start")[2].splitlines()
+    comment = [row for row in rows if row.startswith("  # ")]
+    assert len(comment) > 1 and comment[-1].endswith("match these secrets")
 
 
 # --- colour ----------------------------------------------------------------------------------------
