@@ -2,7 +2,8 @@
 
 The image is `AUTHENTIK_IMAGE`, or the one that the compose file names if the engine has it and it is not the stand-in.
 nginx, PostgreSQL and everything of Authentik's come from the generated compose file. A mail server with a certificate
-of a private CA, and a receiver in the API's place, stand on the network of the database.
+of a private CA, and a receiver in the API's place, stand on the network of the database. Every test runs twice: on a
+new database, and on one that was first filled by a blueprint of the public tool's shape.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import re
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.support import engine
 from tests.support.authentik import REASON, Browser, Token, real_image, verified_claims
+from tests.support.blueprint import BLUEPRINT
 from tests.support.runs import secrets
 from tests.support.stack import HOST, Stack, deployment
 
 pytestmark = pytest.mark.docker
 
+PUBLIC_TOOL = Path(__file__).parents[1] / "support" / "public_tool_blueprint.yaml"
 FIRST_START = 1500  # seconds: the migrations of a first start, on a machine that is busy
 MAIL = "mail.example.test"
 # Authentik reads a value of the environment as JSON: this password would arrive as a number.
@@ -41,6 +45,7 @@ class Person(NamedTuple):
     name: str
     groups: tuple[str, ...]
     claims: dict[str, Any]
+    attributes: Mapping[str, Any] = MappingProxyType({})
 
 
 PEOPLE = (
@@ -55,6 +60,14 @@ PEOPLE = (
         {"role": "user", "license": "professional", "is_authentik_superuser": False},
     ),
     Person("joan", (), {"role": "user", "license": None, "is_authentik_superuser": False}),
+    # As Octopize's own migration left its administrators: with the role on the user, and a password to be chosen.
+    Person(
+        "olga",
+        ("Octopize - Users",),
+        {"role": "admin", "license": "professional", "is_authentik_superuser": False},
+        {"role": "admin", "license": "starter"},
+    ),
+    Person("rosa", (), {"role": "user", "license": "expert"}, {"license": "expert"}),
 )
 
 
@@ -64,6 +77,11 @@ class Platform(NamedTuple):
     stack: Stack
     api: str
     mail: str
+    was_filled: bool
+
+    def login(self, name: str) -> str:
+        """What somebody signs in with: the public tool's sign-in takes addresses only, and stays where it was."""
+        return f"{name}@example.com" if self.was_filled else name
 
     @property
     def base(self) -> str:
@@ -99,13 +117,44 @@ def _certificates(directory: Path) -> None:
     (directory / "mail.key").chmod(0o644)
 
 
+def sql(stack: Stack, statement: str) -> str:
+    """What Authentik's database answers; asked in the database's container, because Authentik's image has no client."""
+    texts = secrets(stack.out)
+    user, name = texts["authentik_database_user"], texts["authentik_database_name"]
+    return stack.execute("db", "psql", "-X", "-q", "-A", "-t", "-U", user, "-d", name, "-c", statement).rstrip("\n")
+
+
+def fill(stack: Stack, override: dict[str, Any]) -> None:
+    """Start Authentik with the public tool's blueprint in the place of ours, until it is applied."""
+    templates = stack.directory / "templates"
+    templates.mkdir()
+    for name in ("email_password_reset.html", "email_account_confirmation.html"):
+        (templates / name).write_text("{{ url }}")
+    sources = {PUBLIC_TOOL: f"/blueprints/{BLUEPRINT.name}", templates: "/templates/email"}
+    mounts = [{"type": "bind", "source": str(path), "target": sources[path], "read_only": True} for path in sources]
+    worker = override["services"]["authentik_worker"]
+    volumes = stack.directory / "volumes.json"
+    services = override["services"] | {"authentik_worker": worker | {"volumes": mounts}}
+    volumes.write_text(json.dumps({**override, "services": services}))
+    stack.compose("up", "-d", "--wait", "authentik_worker", timeout=FIRST_START)
+
+    def is_applied() -> bool:
+        """Not by the worker alone, which may fail while everything starts at once; its makers do as this."""
+        stack.compose("exec", "-T", "authentik_worker", "ak", "apply_blueprint", BLUEPRINT.name, check=False)
+        made = "SELECT count(*) FROM authentik_core_provider WHERE name = 'Provider for Avatar API'"
+        return sql(stack, made) == "1"
+
+    engine.until("its blueprint is applied", is_applied, 300)
+    volumes.write_text(json.dumps(override))
+
+
 def ended_well(stack: Stack) -> bool:
     state = stack.containers()["authentik_blueprint"]["State"]
     return (state["Status"], state["ExitCode"]) == ("exited", 0)
 
 
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+@pytest.fixture(scope="module", params=["new", "filled"])
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     image, reason = real_image()
     if not image:
         pytest.skip(f"{REASON}{reason}")
@@ -119,7 +168,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             PUBLIC_URL=f"http://{HOST}:{stack.port}",
             ENV_NAME="proof",
             ORGANIZATION_NAME="Example",
-            ADMIN_EMAILS="ada@example.com",
+            ADMIN_EMAILS="akadmin@example.com",
             TLS_CA_PATH="./company-ca.crt",
             SMTP_HOST=MAIL,
             SMTP_SENDER_EMAIL="avatar@example.com",
@@ -128,8 +177,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         names = list(json.loads(stack.compose("config", "--format", "json"))["services"])
         ours = [name for name in names if name.startswith("authentik_")]
         volumes = directory / "volumes.json"
-        override = {name: {"image": image} for name in ours if name != "authentik_init_db"}
-        volumes.write_text(json.dumps({**json.loads(volumes.read_text()), "services": override}))
+        images = {name: {"image": image} for name in ours if name != "authentik_init_db"}
+        override = {**json.loads(volumes.read_text()), "services": images}
+        volumes.write_text(json.dumps(override))
         stack.compose("up", "-d", "--wait", "authentik_init_db", "db", check=False)
         receivers = Path(__file__).parents[1] / "support" / "receivers.py"
         options = ["--network", f"{stack.project}_database", "-v", f"{receivers}:/receivers.py:ro"]
@@ -144,11 +194,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 options=[*options, "--network-alias", MAIL, "-v", f"{given}:/given:ro"],
             ) as mail,
         ):
+            if request.param == "filled":
+                fill(stack, override)
             stack.compose("up", "-d", *ours, timeout=FIRST_START)
             engine.until("authentik_blueprint has ended well", lambda: ended_well(stack), 900)
             stack.compose("up", "-d", "--no-deps", "nginx")
             engine.until("nginx answers", stack.client.answers)
-            yield Platform(stack, api, mail)
+            yield Platform(stack, api, mail, request.param == "filled")
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +214,7 @@ def people(platform: Platform) -> dict[str, dict[str, Any]]:
             username=person.name,
             name=person.name.title(),
             email=f"{person.name}@example.com",
+            attributes=dict(person.attributes),
             groups=[groups[name] for name in person.groups],
             type="internal",
         )
@@ -185,12 +238,10 @@ def test_the_blueprint_applies_within_the_first_start(platform: Platform) -> Non
 
 def rows(platform: Platform) -> dict[str, str]:
     """Table -> a digest of its rows, for every table of Authentik's configuration."""
-    texts = secrets(platform.stack.out)
-    account = [texts[f"authentik_database_{part}"] for part in ("user", "password", "name")]
-    listed = platform.stack.sql(
+    listed = sql(
+        platform.stack,
         "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'authentik\\_%'"
         " AND tablename !~ '(task|event|session|log|cache|install|reputation|outpost|blueprintinstance)'",
-        *account,
     ).split()
     volatile = " ".join(f"- '{name}'" for name in VOLATILE)
     union = " UNION ALL ".join(
@@ -198,18 +249,19 @@ def rows(platform: Platform) -> dict[str, str]:
         f' FROM "{table}" t'
         for table in listed
     )
-    found = platform.stack.sql(union, *account)
+    found = sql(platform.stack, union)
     return dict(line.split("|", 1) for line in found.splitlines())
 
 
 def settled(platform: Platform) -> dict[str, str]:
-    """The rows once two readings, ten seconds apart, agree: the worker applies Authentik's own blueprints meanwhile."""
+    """The rows once the worker has applied every blueprint, and two readings, ten seconds apart, agree."""
     seen = [rows(platform)]
+    waiting = "SELECT count(*) FROM authentik_blueprints_blueprintinstance WHERE enabled AND status = 'unknown'"
 
     def unchanged() -> bool:
         time.sleep(10)
         seen.append(rows(platform))
-        return seen[-1] == seen[-2]
+        return seen[-1] == seen[-2] and sql(platform.stack, waiting) == "0"
 
     engine.until("Authentik has applied its own blueprints", unchanged, 300)
     return seen[-1]
@@ -229,7 +281,7 @@ def signed_in_claims(platform: Platform, name: str, password: str) -> dict[str, 
     """The verified claims of a person's id token, by way of sign-in, authorization and token."""
     texts = secrets(platform.stack.out)
     browser = platform.browser()
-    assert browser.sign_in(name, password)["component"] == "xak-flow-redirect"
+    assert browser.sign_in(platform.login(name), password)["component"] == "xak-flow-redirect"
     redirect_uri = f"{platform.base}/api/login/sso/auth"
     asked = {
         "response_type": "code",
@@ -267,13 +319,13 @@ def test_a_sign_in_gives_the_documented_claims(
 
 def test_the_bootstrap_account_opens_avatar_as_an_administrator(platform: Platform) -> None:
     claims = signed_in_claims(platform, "akadmin", secrets(platform.stack.out)["authentik_bootstrap_password"])
-    expected = {"role": "admin", "license": "expert", "is_authentik_superuser": True, "email": "ada@example.com"}
+    expected = {"role": "admin", "license": "expert", "is_authentik_superuser": True, "email": "akadmin@example.com"}
     assert {name: claims.get(name) for name in expected} == expected
 
 
 def test_a_foreign_redirect_is_refused(platform: Platform, people: dict[str, dict[str, Any]]) -> None:
     browser = platform.browser()
-    browser.sign_in("grace", PASSWORD)
+    browser.sign_in(platform.login("grace"), PASSWORD)
     fields = {
         "response_type": "code",
         "client_id": secrets(platform.stack.out)["sso_client_id"],
@@ -327,6 +379,8 @@ def test_user_events_reach_the_webhook(platform: Platform) -> None:
     # Only now: the uuid is looked up when the event is sent, and is null once the user is gone.
     platform.admin.change(f"core/users/{user['pk']}/", "DELETE")
     engine.until("the deletion arrives", lambda: (None, "model_deleted") in actions(), 120)
+    time.sleep(5)  # a second delivery would be on its way
+    assert actions().count((None, "model_deleted")) == 1
     secret = secrets(platform.stack.out)["authentik_webhook_secret"]
     for delivery in platform.received(platform.api):
         assert delivery["path"] == "/internal/authentik/user-events"
@@ -338,36 +392,10 @@ def test_user_events_reach_the_webhook(platform: Platform) -> None:
 
 
 def test_the_sign_in_page_links_the_recovery(platform: Platform) -> None:
-    challenge = platform.browser().flow("default-authentication-flow", {})
-    assert challenge["component"] == "ak-stage-identification"
-    assert "/if/flow/avatar-recovery-flow/" in challenge["recovery_url"]
-
-
-def test_the_recovery_mail_arrives_and_its_link_sets_a_password(
-    platform: Platform, people: dict[str, dict[str, Any]]
-) -> None:
-    asked = platform.browser().flow(
-        "avatar-recovery-flow", {"ak-stage-identification": {"uid_field": "joan@example.com"}}
-    )
-    assert asked["component"] == "ak-stage-email"
-    engine.until("the mail arrives", lambda: bool(platform.received(platform.mail)), 120)
-    mail = platform.received(platform.mail)[-1]
-    assert mail["account"] == list(ACCOUNT.values())
-    assert "<avatar@example.com>" in mail["sender"]
-    assert "<joan@example.com>" in mail["recipients"][0]
-    (link,) = links_in(platform, mail["text"])
-    changed = "Another-staple-8"
-    passwords = {"password": changed, "password_repeat": changed}
-    query = urllib.parse.urlsplit(link).query
-    recovered = platform.browser().flow(
-        "avatar-recovery-flow", {"ak-stage-consent": {}, "ak-stage-prompt": passwords}, query
-    )
-    assert recovered["component"] == "xak-flow-redirect", recovered
-    assert platform.browser().sign_in("joan", changed)["component"] == "xak-flow-redirect"
-    assert platform.browser().sign_in("joan", PASSWORD)["component"] == "ak-stage-password"
-
-
-# --- Inviting ---------------------------------------------------------------------------------------------
+    for slug in {"default-authentication-flow", platform.browser().sign_in_flow()}:
+        challenge = platform.browser().flow(slug, {})
+        assert challenge["component"] == "ak-stage-identification"
+        assert "/if/flow/avatar-recovery-flow/" in challenge["recovery_url"]
 
 
 def links_in(platform: Platform, mail: str) -> set[str]:
@@ -376,6 +404,77 @@ def links_in(platform: Platform, mail: str) -> set[str]:
     return set(
         re.findall(rf"{re.escape(platform.base)}/sso/if/flow/avatar-recovery-flow/\?\S*?flow_token=[\w-]+", text)
     )
+
+
+def recover(platform: Platform, name: str, password: str) -> dict[str, Any]:
+    """Ask for the recovery mail and follow its link, which asks for a password once; the mail."""
+
+    def mails() -> list[dict[str, Any]]:
+        return [mail for mail in platform.received(platform.mail) if f"<{name}@example.com>" in mail["recipients"][0]]
+
+    identification = {"ak-stage-identification": {"uid_field": f"{name}@example.com"}}
+    assert platform.browser().flow("avatar-recovery-flow", identification)["component"] == "ak-stage-email"
+    engine.until("the mail arrives", lambda: bool(mails()), 120)
+    (link,) = links_in(platform, mails()[-1]["text"])
+    answers = {"ak-stage-consent": {}, "ak-stage-prompt": {"password": password, "password_repeat": password}}
+    query = urllib.parse.urlsplit(link).query
+    recovered = platform.browser().flow("avatar-recovery-flow", answers, query)
+    assert recovered["component"] == "xak-flow-redirect", recovered
+    return mails()[-1]
+
+
+def test_the_recovery_mail_arrives_and_its_link_sets_a_password(
+    platform: Platform, people: dict[str, dict[str, Any]]
+) -> None:
+    changed = "Another-staple-8"
+    mail = recover(platform, "joan", changed)
+    assert mail["account"] == list(ACCOUNT.values())
+    assert "<avatar@example.com>" in mail["sender"]
+    login = platform.login("joan")
+    assert platform.browser().sign_in(login, changed)["component"] == "xak-flow-redirect"
+    assert platform.browser().sign_in(login, PASSWORD)["component"] == "ak-stage-password"
+
+
+# --- After the public tool --------------------------------------------------------------------------------
+
+
+def test_who_was_migrated_chooses_a_password_once(platform: Platform, people: dict[str, dict[str, Any]]) -> None:
+    """The public tool's sign-in sends them to the recovery for as long as they have its mark."""
+    if not platform.was_filled:
+        pytest.skip("only the public tool migrates people")
+    user = f"core/users/{people['olga']['pk']}/"
+    attributes = {**platform.admin.get(user)["attributes"], "must_reset_password": True}
+    platform.admin.change(user, "PATCH", attributes=attributes)
+    sent_away = platform.browser().sign_in("olga@example.com", PASSWORD)
+    assert "/if/flow/avatar-recovery-flow/" in sent_away["to"]
+    changed = "Another-staple-8"
+    recover(platform, "olga", changed)
+    assert platform.admin.get(user)["attributes"] == {"role": "admin", "license": "starter"}
+    assert platform.browser().sign_in("olga@example.com", PASSWORD)["component"] == "ak-stage-password"
+    assert signed_in_claims(platform, "olga", changed)["role"] == "admin"
+
+
+def test_nothing_is_there_twice(platform: Platform) -> None:
+    """Nor names a template that is not mounted; the API's account has one token, which a rotation replaces."""
+    admin = platform.admin
+    (provider,) = admin.results("providers/oauth2/")
+    (application,) = admin.results("core/applications/?superuser_full_list=true")
+    assert (provider["name"], application["provider"]) == ("Octopize Avatar", provider["pk"])
+    brands = [brand for brand in admin.results("core/brands/") if brand["domain"] != "authentik-default"]
+    assert [brand["domain"] for brand in brands] == [urllib.parse.urlsplit(platform.base).netloc]
+    tokens = admin.results("core/tokens/?user__username=avatar-api")
+    assert [token["identifier"] for token in tokens] == ["avatar-api"]
+    rules = [rule["name"] for rule in admin.results("events/rules/") if not rule["name"].startswith("default-")]
+    assert rules == ["avatar-user-events"]
+    bindings = admin.results("flows/bindings/?ordering=order&page_size=100")
+    (flow,) = admin.results("flows/instances/?slug=avatar-recovery-flow")
+    stages = [binding["stage_obj"]["name"] for binding in bindings if binding["target"] == flow["pk"]]
+    assert stages == [f"avatar-recovery-{part}" for part in ("identification", "email", "password", "write", "login")]
+    templates = {stage["template"] for stage in admin.results("stages/email/")}
+    assert templates <= {"email/password_reset.html", "email/account_confirmation.html"}
+
+
+# --- Inviting ---------------------------------------------------------------------------------------------
 
 
 def test_somebody_who_is_invited_chooses_a_password_and_signs_in(platform: Platform) -> None:

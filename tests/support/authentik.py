@@ -83,10 +83,15 @@ class Browser:
             challenge = self._challenge(self.ask(url, "POST", given))
         return challenge
 
+    def sign_in_flow(self) -> str:
+        """The flow of the brand at this address."""
+        slug: str = self.ask("/sso/api/v3/core/brands/current/").seen["flow_authentication"]
+        return slug
+
     def sign_in(self, name: str, password: str) -> dict[str, Any]:
         """The challenge after the usual questions of the sign-in; `xak-flow-redirect` once signed in."""
         answers = {"ak-stage-identification": {"uid_field": name}, "ak-stage-password": {"password": password}}
-        return self.flow("default-authentication-flow", answers)
+        return self.flow(self.sign_in_flow(), answers)
 
     def authorize(self, fields: Mapping[str, str]) -> dict[str, list[str]]:
         """What Authentik sends the client back with, from somebody who is signed in."""

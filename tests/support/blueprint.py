@@ -117,6 +117,7 @@ class Entry:
     model: str
     id: str | None
     state: str
+    conditions: list[Any]
     identifiers: dict[str, Any]
     attrs: dict[str, Any]
 
@@ -147,6 +148,7 @@ class _Resolver:
             model=str(self._value(raw.get("model", ""))),
             id=raw.get("id"),
             state=str(self._value(raw.get("state", "present"))),
+            conditions=self._value(raw.get("conditions", [])),
             identifiers=self._value(raw.get("identifiers", {})),
             attrs=self._value(raw.get("attrs", {})),
         )
