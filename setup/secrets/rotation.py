@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from setup.config.derived import bundled_database
+from setup.config.derived import bundled_database, database_is_verified
 from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
 from setup.environment import shell_word
@@ -76,11 +76,14 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     The password goes through pipes and an environment that only root can read, never into a command line.
     """
     if bundled_database(values):
-        server, into = '-U "$(cat /run/secrets/db_admin_user)"', f"{sudo}docker compose exec -T db "
+        tls, server, into = "", '-U "$(cat /run/secrets/db_admin_user)"', f"{sudo}docker compose exec -T db "
     else:
+        tls = "" if values["DB_SSLMODE"] == "disable" else f"PGSSLMODE={values['DB_SSLMODE']} "
+        if database_is_verified(values):
+            tls += f"PGSSLROOTCERT={shell_word(str(values['TLS_CA_PATH']))} "
         address = f"-h {values['DB_HOST']} -p {values['DB_PORT']}"
         server, into = f'{address} -U "$({sudo}cat {secret_path("db_admin_user")})"', ""
-    script = shell_word(f'{_SQL}psql -qX -v ON_ERROR_STOP=1 -v role="$1" {server} -d postgres')
+    script = shell_word(f'{_SQL}{tls}psql -qX -v ON_ERROR_STOP=1 -v role="$1" {server} -d postgres')
     commands = []
     for name in names:
         if SECRETS[name].role:

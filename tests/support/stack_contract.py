@@ -263,7 +263,8 @@ def test_every_service_has_its_documented_environment_and_no_more(stack: Stack) 
     for service in REAL_PROGRAMS.keys() & stack.services:
         found[service] = stack.variables(service)
     if not stack.bundled:
-        expected["authentik_init_db"] = REAL_PROGRAMS["authentik_init_db"] | {"PGPORT", "PGSSLMODE"}
+        tls = {"PGSSLROOTCERT"} if env["DB_SSLMODE"].startswith("verify-") else set()
+        expected["authentik_init_db"] = REAL_PROGRAMS["authentik_init_db"] | {"PGPORT", "PGSSLMODE"} | tls
     assert {service: names - INHERITED for service, names in found.items()} == {
         service: expected.get(service, set()) for service in stack.services
     }

@@ -588,6 +588,8 @@ def of_authentik(env: dict[str, str], base: str, private_ca: bool = False) -> di
     }
     if "DB_PORT" in env:
         expected |= {"AUTHENTIK_POSTGRESQL__PORT": env["DB_PORT"], "AUTHENTIK_POSTGRESQL__SSLMODE": env["DB_SSLMODE"]}
+        if env["DB_SSLMODE"].startswith("verify-"):
+            expected["AUTHENTIK_POSTGRESQL__SSLROOTCERT"] = "/etc/avatar/tls/ca-bundle.crt"
     if env["MAIL_PROVIDER"] == "smtp":
         expected["AUTHENTIK_EMAIL__PASSWORD"] = "file:///run/secrets/smtp_password"
     if private_ca:

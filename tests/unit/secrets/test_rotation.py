@@ -85,6 +85,14 @@ def test_commands_for_the_roles_of_the_database() -> None:
     (outside,) = rotation.list_commands_before(["db_password"], values(DB_HOST="db.example"), TEXTS, "")
     assert "docker" not in outside
     assert "-h db.example" in outside
+    assert "PGSSL" not in outside
+
+
+@pytest.mark.parametrize(("mode", "verified"), [("require", ""), ("verify-full", "PGSSLROOTCERT=./company-ca.crt ")])
+def test_the_new_password_goes_to_a_server_elsewhere_as_authentik_connects_to_it(mode: str, verified: str) -> None:
+    settings = {"DB_HOST": "db.example", "DB_SSLMODE": mode, "TLS_CA_PATH": "./company-ca.crt"}
+    (line,) = rotation.list_commands_before(["db_password"], values(**settings), TEXTS, "")
+    assert f" PGSSLMODE={mode} {verified}psql " in line
 
 
 def test_commands_after_the_restart() -> None:
