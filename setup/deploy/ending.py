@@ -230,7 +230,7 @@ def _before_first_start(place: Place, values: Values) -> list[str]:
         lines.append(f"  {place.sudo}docker login {registry_of(values['AVATAR_REGISTRY'] + '/')}".rstrip())
     if bundled_database(values):
         lines.append(f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}")
-        warning = "if this prints a name, this host already has a database, whose passwords do not match these secrets"
+        warning = "a name means that this host already has a database, which opens only with the secrets that made it"
         lines += console.paragraph(warning, "  # ")
     return lines
 

@@ -246,6 +246,7 @@ def released(at: Path, release: str) -> Path:
     items |= {"AVATAR_BASE_API_URL": "https://avatar.example.com/api", "TELEMETRY_S3_BUCKET_NAME": ""}
     items |= {} if is_2 else {"PUBLIC_HOSTNAME": "avatar.example.com", "USE_AWS_SMTP_PRESET": "false"}
     items |= {} if release.startswith("3.") else {"AVATAR_SSO_ENABLED": "true"}
+    items |= {"_nginx_skip_path_validation": "true"} if is_flat else {}
 
     base = at if is_flat else at / "generated_files"
     compose = COMPOSE.replace("postgres:14-alpine", postgres).replace("nginx:1.31.0", nginx)
