@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
-from tests.support import engine
+from tests.support import engine, page_commands
 from tests.support.runs import secrets
 from tests.support.stack import HOST, Stack, deployment
 from tests.support.stack_contract import *  # noqa: F403 - the tests that every stack passes
@@ -50,7 +53,11 @@ class HeldUp(NamedTuple):
 def held_up(tmp_path_factory) -> Iterator[HeldUp]:
     with deployment(tmp_path_factory.mktemp("plain")) as made:
         settings = {"PUBLIC_URL": f"http://{HOST}:{made.port}", "DB_ADMIN_USER": "-;a=%I/-*{}#!"}
-        settings["SMTP_USERNAME"] = "12345678"
+        settings |= {"SMTP_USERNAME": "12345678", "POSTGRES_IMAGE": engine.stand_ins()["older postgres"]}
+        override = made.directory / "volumes.json"  # whose volume of the database follows DB_VOLUME
+        override.write_text(
+            override.read_text().replace(f"{made.project}-postgres_data", f"{made.project}-${{DB_VOLUME}}")
+        )
         # An empty variable says nothing.
         configure_by_init_service(made, **settings, ORGANIZATION_NAME="", PREFLIGHT_IMAGE=engine.IMAGE)
         with pytest.raises(AssertionError) as refused:
@@ -175,6 +182,87 @@ def test_a_changed_domain_moves_the_brand(stack: Stack) -> None:
     assert domains(stack) == [f"other.test:{stack.port}"]
 
 
+# --- Another PostgreSQL -----------------------------------------------------------------------------------
+
+
+def typed(stack: Stack, commands: str) -> subprocess.CompletedProcess[str]:
+    """What an operator types in the deployment's directory, whose project and volumes are the test's."""
+    files = {"COMPOSE_PROJECT_NAME": stack.project, "COMPOSE_FILE": "docker-compose.yml:../volumes.json"}
+    shell = ["sh", "-eu", "-c", commands.replace("/app/avatar", shlex.quote(str(stack.out)))]
+    environment = engine.environment() | files
+    return subprocess.run(
+        shell, cwd=stack.out, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def in_database(stack: Stack, statement: str, database: str) -> str:
+    """What the database answers to its administrator on its own socket."""
+    user = secrets(stack.out)["db_admin_user"]
+    words = ("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", database, "-c", statement)
+    return stack.execute("db", *words).strip()
+
+
+def contents(stack: Stack) -> dict[str, str]:
+    """What must be the same in another PostgreSQL: roles with their passwords, owners, rights, and rows."""
+    texts = secrets(stack.out)
+    ours, authentiks = texts["db_name"], texts["authentik_database_name"]
+    roles = "SELECT rolname, pg_authid.rolpassword, rolconfig FROM pg_authid JOIN pg_roles USING (oid, rolname)"
+    # Since 17, an owner has one right more.
+    rights = (
+        "SELECT relname, relowner::regrole, replace(relacl::text, 'xtm/', 'xt/') FROM pg_class"
+        " WHERE relname IN ('moved', 'standin_objects')"
+    )
+    return {
+        "roles": in_database(stack, f"{roles} WHERE oid >= 16384 ORDER BY 1", ours),
+        "memberships": in_database(
+            stack, "SELECT roleid::regrole, member::regrole FROM pg_auth_members WHERE roleid >= 16384", ours
+        ),
+        "databases": in_database(
+            stack, "SELECT datname, datdba::regrole, datacl FROM pg_database WHERE NOT datistemplate ORDER BY 1", ours
+        ),
+        "ours": in_database(stack, rights, ours),
+        "authentiks": in_database(stack, rights, authentiks),
+        "extensions": in_database(stack, "SELECT extname FROM pg_extension ORDER BY 1", authentiks),
+        "objects": in_database(stack, "SELECT id, model, fields FROM standin_objects ORDER BY 1", authentiks),
+        "answer": in_database(stack, "SELECT answer FROM moved", ours),
+    }
+
+
+def major(stack: Stack) -> int:
+    return int(in_database(stack, "SHOW server_version_num", "postgres")) // 10_000
+
+
+def test_the_databases_move_to_another_postgresql_as_documented(stack: Stack) -> None:
+    texts = secrets(stack.out)
+    texts["organization_name"] = texts["organization_name"].removesuffix("\n")  # of the shell that filled it
+    older = major(stack)
+    stack.sql("CREATE TABLE moved AS SELECT 42 AS answer", *signed_in(stack))
+    grants = 'GRANT SELECT ON moved TO "{}"; ALTER ROLE "{}" SET statement_timeout = 60000'
+    in_database(stack, grants.format(texts["authentik_database_user"], texts["db_user"]), texts["db_name"])
+    before, brands = contents(stack), domains(stack)
+    page = engine.ROOT / "docs" / "operate" / "upgrade.md"
+    (move,) = [block.text for block in page_commands.blocks_of(page) if "pg_dumpall" in block.text]
+    (configure,) = re.findall(r"(?m)^(docker run .* avatar-setup --set POSTGRES_IMAGE=\S+)", move)
+    refused = typed(stack, configure)
+    assert (refused.returncode, older) == (4, int(stack.settings["POSTGRES_IMAGE"].rpartition(":")[2].split("-")[0]))
+    assert "Move to another PostgreSQL" in refused.stderr
+    try:
+        done = typed(stack, move)
+        assert done.returncode == 0, done.stdout + done.stderr
+        known = [f'ERROR:  {kind} "{texts["db_admin_user"]}" already exists' for kind in ("role", "database")]
+        assert re.findall("ERROR: .*", done.stderr) == known
+        assert (major(stack), contents(stack)) == (17, before)
+        assert secrets(stack.out) == texts
+        assert stack.sql("SELECT answer FROM moved", *signed_in(stack)) == "42"
+        assert domains(stack) == brands == [stack.netloc]
+        assert stack.status()["ready"] is True
+    finally:
+        engine.docker("volume", "rm", "-f", f"{stack.project}-avatar_postgres_data", check=False)
+
+
+# --- A sign-in that does not come about ---------------------------------------------------------------------
+
+
 @pytest.fixture
 def first_failure_counts(stack: Stack) -> Iterator[None]:
     """Not after ten attempts, which take two minutes; the operator's commands read the override in the same way."""
@@ -183,7 +271,6 @@ def first_failure_counts(stack: Stack) -> Iterator[None]:
     override.write_text(json.dumps(json.loads(before) | {"services": {"authentik_blueprint": {"restart": "no"}}}))
     yield
     override.write_text(before)
-    stack.up()
 
 
 def test_a_blueprint_that_authentik_refuses_ends_the_start(stack: Stack, first_failure_counts: None) -> None:

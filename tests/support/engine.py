@@ -65,7 +65,8 @@ def stand_ins() -> Mapping[str, str]:
     """The image names of setup/defaults.yaml, built as stand-ins where they are not here."""
     subprocess.run([ROOT / "tests" / "standins" / "build"], check=True, timeout=900, capture_output=True)
     settings = yaml.safe_load((ROOT / "setup" / "defaults.yaml").read_text())["settings"]
-    return {"nginx": settings["NGINX_IMAGE"], "postgres": settings["POSTGRES_IMAGE"]}
+    older = os.environ.get("OLDER_POSTGRES_IMAGE") or "avatar-standin/postgres:15"
+    return {"nginx": settings["NGINX_IMAGE"], "postgres": settings["POSTGRES_IMAGE"], "older postgres": older}
 
 
 @cache

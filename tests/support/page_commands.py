@@ -24,7 +24,7 @@ PROJECT = "octopize-avatar"
 # The words that the pages use, with the options that take a value.
 _COMPOSE = {
     "up": (), "stop": (), "start": (), "down": (), "ps": ("--format",), "restart": (), "pull": (), "logs": ("--tail",),
-    "exec": (), "config": (), "create": (), "version": (),
+    "exec": (), "run": ("--entrypoint",), "config": (), "create": (), "version": (),
 }  # fmt: skip
 _DOCKER = {
     "login", "build", "pull", "push", "tag", "save", "load", "image", "images", "version", "info", "ps", "inspect",
@@ -93,6 +93,8 @@ def docker(words: list[str]) -> int:
             stop(f"no such network: {named}")
     elif command not in _DOCKER:
         stop(f"docker {command}")
+    if "pg_dumpall" in " ".join(words):
+        say("-- PostgreSQL database cluster dump complete")
     return say("docker", *words)
 
 
@@ -152,7 +154,7 @@ def compose(words: list[str]) -> None:
             rest.pop(0)
         elif not word.startswith("-"):
             names.append(word)
-            if command == "exec":  # what follows belongs to the container
+            if command in ("exec", "run"):  # what follows belongs to the container
                 break
     unknown = [name for name in names if name not in document["services"]]
     if unknown:
