@@ -231,7 +231,7 @@ def test_the_blueprint_applies_within_the_first_start(platform: Platform) -> Non
         if platform.admin.ask("admin/version/").status != 200:
             return "not even the bootstrap token is known"
         rows = platform.admin.results("managed/blueprints/?page_size=100")
-        return next((str(row["status"]) for row in rows if row["name"] == "Octopize Avatar"), "not found")
+        return next((str(row["status"]) for row in rows if row["path"] == BLUEPRINT.name), "not found")
 
     engine.until("the blueprint is applied", lambda: status() == "successful", 120)
 
