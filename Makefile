@@ -58,7 +58,7 @@ check: $(VENV)-dev/dev.stamp
 # Wants shellcheck (Debian has it); the other tools come with the development environment.
 hygiene: $(VENV)-dev/dev.stamp
 	$(VENV)-dev/bin/hadolint Dockerfile tests/standins/Dockerfile
-	shellcheck $$(git grep -lE '^#!/.*sh$$' -- ':!*.py')
+	shellcheck $$(git grep -lE '^#!/.*sh$$' -- ':!*.py' ':!*.md')
 	$(VENV)-dev/bin/bandit --quiet -c pyproject.toml -r setup
 	$(VENV)-dev/bin/python .ci/audit.py
 
