@@ -437,7 +437,7 @@ def test_a_comment_below_a_command_is_wrapped_as_a_comment(tmp_path: Path) -> No
         assert terminal.ends() == 0
         rows = terminal.screen.text().partition("Only before the first start")[2].splitlines()
     comment = [row for row in rows if row.startswith("  # ")]
-    assert len(comment) > 1 and comment[-1].endswith("match these secrets")
+    assert len(comment) > 1 and comment[-1].endswith("the secrets that made it")
 
 
 # --- colour ----------------------------------------------------------------------------------------

@@ -83,7 +83,21 @@ class Tree(NamedTuple):
 
 
 def read_tree(path: str) -> Tree:
-    """Read the deployment in a directory; raise InputError if there is none."""
+    """Read the deployment in a directory; raise InputError if there is none.
+
+    A run that writes there meanwhile changes the state first: what was read is then from two deployments, and is read
+    again. A run that goes on for longer is reported by whoever takes the lock.
+    """
+    place = os.path.join(path, STATE)
+    for _ in range(3):
+        before = _read_or_empty(place)
+        tree = _read_tree(path)
+        if _read_or_empty(place) == before:
+            break
+    return tree
+
+
+def _read_tree(path: str) -> Tree:
     names = _list(path)
     ours = STATE in names and state_file.is_ours(_read_or_empty(os.path.join(path, STATE)))
     versions = _version_states(path) if _VERSIONS in names and not ours else []
