@@ -63,10 +63,19 @@ def refuse_upgrade(deployed: str, wanted: str) -> str:
 
 
 def refuse_other_postgres(deployed: str, wanted: str) -> str:
-    """Say why PostgreSQL cannot open the volume of another major release, with what to do; "" if it can."""
+    """Say why PostgreSQL cannot open the volume of another major release, with what to do; "" if it can.
+
+    An image whose tag names no release, such as `latest`, may be of any.
+    """
     before, after = postgres_major(deployed), postgres_major(wanted)
-    if before is None or after is None or before == after:
+    if before is None or before == after or deployed == wanted:
         return ""
+    if after is None:
+        return (
+            f"{POSTGRES}={wanted} names no release of PostgreSQL, and another one cannot open the database's volume, "
+            f"which {deployed} wrote: give a tag that begins with {before}, as in postgres:{before}-alpine, with a "
+            "digest behind it if you want one"
+        )
     return (
         f"{POSTGRES}={wanted}: PostgreSQL {after} cannot open the database's volume, which {deployed} wrote. Keep it "
         f"(--set {POSTGRES}={deployed}), or dump the databases and restore them into a new volume, as "

@@ -395,6 +395,19 @@ def test_another_postgres_never_meets_the_volume_of_the_deployed_one(whole: Path
     ran(whole, "--set", "POSTGRES_IMAGE=postgres:17.2-alpine", settings={})
 
 
+@pytest.mark.parametrize(
+    "image",
+    ["postgres", "postgres:latest", "postgres:alpine", f"postgres@sha256:{'a' * 64}", "mirror.example/db:latest-pg16"],
+)
+def test_a_postgres_of_no_known_release_never_meets_the_volume(image: str, whole: Path) -> None:
+    before = tree(whole)
+    refused = ran(whole, "--set", f"POSTGRES_IMAGE={image}", settings={}, code=4).stderr
+    assert f"POSTGRES_IMAGE={image} names no release of PostgreSQL" in refused
+    assert "give a tag that begins with 14, as in postgres:14-alpine" in refused
+    assert tree(whole) == before
+    ran(whole, "--set", f"POSTGRES_IMAGE=postgres:14-alpine@sha256:{'a' * 64}", settings={})
+
+
 def test_the_auth_type_can_be_switched_and_back(whole: Path) -> None:
     kept = secrets(whole)
     ran(
