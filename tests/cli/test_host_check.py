@@ -170,6 +170,7 @@ def test_nothing_is_printed_before_a_deployment_is_configured(tmp_path: Path) ->
     assert "configure it first" in done.stderr
 
 
+@pytest.mark.docker
 def test_the_real_docker_of_this_machine_is_understood(out: Path) -> None:
     if not shutil.which("docker"):
         lacking("docker is missing")

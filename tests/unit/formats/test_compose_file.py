@@ -111,6 +111,7 @@ def as_composed(document: dict[str, object]) -> dict[str, object]:
     return {"services": services, "volumes": {key: one["name"] for key, one in volumes.items() if key in used}}  # type: ignore[attr-defined]
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("seed", SEEDS)
 def test_files_are_read_as_compose_reads_them(seed: int, tmp_path: Path) -> None:
     require_compose()
@@ -124,6 +125,7 @@ def test_files_are_read_as_compose_reads_them(seed: int, tmp_path: Path) -> None
     assert ours == as_composed(composed(tmp_path)), "\n---\n".join(texts)
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("names", [COMPOSE_NAMES, OVERRIDES])
 def test_of_several_files_compose_takes_the_same_one(names: tuple[str, ...], tmp_path: Path) -> None:
     require_compose()
