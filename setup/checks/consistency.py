@@ -11,7 +11,8 @@ from setup.config.settings import DERIVED, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
 from setup.findings import Finding, Level
-from setup.formats import compose_file, dotenv
+from setup.formats import dotenv
+from setup.formats.quoting import quote_env
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.secrets.plan import check_filled
@@ -40,32 +41,36 @@ def check_consistency(
     values: Values,
     texts: Mapping[str, str],
     exists: Callable[[str], bool],
-    unmodified: bool = False,
 ) -> Iterator[Finding]:
-    """Report what does not agree, or that all does; `texts` are the secrets, `exists` looks for a path.
-
-    A compose file that is known to be `unmodified` is not parsed: the form of our lines tells what it mounts.
-    """
+    """Report what does not agree, or that all does; `texts` are the secrets, `exists` looks for a path."""
     findings: list[Finding] = []
     env = dotenv.Env({}, {})
     try:
         env = dotenv.parse(files.env)
-        findings += [*_check_variables(files.compose, env), *_check_shown_secrets(files, values, texts)]
+        findings += _check_variables(files.compose, env)
+        findings += _check_shown_secrets(files, env.values, values, _valid(texts))
         findings += [*_check_addresses(env, values), *_check_overrides(env, values)]
     except Malformed as error:
         findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN))
     try:
-        if unmodified:
-            findings += _check_mounts(re.findall(_MOUNT, files.compose.decode(), re.MULTILINE), values, exists)
-        else:
-            document = load_yaml(files.compose, aliases=True)
-            findings += _check_mounts(_list_sources(document), values, exists)
-            findings += _check_ports(files, env, values)
+        findings += _check_mounts(_list_sources(load_yaml(files.compose, aliases=True)), values, exists)
+        findings += _check_ports(files, env, values)
     except Malformed as error:
         findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _RUN_AGAIN))
     yield from findings
     if not findings:
         yield Finding("agreement", Level.OK, f"{ENV}, {COMPOSE} and {NGINX} agree with each other and the settings")
+
+
+def check_unmodified(
+    files: Generated, values: Values, texts: Mapping[str, str], exists: Callable[[str], bool]
+) -> list[Finding]:
+    """Report what has changed around files that are as a run wrote them: secrets, and what they mount."""
+    shown = dict(line.partition("=")[::2] for line in files.env.decode().splitlines())
+    valid = _valid(texts)
+    quoted = dict(zip(valid, map(quote_env, valid.values()), strict=True))
+    sources = re.findall(_MOUNT, files.compose.decode(), re.MULTILINE)
+    return [*_check_shown_secrets(files, shown, values, quoted), *_check_mounts(sources, values, exists)]
 
 
 def _check_variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
@@ -76,15 +81,29 @@ def _check_variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
         yield Finding("env-unset", Level.FAIL, text, _RUN_AGAIN)
 
 
-def _check_shown_secrets(files: Generated, values: Values, texts: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the keys of `.env` that carry a valid secret; a run changes our lines, only the operator those below."""
-    env, theirs = dotenv.parse(files.env).values, dotenv.outranked(files.env)
+def _valid(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the text of each secret, "" for an empty one; without those that are refused on their own."""
+    valid = {}
+    for name in SECRETS:
+        text = texts.get(name, "")
+        if not text or not check_filled({name: text}):
+            valid[name] = unwrap(text)
+    return valid
+
+
+def _check_shown_secrets(
+    files: Generated, shown: Mapping[str, str], values: Values, texts: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Check the keys of `.env` that carry a valid secret; a run changes our lines, only the operator those below.
+
+    `texts` are the valid secrets, spelled as `shown` has the values of `.env`.
+    """
+    theirs = dotenv.outranked(files.env)
     by_run: list[str] = []
     by_hand: list[str] = []
     for name, secret in SECRETS.items():
         for key in secret.shown if secret.when(values) else ():
-            text = texts.get(name, "")
-            if key in env and env[key] != unwrap(text) and not (text and check_filled({name: text})):
+            if key in shown and name in texts and shown[key] != texts[name]:
                 (by_hand if key in theirs else by_run).append(f"{key} (from {secret_path(name)})")
     text = f"{ENV} does not have the current values of these secrets"
     if by_run:
@@ -120,6 +139,8 @@ def _check_overrides(env: dotenv.Env, values: Values) -> Iterator[Finding]:
 
 def _list_sources(document: Any) -> list[Any]:
     """Return what a compose file mounts, as it names it."""
+    from setup.formats import compose_file
+
     sources = []
     for secret in _mapping(document, "secrets").values():
         sources.append(compose_file.value(secret, "file"))
@@ -148,6 +169,8 @@ def _check_mounts(sources: list[Any], values: Values, exists: Callable[[str], bo
 
 
 def _check_ports(files: Generated, env: dotenv.Env, values: Values) -> Iterator[Finding]:
+    from setup.formats import compose_file
+
     port = str(derived.listen_port(values))
     use = "which the proxy connects to" if derived.behind_proxy(values) else f"the port of {derived.base_url(values)}"
     published = str(values["NGINX_PUBLISHED_PORT"] or port)
@@ -160,5 +183,7 @@ def _check_ports(files: Generated, env: dotenv.Env, values: Values) -> Iterator[
 
 def _mapping(document: Any, key: str) -> dict[str, Any]:
     """Return the mapping below a key, an empty one if there is none."""
+    from setup.formats import compose_file
+
     mapping = compose_file.value(document, key)
     return mapping if isinstance(mapping, dict) else {}

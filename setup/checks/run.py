@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from setup import console
 from setup.checks.certificates import check_certificates
-from setup.checks.consistency import Generated, check_consistency
+from setup.checks.consistency import Generated, check_consistency, check_unmodified
 from setup.checks.volume import check_modes, check_secrets, check_volume, read_regular, read_secrets
 from setup.config import derived, releases
 from setup.config.advice import list_notes
@@ -16,6 +16,7 @@ from setup.console import Answer, Colour
 from setup.deploy import ending
 from setup.errors import ExitCode
 from setup.findings import Finding, Level
+from setup.formats import dotenv
 from setup.secrets import guards
 from setup.secrets.store import read_filled
 from setup.tls.plan import MARK
@@ -147,10 +148,14 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str],
     if env is None or compose is None or nginx is None:
         return  # `check_volume` reports what is missing
     lost = {secret_path(secret.name) for secret in guards.find_lost(values, texts, state.secrets)}
-    unmodified = quick and state.knows(COMPOSE, compose) and state.knows(NGINX, nginx)
 
     def exists(path: str) -> bool:
         return path in lost or volume.status(path) is not None  # a lost secret is reported as such
 
     files = Generated(env, compose, nginx, env_is_edited=not state.knows(ENV, env))
-    yield from check_consistency(files, values, texts, exists, unmodified)
+    edited = files.env_is_edited or not (state.knows(COMPOSE, compose) and state.knows(NGINX, nginx))
+    same_release = state.basis.items() >= session.basis.items()
+    if quick and same_release and not edited and not dotenv.split_additions(env)[1].strip():
+        yield from check_unmodified(files, values, texts, exists)
+    else:
+        yield from check_consistency(files, values, texts, exists)

@@ -180,7 +180,8 @@ def expanded(text: str, values: Mapping[str, str], *, all_there_is: bool = False
 
     A name that is not among them may have its value from elsewhere, unless they are all there is.
     """
-
+    if "$" not in text:
+        return text
     size = 0
 
     def replaced(found: re.Match[str]) -> str:

@@ -2,14 +2,16 @@
 
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.values import Values
 from setup.environment import shell_word
 from setup.findings import Finding, Level
 from setup.formats.yaml_file import Malformed, read_input
-from setup.tls.pem import PemFile
 from setup.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from setup.tls.pem import PemFile
 
 CERTIFICATE_FILE, KEY_FILE = "certificate-file", "certificate-key"
 
@@ -24,8 +26,13 @@ class ProvidedFile(NamedTuple):
     is_open: bool = False  # other users of the host can read it
 
     @property
-    def pem(self) -> PemFile | None:
-        return PemFile(self.path, self.data) if self.data is not None else None
+    def pem(self) -> "PemFile | None":
+        """Return the file for a closer inspection, None if it cannot be read."""
+        if self.data is None:
+            return None
+        from setup.tls.pem import PemFile
+
+        return PemFile(self.path, self.data)
 
 
 def find_open(chain: ProvidedFile, key: ProvidedFile) -> list[Finding]:
