@@ -9,7 +9,6 @@ from setup.config.derived import certificate_is_given, certificate_is_made, cert
 from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import Finding, Level
-from setup.tls.pem import PemFile
 from setup.tls.plan import was_inspected
 from setup.tls.provided import find_open, read_provided
 from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
@@ -47,7 +46,7 @@ def _check_provided(volume: Volume, values: Values, now: datetime, known: bool) 
     for file in (chain, key):
         if file.finding:
             yield file.finding
-    if chain.pem and not known:
+    if not known and chain.pem:
         from setup.tls.certificates import inspect
 
         yield from inspect(chain.pem, key.pem, certificate_names(values), _read_roots(volume, values), now).findings
@@ -60,6 +59,7 @@ def _check_own(volume: Volume, names: list[str], authority: bytes, now: datetime
     if not authority or chain is None:
         return  # `check_volume` reports what is missing
     from setup.tls.certificates import inspect
+    from setup.tls.pem import PemFile
 
     key_file = PemFile(CERTIFICATE_KEY, key) if key is not None else None
     inspection = inspect(PemFile(CERTIFICATE, chain), key_file, names, authority, now)
