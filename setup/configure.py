@@ -19,11 +19,13 @@ from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, SetupError, VolumeError
 from setup.state_manager import DeploymentState
 from setup.step_names import (
+    ASKING_STEPS,
     COLLECT_OPTIONAL_CONFIG,
     GENERATE_ENV_FILE,
     GENERATE_NGINX_CONFIG,
     PROMPT_USER_SECRETS,
     STEP_NAMES,
+    step_title,
 )
 from setup.volume import backups
 from setup.volume.backups import Kind, Reason
@@ -271,6 +273,7 @@ class DeploymentConfigurator:
             return False
         transaction.check(session, session.context())  # refuses before the first write
         session.history.clear()
+        console.show([""])  # the lines of the steps come next
         if session.was_complete:
             session.ask = None  # the page has shown every setting: nobody leaves while it is written
             session.forget_context()
@@ -279,16 +282,18 @@ class DeploymentConfigurator:
     def _step(self, session: Session, name: str) -> None:
         """Run one step, as often as it has another question, or until the operator goes back."""
         done = False
-        while not done:
-            outcome = STEPS[name](session.context_now())
-            if name == GENERATE_NGINX_CONFIG and session.certificate_error:
-                raise session.certificate_error
-            if outcome.back:
-                transaction.go_back(session)
-                done = session.state.next_step != name
-                continue
-            transaction.commit(session, name, outcome)
-            done = outcome.done
+        is_told = not (session.options.quiet or self.quiet or (session.ask and name in ASKING_STEPS))
+        with console.working(step_title(name)) if is_told else contextlib.nullcontext():
+            while not done:
+                outcome = STEPS[name](session.context_now())
+                if name == GENERATE_NGINX_CONFIG and session.certificate_error:
+                    raise session.certificate_error
+                if outcome.back:
+                    transaction.go_back(session)
+                    done = session.state.next_step != name
+                    continue
+                transaction.commit(session, name, outcome)
+                done = outcome.done
         if self._dialogue and session.ask and name == PROMPT_USER_SECRETS and session.options.prompt_secrets:
             self._dialogue.summarise_secrets(session)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TextIO
 from setup.errors import ExitCode
 
 # What a terminal without UTF-8 shows instead.
-_SPELLED = {"✓": "[x]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}
+_SPELLED = {"✓": "[x]", "✗": "[!]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}
 _SPELLING = "avatar-setup-spelling"
 # What drives a terminal, reverses a text, or does not show: control and direction characters, of no width, line ends.
 _HIDDEN = re.compile(
@@ -126,6 +126,21 @@ def ask(question: str) -> None:
     """Write a question past the stream: a signal handler may call this during another write, which a stream refuses."""
     with contextlib.suppress(OSError):  # the terminal is gone, as whoever reads the answer finds
         os.write(sys.stdout.fileno(), visible(question).encode(sys.stdout.encoding, _SPELLING))
+
+
+@contextlib.contextmanager
+def working(title: str) -> Iterator[None]:
+    """Show on a terminal what is being done inside the block, and then how it ended, on the same line."""
+    if not is_watched():
+        yield
+        return
+    write(f"{title} … ")
+    try:
+        yield
+    except Exception:
+        write("✗\n")
+        raise
+    write("✓\n")  # a signal has its own last word, on a line of its own
 
 
 class _Wrapped(str):

@@ -17,6 +17,7 @@ STEP_NAMES = (
     PROMPT_USER_SECRETS,
     FINALIZE,
 )
+ASKING_STEPS = (COLLECT_REQUIRED_CONFIG, COLLECT_OPTIONAL_CONFIG, PROMPT_USER_SECRETS)  # on a terminal
 
 
 def step_title(name: str) -> str:

@@ -156,7 +156,7 @@ class Dialogue:
             has_value = bool(context.planned[name].text)
             provided += has_value
             lines.append(f"  {'✓' if has_value else '⊘'} {name}")
-        console.show(["", f"✓ {provided}/{len(asked)} secrets provided", *lines])
+        console.show(["", f"✓ {provided}/{len(asked)} secrets provided", *lines, ""])
 
     def _refusal(self, row: Setting, text: str) -> str:
         return self._session.refusal(row.key, text) if self._session else ""

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
 from tests.support import pki
 from tests.support.runs import OPERATORS, REQUIRED, deployed, env_file, ran, secrets, stamps
-from tests.support.terminal import ANSWERS, CTRL_C, MORE, PASSWORD, REVIEW, Terminal, reply_to, session, walk
+from tests.support.terminal import ANSWERS, CTRL_C, MORE, PASSWORD, REVIEW, Terminal, environ, reply_to, session, walk
 from tests.terminal.test_wizard import back_to
 
 AT_HOME = {**ANSWERS, "Public URL": pki.HOST}
@@ -328,6 +329,53 @@ def test_a_database_elsewhere_is_asked_for_its_port_and_tls_mode(out: Path, flag
         terminal.asks("TLS to the database (disable, require, verify-ca, verify-full) [disable]: ")
         terminal.answer("require")
         assert terminal.question_or_end().startswith("Certificate chain")
+
+
+# --- what shows while a run works ---------------------------------------------------------------
+
+WORKS = """
+import sys
+from setup import console
+console.prepare({})
+with console.working("Generate Env File"):
+    input()
+    if sys.argv[1:]:
+        raise RuntimeError
+"""
+
+
+@pytest.mark.parametrize(("words", "verdict"), [((), "✓"), (("fail",), "✗")])
+def test_a_steps_line_shows_its_title_while_it_works_and_then_its_verdict(words: tuple[str, ...], verdict: str) -> None:
+    with Terminal([sys.executable, "-c", WORKS, *words], environ()) as terminal:
+        terminal.until(lambda: terminal.last_row.endswith("Generate Env File … "), "the title")
+        terminal.keys("x\r")  # its echo ends the row
+        assert terminal.ends() == len(words)
+        assert terminal.screen.text().splitlines()[1].startswith(verdict)
+
+
+@BOTH
+def test_a_session_shows_the_steps_that_ask_nothing(out: Path, flags: tuple[str, ...]) -> None:
+    with session(out, *flags, columns=60) as terminal:
+        walk(terminal, answers=EXPRESS)
+        assert terminal.ends() == 0
+        shown = terminal.screen.text()
+    steps = "".join(f"{title} … ✓\n" for title in ("Generate Env File", "Generate Nginx Config", "Generate Secrets"))
+    assert f"\n\n{steps}\nUser-Provided Secrets\n" in shown
+    assert "\n\nFinalize … ✓\n\nConfiguration complete\n" in shown
+    assert "Collect" not in shown
+
+
+def test_the_steps_of_a_run_that_asks_nobody_show_on_a_terminal_only(tmp_path: Path) -> None:
+    settings = {**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"}
+    for name in ("shown", "quiet", "piped"):
+        (tmp_path / name).mkdir()
+    with session(tmp_path / "shown", "--non-interactive", settings=settings) as terminal:
+        assert terminal.ends() == 0
+        assert terminal.screen.text().startswith("Collect Required Config … ✓\nCollect Optional Config … ✓\n")
+    with session(tmp_path / "quiet", "--non-interactive", "--quiet", settings=settings) as terminal:
+        assert terminal.ends() == 0
+        assert terminal.screen.text().strip() == ""
+    assert "…" not in ran(tmp_path / "piped", settings=settings).stdout
 
 
 # --- --fill ----------------------------------------------------------------------------------------------------------
