@@ -25,12 +25,12 @@ _REMEDIES = {
 }
 
 
-def check_certificates(volume: Volume, values: Values, now: datetime, mark: str = "") -> Iterator[Finding]:
+def check_certificates(volume: Volume, values: Values, now: datetime, mark: str | None = None) -> Iterator[Finding]:
     """Check the certificate of this TLS mode, and the trusted authorities.
 
     With the `mark` that the state remembers, what a run has inspected is not inspected again.
     """
-    authority, known = b"", bool(mark) and was_inspected(volume, values, mark, now)
+    authority, known = b"", bool(mark and was_inspected(volume, values, mark, now))
     if certificate_is_given(values):
         yield from _check_provided(volume, values, now, known)
     elif certificate_is_made(values):
@@ -38,7 +38,7 @@ def check_certificates(volume: Volume, values: Values, now: datetime, mark: str 
         if not known:
             yield from _check_own(volume, certificate_names(values), authority, now)
     if authority or values["TLS_CA_PATH"]:
-        yield _check_trust(volume, values, authority.strip())
+        yield from _check_trust(volume, values, authority.strip(), now if mark is None else None)
 
 
 def _check_provided(volume: Volume, values: Values, now: datetime, known: bool) -> Iterator[Finding]:
@@ -80,14 +80,20 @@ def _read_roots(volume: Volume, values: Values) -> bytes:
         return read_public_roots()
 
 
-def _check_trust(volume: Volume, values: Values, authority: bytes) -> Finding:
-    """Check that the bundle of the API services holds the private authorities."""
+def _check_trust(volume: Volume, values: Values, authority: bytes, date: datetime | None) -> Iterator[Finding]:
+    """Check that the bundle of the API services holds the private authorities; with the time, inspect these too."""
     bundle = read_regular(volume, CA_BUNDLE) or b""
     try:
         private = read_private_authority(volume, values, bundle)
     except InputError as error:
-        return Finding("authorities", Level.FAIL, str(error))
+        yield Finding("authorities", Level.FAIL, str(error))
+        return
     if authority in bundle and private in bundle:
-        return Finding("authorities", Level.OK, f"{CA_BUNDLE} contains the private CA")
-    todo = "run avatar-setup, then docker compose up -d"
-    return Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo)
+        yield Finding("authorities", Level.OK, f"{CA_BUNDLE} contains the private CA")
+    else:
+        todo = "run avatar-setup, then docker compose up -d"
+        yield Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo)
+    if private and date:
+        from setup.tls.certificates import inspect_authorities
+
+        yield from inspect_authorities(f"TLS_CA_PATH={values['TLS_CA_PATH']}", private, date)

@@ -116,7 +116,7 @@ def _find(session: Session, now: datetime, quick: bool = False) -> Iterator[Find
     values = resolution.values
     yield from check_secrets(values, filled, unreadable, state.secrets)
     yield from _check_generated(session, values, filled, quick)
-    yield from check_certificates(volume, values, now, state.basis.get(MARK, "") if quick else "")
+    yield from check_certificates(volume, values, now, state.basis.get(MARK, "") if quick else None)
     for note in list_notes(values):
         yield Finding("doubtful-setting", Level.WARN, note)
     yield from _check_postgres(values)

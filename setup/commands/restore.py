@@ -171,11 +171,11 @@ def _is_removable(path: str, on_disk: Tree, hashes: set[tuple[str, str]]) -> boo
 
 def _is_self_signed(on_disk: Tree) -> bool:
     """Tell whether the authority on the volume issued the certificate; a state may record an operator's too."""
-    from setup.tls import certificates
+    from setup.tls import certificates, chains
 
     with contextlib.suppress(KeyError, ValueError):
         certificate = certificates.load_first(on_disk[CERTIFICATE].data)
-        return certificates.is_issued_by(certificate, certificates.load_first(on_disk[AUTHORITY].data))
+        return chains.is_issued_by(certificate, certificates.load_first(on_disk[AUTHORITY].data))
     return False
 
 

@@ -7,8 +7,8 @@ certificate that it signs. Three settings decide which one counts:
 - TLS_MODE=provided: the operator's CA issued the certificate. `provided` finds it, and `certificates` inspects it.
 - TLS_CA_PATH: a private CA, which the services trust beside the public roots. `trust_store` makes that bundle.
 
-`plan` decides what a run has to write. `certificates` and `authority` import `cryptography`, so whoever needs them
-imports them inside a function.
+`plan` decides what a run has to write. `certificates`, `chains` and `authority` import `cryptography`, so whoever needs
+them imports them inside a function.
 """
 
-__all__ = ["certificates", "pem", "plan", "provided", "trust_store"]
+__all__ = ["certificates", "chains", "pem", "plan", "provided", "trust_store"]

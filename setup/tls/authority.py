@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from setup.config.derived import is_address
 from setup.errors import DecisionNeeded, VolumeError
-from setup.tls import certificates
+from setup.tls import certificates, chains
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _reason_to_issue(files: Mapping[str, bytes], names: Sequence[str], renew: bo
     if CERTIFICATE not in files:
         return f"{CERTIFICATE} is new"
     certificate = _load(files, CERTIFICATE)
-    if not certificates.is_issued_by(certificate, _load(files, AUTHORITY)):
+    if not chains.is_issued_by(certificate, _load(files, AUTHORITY)):
         if keep_foreign:
             return ""
         raise DecisionNeeded(_FOREIGN)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -19,16 +19,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from setup.environment import shell_word
 from setup.findings import Finding, Level
 from setup.tls import pem
+from setup.tls.chains import Path, find_path, is_authority, is_valid
 from setup.tls.pem import PemFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 SOON = timedelta(days=30)
-_DAMAGED = pem.Problem("a certificate in it is damaged", "copy it again, as its CA issued it")
 # What the library raises for a part of a certificate that it does not know or that is malformed, when that is read.
 _UNREADABLE = (
     ValueError,
@@ -75,17 +75,6 @@ def has_key(certificate: x509.Certificate, key: bytes) -> bool:
     return _public_bytes(load_pem_private_key(key, None).public_key()) == _public_bytes(certificate.public_key())
 
 
-def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Tell whether an authority signed a certificate."""
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except UnsupportedAlgorithm:  # too weak to be verified, which another finding reports
-        return certificate.issuer == authority.subject
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
 def _public_bytes(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
@@ -114,9 +103,9 @@ def inspect(chain: PemFile, key: PemFile | None, names: Sequence[str], trusted: 
         if not certificates:
             return Inspection([*findings, *(_load_key(key)[1] if key else ())])
         try:
-            way = _find_path(certificates, trusted, now)
+            way = find_path(certificates, load_all(trusted) if trusted else [], now)
         except _UNREADABLE:
-            way = _Path(certificates, trusted=False)
+            way = Path(certificates, trusted=False)
         for check in (
             lambda: [_check_key(chain.path, certificates, key)] if key else [],
             lambda: _check_chain(chain.path, certificates, way, now),
@@ -155,17 +144,46 @@ def _load_chain(chain: PemFile) -> tuple[list[x509.Certificate], list[Finding]]:
     """Load the certificates that nginx reads; there are none if one of them is unusable."""
     try:
         read, skipped = pem.read_chain(chain)
-        certificates = list(map(x509.load_der_x509_certificate, read))
+        certificates = _load(read)
     except pem.Unusable as error:
         return [], [_refuse("certificate-file", chain, error.problem)]
-    except _UNREADABLE:
-        return [], [_refuse("certificate-file", chain, _DAMAGED)]
     findings = []
     for number in skipped:
         text = f"{chain.path}: nginx skips the certificate whose BEGIN is in line {number}"
         todo = "begin a line with -----BEGIN CERTIFICATE-----; openssl x509 converts a TRUSTED CERTIFICATE"
         findings.append(Finding("certificate-file", Level.WARN, text, todo))
     return certificates, findings
+
+
+def _load(read: Mapping[int, bytes]) -> list[x509.Certificate]:
+    """Load certificates by their lines; raise Unusable for one that is damaged."""
+    certificates = []
+    for line, der in read.items():
+        try:
+            certificates.append(x509.load_der_x509_certificate(der))
+        except _UNREADABLE:
+            raise pem.damaged(line) from None
+    return certificates
+
+
+def load_authorities(file: PemFile) -> list[x509.Certificate]:
+    """Load every certificate of a file of authorities; raise Unusable if any program could not read one."""
+    return _load(pem.read_authorities(file))
+
+
+def inspect_authorities(name: str, authorities: bytes, now: datetime) -> Iterator[Finding]:
+    """Report what nothing can lead to among authorities in PEM; a failure if there is no other."""
+    certificates = load_all(authorities)
+    servers = [one for one in certificates if one.issuer != one.subject and not is_authority(one)]
+    level = Level.FAIL if len(servers) == len(certificates) else Level.WARN
+    for number, certificate in enumerate(certificates, 1):
+        text = f"{name}: certificate {number} ({_name(certificate)})"
+        if certificate in servers:
+            todo = f"put the certificate of its issuer there ({_name(certificate, issuer=True)})"
+            yield Finding("authorities", level, f"{text} is not a CA", todo)
+        elif _end_of(certificate) <= now:
+            text += f" expired on {_end_of(certificate):%Y-%m-%d}"
+            yield Finding("authorities", Level.WARN, text, "replace it by the present one of that CA")
 
 
 def _end_of(certificate: x509.Certificate) -> datetime:
@@ -201,55 +219,7 @@ def _check_key(path: str, certificates: list[x509.Certificate], key: PemFile) ->
     return Finding("certificate-key", Level.OK, f"{key.path} is the key of {path}")
 
 
-class _Path(NamedTuple):
-    """The way from the first certificate of a file to the last issuer that is known; `trusted` if that is a CA's."""
-
-    certificates: list[x509.Certificate]
-    trusted: bool
-
-
-def _find_path(certificates: list[x509.Certificate], trusted: bytes, now: datetime) -> _Path:
-    """Find the path that clients find: one of valid certificates if there is any, whatever the order of the file."""
-    roots = [root for root in load_all(trusted) if _is_valid(root, now)] if trusted else []
-    valid = [certificate for certificate in certificates if _is_valid(certificate, now)]
-    best = _Path([], trusted=False)
-    for usable in (valid, certificates):
-        path = _climb([certificates[0]], usable, roots, set())
-        if path.trusted:
-            return path
-        if len(path.certificates) > len(best.certificates):
-            best = path
-    return best
-
-
-def _climb(
-    way: list[x509.Certificate],
-    usable: list[x509.Certificate],
-    roots: list[x509.Certificate],
-    seen: set[x509.Certificate],
-) -> _Path:
-    """Continue a path with each possible issuer; each certificate is tried once: what follows it is always the same."""
-    last = way[-1]
-    seen.add(last)
-    for root in roots:
-        if last == root or (root.subject == last.issuer and is_issued_by(last, root)):
-            return _Path(way, trusted=True)
-    best = _Path(way, trusted=False)
-    for issuer in usable:
-        if issuer not in seen and issuer.subject == last.issuer and is_issued_by(last, issuer):
-            path = _climb([*way, issuer], usable, roots, seen)
-            if path.trusted:
-                return path
-            if len(path.certificates) > len(best.certificates):
-                best = path
-    return best
-
-
-def _is_valid(certificate: x509.Certificate, now: datetime) -> bool:
-    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
-
-
-def _check_chain(path: str, certificates: list[x509.Certificate], way: _Path, now: datetime) -> Iterator[Finding]:
+def _check_chain(path: str, certificates: list[x509.Certificate], way: Path, now: datetime) -> Iterator[Finding]:
     """Report whether there is a path to a CA, and what the file holds that this path does not need."""
     last = way.certificates[-1]
     if way.trusted:
@@ -274,7 +244,7 @@ def _check_chain(path: str, certificates: list[x509.Certificate], way: _Path, no
         reason = ""
         if certificate in certificates[: number - 1]:
             reason = f"is the same as certificate {certificates.index(certificate) + 1}"
-        elif certificate not in way.certificates and not _is_valid(certificate, now):
+        elif certificate not in way.certificates and not is_valid(certificate, now):
             word = "is not valid yet" if certificate.not_valid_before_utc > now else "has expired"
             reason = f"is not needed and {word}"
         if reason:

@@ -30,6 +30,11 @@ _ALGORITHMS = {
     b"EC PRIVATE KEY": bytes.fromhex("06072a8648ce3d0201"),
 }
 _COPY_AGAIN = "copy it again, as its CA issued it"
+_SERVER_FIRST = "put the server certificate there, then its intermediates"
+_ISSUED = "put there the certificate that the CA issued for it"
+_REPLACE = "convert it, and replace the file with the result"
+# However somebody spells it: a reader skips what it does not know.
+_MEANT = re.compile(rb"(?i)--+[ \t]*BEGIN [A-Z0-9 ]*CERTIFICATE(?! REQUEST)")
 
 
 class PemFile(NamedTuple):
@@ -55,32 +60,42 @@ class Unusable(Exception):
 
 
 class Chain(NamedTuple):
-    """The certificates that nginx reads from a file, in DER, and the lines of those that it skips."""
+    """The certificates that nginx reads from a file, in DER by their line, and the lines of those that it skips."""
 
-    certificates: list[bytes]
+    certificates: dict[int, bytes]
     skipped: list[int]
 
 
-def read_chain(file: PemFile) -> Chain:
-    """Read the certificates of a file; raise Unusable."""
+def read_chain(file: PemFile, wanted: str = _SERVER_FIRST) -> Chain:
+    """Read the certificates of a file; raise Unusable, which asks for what is wanted if it holds none."""
     _require_text(file, "-nokeys", "x509")
-    certificates: dict[int, bytes] = {}  # by line
-    skipped = []
+    certificates: dict[int, bytes] = {}
     for block in _blocks(file.data):
         if isinstance(block, Unusable):
-            raise block
+            raise _line_ends(file) or block
         if block.label in _CERTIFICATES or (block.label == _TRUSTED and not certificates):
             _require_no_header(block)
             der = _first_value(block.der)
             if not certificates and block.der[len(der) :][:1] not in (b"", b"\x30"):
-                raise _damaged(block.line)
+                raise damaged(block.line)
             certificates[block.line] = der
     if not certificates:
-        raise _no_certificate(file)
+        raise _no_certificate(file, wanted)
+    skipped = []
     for number, line in enumerate(file.data.split(b"\n"), 1):
-        if number not in certificates and re.search(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----", line):
+        if number not in certificates and _MEANT.search(line):
             skipped.append(number)
-    return Chain(list(certificates.values()), skipped)
+    return Chain(certificates, skipped)
+
+
+def read_authorities(file: PemFile) -> dict[int, bytes]:
+    """Read every certificate of a file, in DER by its line; raise Unusable, also for one that programs skip."""
+    plain = file._replace(data=file.data.replace(_TRUSTED, b"CERTIFICATE"))
+    chain = read_chain(plain, "put the CA's certificate there")
+    for line in chain.skipped:
+        skips = Unusable(f"programs skip the certificate whose BEGIN is in line {line}", _COPY_AGAIN)
+        raise _unread(plain, line) or skips
+    return chain.certificates
 
 
 def read_keys(file: PemFile) -> Iterator[bytes]:
@@ -92,17 +107,21 @@ def read_keys(file: PemFile) -> Iterator[bytes]:
         if isinstance(block, Unusable):  # OpenSSL looks for a key behind it
             problem = problem or block
         elif block.label == _ENCRYPTED and not _is_whole(block.der):
-            problem = problem or _damaged(block.line)
+            problem = problem or damaged(block.line)
         elif block.label in _KEYS:
             if block.label == _ENCRYPTED or block.header.startswith(b"Proc-Type: 4,ENCRYPTED"):
                 todo = f"decrypt it, and replace the file with the result: openssl pkey {_openssl_paths(file.path)}"
                 raise Unusable("it is encrypted, and nginx cannot ask for the passphrase", todo)
             _require_no_header(block)
             has_key, der = True, _first_value(block.der)
-            label = _PKCS_8 if _ALGORITHMS.get(block.label, b"\0") in der[:40] else block.label
-            yield b"-----BEGIN %b-----\n%b-----END %b-----\n" % (label, base64.encodebytes(der), label)
+            yield as_key(_PKCS_8 if _ALGORITHMS.get(block.label, b"\0") in der[:40] else block.label, der)
     if problem or not has_key:
-        raise problem or _no_key(file)
+        raise _line_ends(file) or problem or _no_key(file)
+
+
+def as_key(label: bytes, der: bytes) -> bytes:
+    """Write a key as PEM."""
+    return b"-----BEGIN %b-----\n%b-----END %b-----\n" % (label, base64.encodebytes(der), label)
 
 
 def labels(data: bytes) -> set[bytes]:
@@ -118,6 +137,13 @@ def is_pkcs_12(data: bytes) -> bool:
 def convert_pkcs_12(path: str) -> Problem:
     """Say how to convert a file that is certificate and key at once: nginx reads both from one PEM file, too."""
     return _conversion("PKCS#12", f"openssl pkcs12 -nodes {_openssl_paths(path)}")
+
+
+def private_key_beside(path: str) -> Unusable:
+    """Say how to take the certificates alone out of a file."""
+    result = shell_word(f"{path}.pem")
+    command = f"openssl crl2pkcs7 -nocrl -certfile {shell_word(path)} | openssl pkcs7 -print_certs -out {result}"
+    return Unusable("it holds a private key", f"{_REPLACE}: {command}")
 
 
 # --- the grammar --------------------------------------------------------------------------------
@@ -204,7 +230,8 @@ def _empty_line(number: int) -> Unusable:
     return Unusable(f"line {number}: an empty line is inside a block", "remove it")
 
 
-def _damaged(begin: int) -> Unusable:
+def damaged(begin: int) -> Unusable:
+    """Say which block of a file is damaged."""
     return Unusable(f"the block that begins in line {begin} is damaged", _COPY_AGAIN)
 
 
@@ -228,7 +255,7 @@ def _decode(begin: int, body: list[_Piece]) -> bytes:
         if dash:
             break
     if not text or len(text) % 4 or b"=" in text.removesuffix(b"=").removesuffix(b"="):
-        raise _damaged(begin)
+        raise damaged(begin)
     return base64.b64decode(text)
 
 
@@ -258,7 +285,8 @@ def _require_text(file: PemFile, part: str, program: str) -> None:
     """Raise Unusable with the conversion for a file in another format."""
     kind, paths = _binary_kind(file.data), _openssl_paths(file.path)
     if file.data.startswith(_UTF_16_MARKS):
-        raise Unusable("it is UTF-16", "save it as plain ASCII text")
+        result = shell_word(f"{file.path}.pem")
+        raise Unusable(*_conversion("UTF-16", f"iconv -f UTF-16 -t UTF-8 {shell_word(file.path)} >{result}"))
     if kind == "PKCS#12":
         raise Unusable(*_conversion(kind, f"openssl pkcs12 {part} {paths}"))
     if kind == "PKCS#7" and program == "x509":
@@ -267,16 +295,15 @@ def _require_text(file: PemFile, part: str, program: str) -> None:
         raise Unusable(*_conversion(kind, f"openssl {program} -inform DER {paths}"))
 
 
-def _no_certificate(file: PemFile) -> Unusable:
+def _no_certificate(file: PemFile, wanted: str) -> Unusable:
     given = labels(file.data)
     if given & _REQUESTS:
-        return Unusable("it is a certificate request (CSR)", "put there the certificate that the CA issued for it")
+        return Unusable("it is a certificate request (CSR)", wanted if wanted != _SERVER_FIRST else _ISSUED)
     if b"PKCS7" in given:
         return Unusable(*_conversion("PKCS#7", f"openssl pkcs7 -print_certs {_openssl_paths(file.path)}"))
     if given and not given & _CERTIFICATES and given & _KEYS:
         return Unusable("it is a private key", "swap the two paths, or put the certificate there")
-    no_pem = Unusable("it is not a PEM certificate", "put the server certificate there, then its intermediates")
-    return _unread(file) or no_pem
+    return _unread(file) or Unusable("it is not a PEM certificate", wanted)
 
 
 def _no_key(file: PemFile) -> Unusable:
@@ -285,23 +312,50 @@ def _no_key(file: PemFile) -> Unusable:
     return _unread(file) or Unusable("it is not a PEM private key", "put the certificate's key there")
 
 
-def _unread(file: PemFile) -> Unusable | None:
-    """Say why nginx finds no block in a file that has some; None if it has none."""
-    lines = file.data.split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if b"-----BEGIN" not in line:
+def _unread(file: PemFile, only: int = 0) -> Unusable | None:
+    """Say why nginx skips the first block, or only that of a line; None if it reads it, or if there is none."""
+    for number, line in enumerate(file.data.split(b"\n"), 1):
+        if only not in (0, number) or b"-----BEGIN" not in line:
             continue
-        path, result = shell_word(file.path), shell_word(f"{file.path}.pem")
-        if line.count(b"\r") > 1:
-            text, command = "its lines end with CR alone", f"tr '\\r' '\\n' <{path} >{result}"
-        elif line.startswith(b"-----BEGIN"):
-            return Unusable(f"line {number}: something is behind the last dash", "remove it")
-        elif line.lstrip().startswith(b"-----BEGIN"):
-            text, command = f"line {number}: -----BEGIN is indented", f"sed 's/^[[:blank:]]*//' {path} >{result}"
-        else:
-            return Unusable(f"line {number}: something is before -----BEGIN on its line", "put BEGIN on its own line")
-        return Unusable(text, f"convert it, and replace the file with the result: {command}")
+        begin = None if b"\r" in line.strip() else _BEGIN.fullmatch(line.rstrip(_BLANK))
+        if begin:
+            problem = _unknown_label(file, number, begin[1])
+            if problem:
+                return problem
+            continue
+        if line.startswith(b"-----BEGIN"):
+            return _line_ends(file) or Unusable(f"line {number}: something is behind the last dash", "remove it")
+        if line.lstrip().startswith(b"-----BEGIN"):
+            return _rewritten(file, f"line {number}: -----BEGIN is indented", "sed 's/^[[:blank:]]*//'")
+        return Unusable(f"line {number}: something is before -----BEGIN on its line", "put BEGIN on its own line")
     return None
+
+
+def _unknown_label(file: PemFile, number: int, label: bytes) -> Unusable | None:
+    """Say what to do about a label that OpenSSL does not read as a certificate or a key; None for any other."""
+    if label == b"OPENSSH PRIVATE KEY":
+        path, result = shell_word(file.path), shell_word(f"{file.path}.pem")
+        return Unusable(
+            *_conversion("an OpenSSH key", f"cp {path} {result} && ssh-keygen -p -N '' -m PKCS8 -f {result}")
+        )
+    for usual in (_PKCS_8, b"CERTIFICATE"):
+        if label.upper().endswith(usual) and label not in _CERTIFICATES | _KEYS:
+            what = "its label is not in capitals" if label != label.upper() else "its label is unknown to nginx"
+            return Unusable(f"line {number}: {what}", f"write {usual.decode()} in its BEGIN and END lines")
+    return None
+
+
+def _line_ends(file: PemFile) -> Unusable | None:
+    """Say that the lines end with CR alone; None if they do not."""
+    if re.search(rb"-----BEGIN[^\n\r]*\r[^\n\r]*\r", file.data):
+        return _rewritten(file, "its lines end with CR alone", "tr '\\r' '\\n' <")
+    return None
+
+
+def _rewritten(file: PemFile, text: str, command: str) -> Unusable:
+    path, result = shell_word(file.path), shell_word(f"{file.path}.pem")
+    space = "" if command.endswith("<") else " "
+    return Unusable(text, f"{_REPLACE}: {command}{space}{path} >{result}")
 
 
 def _openssl_paths(path: str) -> str:
@@ -309,7 +363,7 @@ def _openssl_paths(path: str) -> str:
 
 
 def _conversion(kind: str, command: str) -> Problem:
-    return Problem(f"it is {kind}", f"convert it, and replace the file with the result: {command}")
+    return Problem(f"it is {kind}", f"{_REPLACE}: {command}")
 
 
 def _binary_kind(data: bytes) -> str:

@@ -10,7 +10,7 @@ from setup.errors import InputError
 from setup.findings import Finding, Level
 from setup.formats.digests import digest_all
 from setup.tls.provided import ProvidedFile, find_open, read_provided
-from setup.tls.trust_store import make_ca_bundle, read_trusted
+from setup.tls.trust_store import make_ca_bundle, read_known, read_private_authority, read_trusted
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 from setup.volume.volume import Volume
 
@@ -56,7 +56,13 @@ def plan_tls(volume: Volume, values: Values, mark: str, renew: bool, issued: Iss
     elif certificate_is_given(values):
         plan = _plan_provided(volume, values, mark, issued)
     authority = b"".join(file.data for file in plan.files if file.path == AUTHORITY)
-    return plan._replace(ca_bundle=make_ca_bundle(volume, values, authority))
+    bundle, notes = make_ca_bundle(volume, values, authority), plan.notes
+    if values["TLS_CA_PATH"] and bundle != read_known(volume):
+        from setup.tls.certificates import inspect_authorities
+
+        private = read_private_authority(volume, values, bundle)
+        notes += _notes([*inspect_authorities(f"TLS_CA_PATH={values['TLS_CA_PATH']}", private, datetime.now(UTC))])
+    return plan._replace(ca_bundle=bundle, notes=notes)
 
 
 def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) -> TlsPlan:

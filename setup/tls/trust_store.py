@@ -12,7 +12,6 @@ from setup.volume.layout import CA_BUNDLE
 from setup.volume.volume import Volume
 
 PUBLIC_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-_BEGIN, _PRIVATE = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
 def make_ca_bundle(volume: Volume, values: Values, own_authority: bytes = b"") -> bytes:
@@ -22,10 +21,14 @@ def make_ca_bundle(volume: Volume, values: Values, own_authority: bytes = b"") -
     """
     if not (own_authority or values["TLS_CA_PATH"]):
         return b""
-    known = b""
-    with contextlib.suppress(VolumeError):  # something odd in its place is reported before the bundle is written
-        known = volume.read(CA_BUNDLE) or b""
-    return read_trusted(volume, values, known) + own_authority
+    return read_trusted(volume, values, read_known(volume)) + own_authority
+
+
+def read_known(volume: Volume) -> bytes:
+    """Return the present bundle, b"" if there is none; something odd in its place is reported before it is written."""
+    with contextlib.suppress(VolumeError):
+        return volume.read(CA_BUNDLE) or b""
+    return b""
 
 
 def read_trusted(volume: Volume, values: Values, known: bytes = b"") -> bytes:
@@ -47,26 +50,30 @@ def read_private_authority(volume: Volume, values: Values, known: bytes = b"") -
         if location == bundle:
             raise Malformed(f"it is {CA_BUNDLE}, which avatar-setup generates from it")
         private = _read(volume, path)
-        if _BEGIN not in private or _PRIVATE in private:
-            raise Malformed("it is not a PEM certificate, or it also holds a private key")
-        if private.strip() not in known:
-            private = serialize_again(private)
     except Malformed as error:
         raise InputError(
             f"TLS_CA_PATH={path}: {error}. Put the CA's certificate into a file of its own below the deployment's "
             "directory, as in TLS_CA_PATH=./tls/ca.crt, or mount it and give the path inside the container"
         ) from None
+    if not private.strip() or private.strip() not in known:
+        private = serialize_again(path, private)
     return private.strip()
 
 
-def serialize_again(certificates: bytes) -> bytes:
-    """Return certificates as every program reads them: a slip in their text would make the whole bundle unreadable."""
-    from setup.tls.certificates import load_all, to_pem
+def serialize_again(path: str, certificates: bytes) -> bytes:
+    """Return certificates as every program reads them: a slip in their text would make the whole bundle unreadable.
+
+    Raise InputError if they hold anything else, or one that some program would skip.
+    """
+    from setup.tls import pem
+    from setup.tls.certificates import load_authorities, to_pem
 
     try:
-        return to_pem(load_all(certificates))
-    except ValueError:
-        raise Malformed("a certificate in it is damaged: copy it again") from None
+        if b"PRIVATE KEY-----" in certificates:
+            raise pem.private_key_beside(path)
+        return to_pem(load_authorities(pem.PemFile(path, certificates)))
+    except pem.Unusable as error:
+        raise InputError(f"TLS_CA_PATH={path}: {error.problem.text}: {error.problem.todo}") from None
 
 
 def _read(volume: Volume, path: str) -> bytes:

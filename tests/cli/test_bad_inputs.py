@@ -126,7 +126,7 @@ SETTINGS_CASES = [
     ("TLS_CA_PATH", "/etc", ["TLS_CA_PATH=./tls/ca.crt"]),
     ("TLS_CA_PATH", "/dev/zero", ["TLS_CA_PATH=./tls/ca.crt"]),
     ("TLS_CA_PATH", "/etc/passwd", ["PEM certificate"]),
-    ("TLS_CA_PATH", str(Path(__file__).parent / "damaged.crt"), ["a certificate in it is damaged"]),
+    ("TLS_CA_PATH", str(Path(__file__).parent / "damaged.crt"), ["the block that begins in line 1 is damaged"]),
     ("TLS_EXTRA_NAMES", "a.example;b.example", ["host name"]),
     ("TLS_EXTRA_NAMES", "a.example;b.example", ["host name"]),
     ("NGINX_HTTPS_PORT", "0", ["1 to 65535"]),

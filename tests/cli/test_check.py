@@ -235,7 +235,7 @@ DAMAGED = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 UNTRUSTED: Mapping[str, tuple[Callable[[Path], object], str]] = {
     "gone": (remove("tls/ca.crt"), "no such file below the output directory"),
     "no certificate": (write("tls/ca.crt", b"hello"), "it is not a PEM certificate"),
-    "damaged": (write("tls/ca.crt", DAMAGED), "a certificate in it is damaged: copy it again"),
+    "damaged": (write("tls/ca.crt", DAMAGED), "the block that begins in line 1 is damaged: copy it again"),
     "the bundle itself": (
         edit(STATE, "./tls/ca.crt", "./tls/ca-bundle.crt"),
         "it is tls/ca-bundle.crt, which avatar-setup generates from it",

@@ -67,7 +67,7 @@ REFUSED: Mapping[str, tuple[Callable[[Path], tuple[bytes, bytes]], list[str]]] =
     "an empty file": (both(lambda: b""), [f"./{CHAIN}: it is not a PEM certificate"]),
     "another text": (both(lambda: b"hello\n"), [f"./{CHAIN}: it is not a PEM certificate"]),
     "a damaged one": (both(lambda: server().pem[:200] + b"AAAA" + server().pem[210:]), ["the block that begins in line 1 is damaged"]),
-    "a truncated second one": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["a certificate in it is damaged"]),
+    "a truncated second one": (both(lambda: server().pem + intermediate().pem[:300] + b"\n-----END CERTIFICATE-----\n"), ["the block that begins in line", "is damaged"]),
     "a request": (both(request), ["it is a certificate request (CSR)"]),
     "DER": (both(lambda: server().der), ["it is DER", f"openssl x509 -inform DER -in ./{CHAIN} -out ./{CHAIN}.pem"]),
     "PKCS#12": (both(pkcs12), ["it is PKCS#12", f"openssl pkcs12 -nokeys -in ./{CHAIN} -out ./{CHAIN}.pem"]),

@@ -47,7 +47,7 @@ ONLY = {
     "jinja2": {"deploy.templates"},
     "yaml": {"formats.yaml_file", "state_file"},
     "idna": {"config.hosts"},
-    "cryptography": {"tls.certificates", "tls.authority"},
+    "cryptography": {"tls.certificates", "tls.chains", "tls.authority"},
     "termios": {"wizard.terminal", "wizard.prompt"},
     "fcntl": {"volume.lock"},
     "subprocess": set(),
