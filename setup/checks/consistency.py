@@ -10,7 +10,7 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import DERIVED, SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
-from setup.findings import Finding, Level
+from setup.findings import RUN, RUN_AFTER, Finding, Level
 from setup.formats import dotenv
 from setup.formats.quoting import quote_env
 from setup.formats.wrapping import unwrap
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _VARIABLE = r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # of the form that the template uses
 _MOUNT = r'^ +(?:file|source): "?(\./[^"\s]+)'  # as the template spells what comes from here
 _LISTEN = r"^[ \t]*listen\s+(?:\[::\]:)?([0-9]+)"
-_RUN_AGAIN = "run avatar-setup, which generates it again; first undo an edit by hand, or move the file away"
+_RUN_AGAIN = "undo your edit, or move the file away; then run avatar-setup, which generates it again"
 
 
 class Generated(NamedTuple):
@@ -51,12 +51,12 @@ def check_consistency(
         findings += _check_shown_secrets(files, env.values, values, _valid(texts))
         findings += [*_check_addresses(env, values), *_check_overrides(env, values)]
     except Malformed as error:
-        findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN))
+        findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN, RUN_AFTER))
     try:
         findings += _check_mounts(_list_sources(load_yaml(files.compose, aliases=True)), values, exists)
         findings += _check_ports(files, env, values)
     except Malformed as error:
-        findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _RUN_AGAIN))
+        findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _RUN_AGAIN, RUN_AFTER))
     yield from findings
     if not findings:
         yield Finding("agreement", Level.OK, f"{ENV}, {COMPOSE} and {NGINX} agree with each other and the settings")
@@ -78,7 +78,7 @@ def _check_variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
     unset = sorted(used - env.values.keys() - env.unsure.keys())
     if unset:
         text = f"{COMPOSE} uses variables that {ENV} does not set: {', '.join(unset)}"
-        yield Finding("env-unset", Level.FAIL, text, _RUN_AGAIN)
+        yield Finding("env-unset", Level.FAIL, text, _RUN_AGAIN, RUN_AFTER)
 
 
 def _valid(texts: Mapping[str, str]) -> dict[str, str]:
@@ -108,8 +108,9 @@ def _check_shown_secrets(
     text = f"{ENV} does not have the current values of these secrets"
     if by_run:
         undo = f"undo your edit of these lines, or move the file away (mv {ENV} {ENV}.mine), and then "
-        todo = f"{undo if files.env_is_edited else ''}run avatar-setup, which writes them"
-        yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_run)}", todo)
+        undo = undo if files.env_is_edited else ""
+        todo = f"{undo}run avatar-setup, which writes them"
+        yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_run)}", todo, RUN_AFTER if undo else RUN)
     if by_hand:
         todo = f"remove your lines with these keys at the end of {ENV}"
         yield Finding("env-stale", Level.FAIL, f"{text}: {', '.join(by_hand)}", todo)
@@ -121,7 +122,7 @@ def _check_addresses(env: dotenv.Env, values: Values) -> Iterator[Finding]:
         if row.group == DERIVED and key in env.values and env.values[key] != show(values[key]):
             wrong.append(f"{key} is not {show(values[key])}")
     if wrong:
-        yield Finding("address", Level.FAIL, f"{ENV}: {'; '.join(wrong)}", _RUN_AGAIN)
+        yield Finding("address", Level.FAIL, f"{ENV}: {'; '.join(wrong)}", _RUN_AGAIN, RUN_AFTER)
 
 
 def _check_overrides(env: dotenv.Env, values: Values) -> Iterator[Finding]:
@@ -163,9 +164,8 @@ def _check_mounts(sources: list[Any], values: Values, exists: Callable[[str], bo
             missing.add(source)
     if missing:
         text = f"{COMPOSE} mounts files that do not exist: {', '.join(sorted(missing))}"
-        yield Finding(
-            "mount-missing", Level.FAIL, text, "run avatar-setup, which writes its own files; put yours there"
-        )
+        todo = "put those of yours there; then run avatar-setup, which writes its own"
+        yield Finding("mount-missing", Level.FAIL, text, todo, RUN_AFTER)
 
 
 def _check_ports(files: Generated, env: dotenv.Env, values: Values) -> Iterator[Finding]:
@@ -176,9 +176,11 @@ def _check_ports(files: Generated, env: dotenv.Env, values: Values) -> Iterator[
     published = str(values["NGINX_PUBLISHED_PORT"] or port)
     service = compose_file.read([files.compose], env).services.get("nginx")
     if not service or published not in [mapping.published for mapping in service.ports]:
-        yield Finding("address", Level.FAIL, f"{COMPOSE} does not publish port {published}, {use}", _RUN_AGAIN)
+        yield Finding(
+            "address", Level.FAIL, f"{COMPOSE} does not publish port {published}, {use}", _RUN_AGAIN, RUN_AFTER
+        )
     if port not in re.findall(_LISTEN, files.nginx.decode(errors="replace"), re.MULTILINE):
-        yield Finding("address", Level.FAIL, f"{NGINX} does not listen on port {port}, {use}", _RUN_AGAIN)
+        yield Finding("address", Level.FAIL, f"{NGINX} does not listen on port {port}, {use}", _RUN_AGAIN, RUN_AFTER)
 
 
 def _mapping(document: Any, key: str) -> dict[str, Any]:

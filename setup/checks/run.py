@@ -33,7 +33,8 @@ _COLOURS = {Level.OK: Colour.GREEN, Level.WARN: Colour.YELLOW, Level.FAIL: Colou
 
 def check_deployment(session: Session, environ: Mapping[str, str], *, online: bool) -> Answer:
     """Return all findings, as lines and as data; raises Busy if one is a failure and another run is in progress."""
-    findings = list(_find(session, datetime.now(UTC)))
+    place = ending.place_of(session.volume, environ)
+    findings = [*_find(session, datetime.now(UTC)), _host(place)]
     failures = _failures(findings)
     if failures:
         session.volume.require_free()
@@ -46,11 +47,11 @@ def check_deployment(session: Session, environ: Mapping[str, str], *, online: bo
         for finding in group:
             lines += _finding_lines(finding)
         lines += [""] if group else []
-    rows = [finding._asdict() for finding in findings]
+    rows = [dict(zip(Finding._fields[:-1], finding, strict=False)) for finding in findings]
     data = {"ready": not failures, "counts": counts, "findings": rows}
     if online:
         data["answers"] = bool(answers) and not _failures(answers)
-    lines += _verdict_lines(session, environ, failures, answers, counts)
+    lines += _verdict_lines(session, place, failures, answers, counts)
     code = ExitCode.NOT_COMPLETE if counts[Level.FAIL] else ExitCode.DONE
     return Answer(lines, data, code)
 
@@ -72,19 +73,20 @@ def _finding_lines(finding: Finding) -> list[str]:
     """Return a finding, and below it what to do."""
     lines = console.paragraph(f"{finding.name}: {finding.text}", "      ")
     lines[0] = console.coloured(f"{finding.level:4}", f"  {lines[0].lstrip()}", _COLOURS.get(finding.level))
-    return [*lines, *(console.paragraph(f"do: {finding.todo}", "      ") if finding.todo else ())]
+    todo, _, command = finding.todo.partition("\n")
+    lines += console.paragraph(f"do: {todo}", "      ") if todo else []
+    return [*lines, f"      {command}"] if command else lines  # a command is never wrapped
 
 
 def _verdict_lines(
     session: Session,
-    environ: Mapping[str, str],
+    place: ending.Place,
     failures: list[Finding],
     answers: list[Finding],
     counts: Mapping[Level, int],
 ) -> list[str]:
     """Say whether the stack can start, whether it answers if it was asked, and what to type next."""
     numbers = ", ".join(f"{count} {level}" for level, count in counts.items() if count)
-    place = ending.place_of(session.volume, environ)
     entries = f" ({numbers}). {HELP} has an entry for each name."
     if failures:
         return [console.coloured("Not ready", entries, Colour.RED), *ending.command_for(place, failures)]
@@ -120,8 +122,11 @@ def _find(session: Session, now: datetime, quick: bool = False) -> Iterator[Find
     for note in list_notes(values):
         yield Finding("doubtful-setting", Level.WARN, note)
     yield from _check_postgres(values)
+
+
+def _host(place: ending.Place) -> Finding:
     text = "a container cannot see Docker, the disk, the ports, the names and the registries of its host"
-    yield Finding("host", Level.SKIP, text, "on the host: avatar-setup --host-check | sh")
+    return Finding("host", Level.SKIP, text, f"on the host:\n{place.command} --host-check | sh")
 
 
 def _ask(session: Session) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from setup.config.values import Values
 from setup.deploy.ending import pending_finding
 from setup.environment import shell_word
 from setup.errors import VolumeError
-from setup.findings import Finding, Level
+from setup.findings import CONTINUE, HISTORY, RUN, RUN_AFTER, Finding, Level, restore
 from setup.secrets import guards
 from setup.secrets.plan import check_filled, clean, is_bound, list_applicable
 from setup.secrets.store import read_secret
@@ -58,20 +58,22 @@ def _check_restore(volume: Volume) -> Iterator[Finding]:
     backup = backups.interrupted(volume)
     if backup:
         text = f"the restore of {backup} was interrupted: some files are from the backup, others are not"
-        yield Finding("restoring", Level.FAIL, text, f"finish it: --restore {backup}")
+        yield Finding("restoring", Level.FAIL, text, f"finish it: --restore {backup}", restore(backup))
 
 
 def _check_steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     if not state.exists and volume.status(COMPOSE) is not None:
         text = f"{STATE} is missing from this deployment"
-        yield Finding("steps", Level.FAIL, text, "restore a backup: --history lists them, --restore ID restores one")
+        yield Finding(
+            "steps", Level.FAIL, text, "restore a backup: --history lists them, --restore ID restores one", HISTORY
+        )
         return
     done = list(state.steps.values()).count(COMPLETED)
     text = f"{done}/{len(state.steps)} steps completed"
     if state.is_complete():
         yield Finding("steps", Level.OK, text)
     else:
-        yield Finding("steps", Level.FAIL, text, "run avatar-setup, which continues there")
+        yield Finding("steps", Level.FAIL, text, "run avatar-setup, which continues there", CONTINUE)
 
 
 def _check_release(state: DeploymentState, basis: Mapping[str, str]) -> Iterator[Finding]:
@@ -96,12 +98,12 @@ def _check_files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
         yield Finding("files", Level.OK, f"{len(state.files)} generated files are unmodified")
     if odd:
         text = f"a directory or a link in place of a file: {', '.join(odd)}"
-        yield Finding("file-odd", Level.FAIL, text, f"move it away, and {_RUN_AGAIN}")
+        yield Finding("file-odd", Level.FAIL, text, f"move it away, and {_RUN_AGAIN}", RUN_AFTER)
     if AUTHORITY_KEY in missing:
         missing.remove(AUTHORITY_KEY)
         yield Finding("file-missing", Level.FAIL, f"missing: {AUTHORITY_KEY}", _FROM_BACKUP)
     if missing:
-        yield Finding("file-missing", Level.FAIL, f"missing: {', '.join(missing)}", _RUN_AGAIN)
+        yield Finding("file-missing", Level.FAIL, f"missing: {', '.join(missing)}", _RUN_AGAIN, RUN)
     if edited:
         todo = "nothing, if you meant the change: a run keeps it, or stops before it overwrites it"
         yield Finding("file-edited", Level.WARN, f"edited by hand: {', '.join(edited)}", todo)
@@ -215,7 +217,7 @@ def check_secrets(
             yield Finding("secret-line-end", Level.WARN, text, "run avatar-setup, which removes it")
     for problem in (*problems, *check_filled(texts)):
         is_good = False
-        yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup")
+        yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup", RUN_AFTER)
     if is_good:
         yield Finding("secrets", Level.OK, f"{len(applicable)} secrets are valid")
 

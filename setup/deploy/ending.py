@@ -29,7 +29,7 @@ from setup.deploy.session import Session
 from setup.deploy.summary import heading
 from setup.environment import command_again, host_path, shell_word
 from setup.errors import DecisionNeeded
-from setup.findings import PENDING, Finding, Level
+from setup.findings import BY_HAND, FILL, PENDING, Finding, Level
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
@@ -119,7 +119,7 @@ def known_failures(session: Session) -> list[Finding]:
 def pending_finding(secret: Secret) -> Finding:
     """Return the finding of a value that only the operator knows and has not given."""
     text = f"{secret_path(secret.name)} is empty or missing ({secret.question})"
-    return Finding(PENDING, Level.FAIL, text, "run avatar-setup --fill on a terminal, which asks for it")
+    return Finding(PENDING, Level.FAIL, text, "run avatar-setup --fill on a terminal, which asks for it", FILL)
 
 
 def list_unused(session: Session) -> Iterator[str]:
@@ -161,14 +161,16 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
     place, values = place_of(session.volume, environ), session.context_now().resolution.values
     is_first = secret_path("db_password") in session.done.written or session.options.fill
     lines = [NOTHING_TO_DO] if status is Status.UNCHANGED else _report(session, place, values)
+    if status is Status.COMPLETE or session.options.fill or console.is_watched():
+        lines += sign_in_lines(place, values)
     if failures:
         lines += ["", "Missing before the stack can start:"]
         for finding in failures:
             todo = "" if finding.name == PENDING or not finding.todo else f": {finding.todo}"
             lines += console.paragraph(f"{finding.text}{todo}", "  ")
         lines += command_for(place, failures)
-    elif status is Status.COMPLETE or session.options.fill:
-        lines += next_lines(place, values) if is_first else _start_lines(place)
+    elif status is Status.COMPLETE or session.options.fill or console.is_watched():
+        lines += [*(_before_first_start(place, values) if is_first else ()), *_start_lines(place)]
     return lines + _finished_rotation(session, values)
 
 
@@ -186,12 +188,14 @@ def _report(session: Session, place: Place, values: Values) -> list[str]:
 
 def command_for(place: Place, failures: list[Finding]) -> list[str]:
     """Return what to do if something keeps the stack from starting, and the one command to type then."""
-    names = {finding.name for finding in failures}
-    where = f"Next, on the host, in {place.words}"
-    if PENDING in names:
-        return ["", f"{where}:", f"  {place.asking_command} --fill"]
-    cure = "put those files there" if names <= {CERTIFICATE_FILE, KEY_FILE} else "do what is said above"
-    return ["", f"{where}, {cure}, then:", f"  {place.command} --check"]
+    cure, waits, files_only = BY_HAND, False, True
+    for finding in failures:
+        cure, waits = max(cure, finding.cure), waits or finding.cure.by_hand
+        files_only = files_only and finding.name in (CERTIFICATE_FILE, KEY_FILE)
+    before = f", {'put those files there' if files_only else 'do what is said above'}, then"
+    before = before if waits and cure < FILL else ""
+    command = place.asking_command if cure.asks else place.command
+    return ["", f"Next, on the host, in {place.words}{before}:", f"  {command} {cure.flags}".rstrip()]
 
 
 def next_lines(place: Place, values: Values) -> list[str]:

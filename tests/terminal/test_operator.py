@@ -7,11 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.cli.test_check import edit, remove
 from tests.cli.test_given_certificate import CHAIN, KEY, full, put
+from tests.cli.test_self_signed import MORE as FURTHER
+from tests.cli.test_self_signed import issue
 from tests.support import pki
 from tests.support.runs import OPERATORS, REQUIRED, deployed, env_file, ran, secrets, stamps
 from tests.support.terminal import ANSWERS, CTRL_C, MORE, PASSWORD, REVIEW, Terminal, environ, reply_to, session, walk
@@ -467,6 +471,115 @@ def test_the_check_names_the_cure_before_the_command(tmp_path: Path) -> None:
     assert any(line.startswith("fail  certificate-names: ") for line in lines)
     assert lines[-2] == f"Next, on the host, in {out}, do what is said above, then:"
     assert lines[-1].endswith("--check")
+
+
+def forget(out: Path) -> None:
+    for path in out.glob(".deployment-state*"):
+        path.unlink()
+
+
+def let_expire(out: Path) -> None:
+    issue(out, -3, out.parent)
+    forget(out)
+    (out / "docker-compose.yml").unlink()
+    ran(out, settings={**REQUIRED, **OPERATORS, **FURTHER})  # a new state takes it for ours
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "flags"),
+    [
+        ({"TLS_MODE": "self-signed"}, remove("nginx/nginx.conf"), ""),
+        ({"TLS_MODE": "behind-proxy"}, remove("docker-compose.yml"), ""),
+        (dict(FURTHER), let_expire, "--renew-certificate"),
+        ({"TLS_MODE": "behind-proxy"}, lambda out: back_to(out, "generate_secrets"), ""),
+    ],
+    ids=["a file is gone", "the compose file is gone", "the certificate has expired", "the run was left"],
+)
+def test_the_next_command_of_the_check_is_the_cure(
+    tmp_path: Path, settings: dict[str, str], change: Callable[[Path], object], flags: str
+) -> None:
+    """Typed as it stands, it leads to the next command: to start the stack."""
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, **settings})
+    change(out)
+    where, command = ran(out, "--check", settings={}, code=3).stdout.splitlines()[-2:]
+    assert where == f"Next, on the host, in {out}:"
+    assert command.endswith(f" --output-dir {out} {flags}".rstrip())
+    done = subprocess.run(
+        command, shell=True, env=environ(), cwd=out.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.rstrip().endswith("docker compose up -d")
+    ran(out, "--check", settings={})
+
+
+@pytest.mark.parametrize(
+    ("change", "last"),
+    [
+        (edit("nginx/nginx.conf", "listen 443", "listen 444"), ", do what is said above, then:"),
+        (forget, ":\n  --history"),
+    ],
+    ids=["an edit", "no state"],
+)
+def test_the_check_asks_for_what_no_run_does(tmp_path: Path, change: Callable[[Path], object], last: str) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"})
+    change(out)
+    lines = ran(out, "--check", settings={}, code=3).stdout.splitlines()
+    following, _, flags = last.partition("\n  ")
+    assert lines[-2] == f"Next, on the host, in {out}{following}"
+    assert lines[-1].endswith(f" --output-dir {out} {flags}".rstrip())
+    if not flags:  # a run leaves the edit, and says the same
+        assert ran(out, settings={}).stdout.splitlines()[-2:] == lines[-2:]
+
+
+def test_the_check_prints_a_command_for_the_host_that_can_be_typed(tmp_path: Path) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"})
+    with session(out, "--check", columns=60) as terminal:
+        assert terminal.ends() == 0
+        shown = terminal.raw.replace("\r\n", "\n")
+    command = shown.partition("do: on the host:\n      ")[2].partition("\n")[0]
+    assert command.endswith(" --host-check | sh")
+    script = subprocess.run(
+        command.removesuffix("| sh"),
+        shell=True,
+        env=environ(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert script.stdout.startswith("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"TLS_MODE": "self-signed"}, OPERATORS, {}], ids=["a secret", "a certificate", "both"]
+)
+def test_the_last_screen_says_how_to_sign_in_also_when_something_is_missing(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for flags in ((), ("--set", "LOG_LEVEL=DEBUG")):
+        end = ran(out, *flags, settings=REQUIRED | settings).stdout.partition("Configuration complete\n")[2]
+        parts = ["https://avatar.example.com/sso/if/admin/", "as akadmin (", "grep ^AUTHENTIK_BOOTSTRAP_PASSWORD="]
+        parts += ["https://avatar.example.com/web/", "--invite ada@example.com --admin --online"]
+        parts += ["Missing before the stack can start:", "Next, on the host"]
+        assert [part for part in parts if part not in end] == []
+        assert parts == sorted(parts, key=end.index)
+        assert end.index("Next, on the host") == end.rindex("Next, on the host")
+        assert len(end.partition("Next, on the host")[2].strip().splitlines()) == 2, "one command"
+
+
+@BOTH
+def test_leaving_the_review_of_a_complete_deployment_shows_how_to_sign_in(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"})
+    with session(out, *flags, columns=120) as terminal:
+        walk(terminal)
+        assert terminal.ends() == 0
+        end = terminal.screen.text().partition("Nothing to do")[2]
+    assert "grep ^AUTHENTIK_BOOTSTRAP_PASSWORD=" in end and "--invite" in end
+    assert end.rstrip().endswith("docker compose up -d")
+    assert ran(out, settings={}).stdout == "Nothing to do: the configuration is complete and unchanged.\n"
 
 
 def test_prose_at_the_end_of_a_run_fits_a_narrow_window(tmp_path: Path) -> None:
