@@ -110,7 +110,8 @@ def test_check_prints_what_to_do_first_and_a_verdict_with_the_next_command(out: 
     done = ran(out, "--check", settings={})
     findings, _, verdict = done.stdout.partition("\nReady: ")
     for line in filter(None, findings.splitlines()):
-        assert re.fullmatch(r"(ok  |warn|fail|skip)  [a-z-]+: \S.*|      do: \S.*", line), line
+        command = r"|      \S.* --host-check \| sh"  # on a line of its own, to be copied
+        assert re.fullmatch(rf"(ok  |warn|fail|skip)  [a-z-]+: \S.*|      do: \S.*{command}", line), line
     assert findings.index("skip  host: ") < findings.index("ok    steps")
     assert re.match(r"the stack can start \(1 skip, \d+ ok\)\.\n", verdict)
     assert verdict.endswith("docker compose up -d\n")

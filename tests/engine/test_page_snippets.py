@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.engine.test_nginx_engine import UPSTREAMS, Nginx, upstreams
+from tests.engine.test_nginx_engine import nginx as nginx_of
 from tests.support import engine, page_commands
+from tests.support.client import Client, exchanges_frames, trusting_anybody
 
 pytestmark = pytest.mark.docker
 
@@ -36,22 +41,82 @@ def serial(port: int) -> str:
     return shown.stdout.decode()
 
 
-def snippet_of(page: str, language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```", (HOWTO / page).read_text(), re.M | re.S)
+def snippets_of(page: str, language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", (HOWTO / page).read_text(), re.M | re.S)
     assert found, page
-    return found[1]
+    return found
 
 
 def test_nginx_takes_the_snippets_of_the_pages(tmp_path: Path) -> None:
     engine.throw_away_certificate(tmp_path)
     acme = re.search(r"acme.conf <<'EOF'\n(.*?)^EOF", (HOWTO / "lets-encrypt.md").read_text(), re.M | re.S)
     assert acme
-    http = snippet_of("behind-a-proxy.md", "nginx") + acme[1]
+    http = snippets_of("behind-a-proxy.md", "nginx")[0] + acme[1]
     http = http.replace("/etc/ssl/avatar/fullchain.pem", "/given/throw-away.crt")
     http = http.replace("/etc/ssl/avatar/privkey.pem", "/given/throw-away.key")
     (tmp_path / "nginx.conf").write_text(f"events {{}}\nhttp {{\n{http}}}\n")
     options = ("run", "--rm", "--network", "none", "-v", f"{tmp_path}:/given:ro")
     engine.docker(*options, engine.stand_ins()["nginx"], "nginx", "-t", "-c", "/given/nginx.conf")
+
+
+@contextlib.contextmanager
+def avatar_behind_a_proxy(directory: Path) -> Iterator[Nginx]:
+    """The generated nginx, which trusts whoever is on its network."""
+    with engine.network() as network, upstreams(network, *UPSTREAMS):
+        settings = {"TLS_MODE": "behind-proxy", "TRUSTED_PROXIES": engine.subnet(network)}
+        with nginx_of(directory / "avatar", network, settings) as avatar:
+            yield avatar
+
+
+def test_caddy_runs_the_snippet_of_the_page_in_front_of_the_generated_nginx(tmp_path: Path) -> None:
+    """As on the page but for the upstream's name, and a certificate of Caddy's own CA: no public one comes here."""
+    snippet, image = snippets_of("behind-a-proxy.md", "caddyfile")[0], engine.proxy_image("caddy")
+    assert f"{HOST} {{\n" in snippet and "10.0.0.10:8080" in snippet
+    with avatar_behind_a_proxy(tmp_path) as avatar:
+        given = snippet.replace("10.0.0.10", avatar.name).replace("{\n", "{\n    tls internal\n", 1)
+        (tmp_path / "Caddyfile").write_text(given)
+        options = ["-v", f"{tmp_path / 'Caddyfile'}:/etc/caddy/Caddyfile:ro", "--network", avatar.network]
+        engine.docker("run", "--rm", *options, image, "caddy", "validate", "--config", "/etc/caddy/Caddyfile")
+        passes_on(image, options, engine.gateway(avatar.network))
+
+
+def test_traefik_runs_the_snippets_of_the_page_in_front_of_the_generated_nginx(tmp_path: Path) -> None:
+    """As on the page but for the upstream's name; its resolver reaches nobody, so it shows a certificate of its own."""
+    dynamic, static = snippets_of("behind-a-proxy.md", "yaml")
+    assert "http://10.0.0.10:8080" in dynamic
+    resolver = {"acme": {"tlsChallenge": {}, "caServer": "https://127.0.0.1:1/", "storage": "/tmp/acme.json"}}
+    rest = {
+        "providers": {"file": {"filename": "/etc/traefik/dynamic.yml"}},
+        "certificatesResolvers": {"letsencrypt": resolver},
+        "log": {"level": "WARN"},
+    }
+    with avatar_behind_a_proxy(tmp_path) as avatar:
+        (tmp_path / "dynamic.yml").write_text(dynamic.replace("10.0.0.10", avatar.name))
+        (tmp_path / "traefik.yml").write_text(static + yaml.safe_dump(rest))
+        options = ["--network", avatar.network]
+        for name in ("dynamic.yml", "traefik.yml"):
+            options += ["-v", f"{tmp_path / name}:/etc/traefik/{name}:ro"]
+        passes_on(engine.proxy_image("traefik"), options, engine.gateway(avatar.network))
+
+
+def passes_on(image: str, options: Sequence[str], client: str) -> None:
+    """A proxy, started so, does what the page says that it must do."""
+    with engine.container(image, options=[*options, "-p", "127.0.0.1::443"]) as name:
+        proxy = Client(engine.published(name, 443), HOST, trusting_anybody())
+        engine.until("the proxy answers", lambda: proxy.answers() and proxy.ask("/").status == 302)
+        asks(proxy, client)
+
+
+def asks(proxy: Client, client: str) -> None:
+    seen = proxy.ask("/api/a%2Fb//c%25%3B?x=%26", {"X-Forwarded-For": "203.0.113.9"}).seen
+    assert (seen["service"], seen["path"], seen["headers"]["host"]) == ("api", "/a%2Fb//c%25%3B?x=%26", HOST)
+    assert seen["headers"]["x-forwarded-for"] == client, "not what the client claims"
+    assert seen["headers"]["x-forwarded-proto"] == "https"
+    assert proxy.ask("/").all("Location") == ["/web"]
+    assert proxy.ask("/storage/x", method="PUT", body=bytes(64 << 20)).seen["length"] == 64 << 20
+    assert [len(value) for value in proxy.ask("/sso/?header=8192").all("X-Large")] == [8192]
+    for path in ("/web/socket", "/sso/ws/client/"):
+        exchanges_frames(proxy, path)
 
 
 @pytest.fixture

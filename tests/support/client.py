@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -95,6 +97,20 @@ class Client:
             return bool(self.ask("/").status)
         except (OSError, http.client.HTTPException):
             return False
+
+
+def exchanges_frames(client: Client, path: str) -> None:
+    """Opens a WebSocket, and fails unless frames come back."""
+    with contextlib.closing(client.connect()) as connection:
+        key = base64.b64encode(os.urandom(16)).decode()
+        upgrade = {"Host": client.host, "Upgrade": "websocket", "Connection": "Upgrade"}
+        connection.request("GET", path, headers=upgrade | {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key})
+        answer = http.client.HTTPResponse(connection.sock)
+        answer.begin()
+        assert answer.status == 101
+        for text in (b"one", b"two"):
+            connection.sock.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)  # masked with zeros
+            assert answer.fp.read(2 + len(text)) == bytes([0x81, len(text)]) + text
 
 
 def trusting(authority: Path) -> ssl.SSLContext:

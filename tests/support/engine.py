@@ -77,6 +77,14 @@ def echo_image() -> str:
     return tag
 
 
+@cache
+def proxy_image(name: str) -> str:
+    """A real proxy, caddy or traefik."""
+    tag = f"avatar-test-{name}"
+    docker("build", "-q", "--target", name, "-t", tag, ROOT / "tests" / "standins", timeout=900)
+    return tag
+
+
 def unique(kind: str) -> str:
     """A name that no other run of the tests uses."""
     return f"avatar-test-{kind}-{uuid.uuid4().hex[:10]}"
@@ -96,6 +104,12 @@ def network() -> Iterator[str]:
 def gateway(network: str) -> str:
     """This machine's own address on a network, from which loopback's connections reach a container there."""
     shown = docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    return shown.stdout.decode().strip()
+
+
+def subnet(network: str) -> str:
+    """The addresses of a network, this machine's own on it included."""
+    shown = docker("network", "inspect", network, "-f", "{{(index .IPAM.Config 0).Subnet}}")
     return shown.stdout.decode().strip()
 
 

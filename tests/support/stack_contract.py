@@ -5,16 +5,12 @@ The fixture `stack` is that module's. Tables are those of the platform's facts, 
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import http.client
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.client import SPOOFED, told
+from tests.support.client import SPOOFED, exchanges_frames, told
 from tests.support.runs import env_file, secrets
 from tests.support.stack import HOST, Stack, reached
 from tests.unit.deploy.test_targets import (
@@ -139,16 +135,7 @@ def test_a_response_header_of_8_kb_passes(stack: Stack, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/web/socket", "/sso/ws/client/"])
 def test_a_websocket_is_opened_and_carries_frames_both_ways(stack: Stack, path: str) -> None:
-    with contextlib.closing(stack.client.connect()) as connection:
-        key = base64.b64encode(os.urandom(16)).decode()
-        upgrade = {"Host": stack.netloc, "Upgrade": "websocket", "Connection": "Upgrade"}
-        connection.request("GET", path, headers=upgrade | {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key})
-        answer = http.client.HTTPResponse(connection.sock)
-        answer.begin()
-        assert answer.status == 101
-        for text in (b"one", b"two"):
-            connection.sock.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)  # masked with zeros
-            assert answer.fp.read(2 + len(text)) == bytes([0x81, len(text)]) + text
+    exchanges_frames(stack.client, path)
 
 
 def test_containers_find_the_public_address_at_nginx_unless_another_proxy_is_in_front(stack: Stack) -> None:
