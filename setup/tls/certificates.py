@@ -14,12 +14,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from setup.environment import shell_word
 from setup.findings import Finding, Level
 from setup.tls import pem
-from setup.tls.chains import Path, find_path, is_authority, is_valid
+from setup.tls.chains import Path, find_path, is_authority, is_valid, name_of
 from setup.tls.pem import PemFile
 
 if TYPE_CHECKING:
@@ -177,9 +177,9 @@ def inspect_authorities(name: str, authorities: bytes, now: datetime) -> Iterato
     servers = [one for one in certificates if one.issuer != one.subject and not is_authority(one)]
     level = Level.FAIL if len(servers) == len(certificates) else Level.WARN
     for number, certificate in enumerate(certificates, 1):
-        text = f"{name}: certificate {number} ({_name(certificate)})"
+        text = f"{name}: certificate {number} ({name_of(certificate)})"
         if certificate in servers:
-            todo = f"put the certificate of its issuer there ({_name(certificate, issuer=True)})"
+            todo = f"put the certificate of its issuer there ({name_of(certificate, issuer=True)})"
             yield Finding("authorities", level, f"{text} is not a CA", todo)
         elif _end_of(certificate) <= now:
             text += f" expired on {_end_of(certificate):%Y-%m-%d}"
@@ -209,7 +209,7 @@ def _check_key(path: str, certificates: list[x509.Certificate], key: PemFile) ->
         return finding
     numbers = [number for number, certificate in enumerate(certificates, 1) if has_key(certificate, plain)]
     if not numbers:
-        text = f"{key.path} is not the key of the first certificate in {path} ({_name(certificates[0])})"
+        text = f"{key.path} is not the key of the first certificate in {path} ({name_of(certificates[0])})"
         return Finding("certificate-key", Level.FAIL, text, "use the key that this certificate was requested with")
     if numbers[0] > 1:
         text = f"{key.path} is the key of certificate {numbers[0]} in {path}, not of the first one"
@@ -224,16 +224,19 @@ def _check_chain(path: str, certificates: list[x509.Certificate], way: Path, now
     last = way.certificates[-1]
     if way.trusted:
         yield Finding("certificate-chain", Level.OK, f"{path} leads to a trusted CA")
+    elif way.refusal:
+        todo = "have the server certificate issued by a CA that clients accept"
+        yield Finding("certificate-chain", Level.FAIL, f"{path}: {way.refusal}", todo)
     elif last.issuer == last.subject:
         todo = "set TLS_CA_PATH to its file; without that the API cannot reach sign-in"
-        text = f"{path} ends at {_name(last)}, which is not a public CA"
+        text = f"{path} ends at {name_of(last)}, which is not a public CA"
         yield Finding("certificate-chain", Level.WARN, text, todo)
     elif len(way.certificates) == 1 and len({*certificates}) > 1:
-        text = f"{path}: certificate 1 ({_name(last)}) is issued by none of the others"
+        text = f"{path}: certificate 1 ({name_of(last)}) is issued by none of the others"
         todo = "put the server certificate first, and after each certificate the one that issued it"
         yield Finding("certificate-chain", Level.FAIL, text, todo)
     else:
-        text = f"{path} ends at {_name(last)}, and its issuer {_name(last, issuer=True)} is not a public CA"
+        text = f"{path} ends at {name_of(last)}, and its issuer {name_of(last, issuer=True)} is not a public CA"
         todo = "add the missing intermediate certificate, or set TLS_CA_PATH to the file of the private CA"
         yield Finding("certificate-chain", Level.WARN, text, todo)
     served = [certificate for certificate in dict.fromkeys(certificates) if certificate in way.certificates]
@@ -241,25 +244,26 @@ def _check_chain(path: str, certificates: list[x509.Certificate], way: Path, now
         text = f"{path} is not in order, and some clients want that"
         yield Finding("certificate-chain", Level.WARN, text, "put after each certificate the one that issued it")
     for number, certificate in enumerate(certificates, 1):
-        reason = ""
+        reason, todo = "", "remove it"
         if certificate in certificates[: number - 1]:
             reason = f"is the same as certificate {certificates.index(certificate) + 1}"
         elif certificate not in way.certificates and not is_valid(certificate, now):
             word = "is not valid yet" if certificate.not_valid_before_utc > now else "has expired"
-            reason = f"is not needed and {word}"
+            reason = f"is not needed and {word}" if way.trusted else word
+            todo = todo if way.trusted else f"replace it, or remove it if clients trust {name_of(certificate)} itself"
         if reason:
-            text = f"{path}: certificate {number} ({_name(certificate)}) {reason}"
-            yield Finding("certificate-chain", Level.WARN, text, "remove it")
+            text = f"{path}: certificate {number} ({name_of(certificate)}) {reason}"
+            yield Finding("certificate-chain", Level.WARN, text, todo)
 
 
 def _check_dates(path: str, certificates: list[x509.Certificate], now: datetime) -> Finding:
     for certificate in certificates:
         start = certificate.not_valid_before_utc
         if start > now:
-            text = f"{path}: {_name(certificate)} is not valid before {start:%Y-%m-%d}"
+            text = f"{path}: {name_of(certificate)} is not valid before {start:%Y-%m-%d}"
             return Finding("certificate-dates", Level.FAIL, text, f"check the clock, which says {now:%Y-%m-%d}")
     first = min(certificates, key=_end_of)
-    end, days, text = _end_of(first), (_end_of(first) - now).days, f"{path}: {_name(first)}"
+    end, days, text = _end_of(first), (_end_of(first) - now).days, f"{path}: {name_of(first)}"
     if end <= now:
         return Finding("certificate-dates", Level.FAIL, f"{text} expired on {end:%Y-%m-%d}", "replace it")
     if end - now < SOON:
@@ -285,7 +289,7 @@ def _check_strength(path: str, certificates: list[x509.Certificate]) -> Iterator
         weakness = _weakness(certificate)
         if weakness:
             is_strong = False
-            text = f"{path}: {_name(certificate)} {weakness}"
+            text = f"{path}: {name_of(certificate)} {weakness}"
             yield Finding("certificate-strength", Level.FAIL, text, "have a new one issued")
     if not _is_usual(certificates[0].public_key()):
         text = f"{path}: browsers accept only RSA keys, and EC keys on P-256 and P-384"
@@ -323,12 +327,3 @@ def _is_usual(key: PublicKeyTypes) -> bool:
     if isinstance(key, ec.EllipticCurvePublicKey):
         return isinstance(key.curve, (ec.SECP256R1, ec.SECP384R1))
     return isinstance(key, rsa.RSAPublicKey)
-
-
-def _name(certificate: x509.Certificate, *, issuer: bool = False) -> str:
-    """Return what to call a certificate in a message, or its issuer."""
-    name = certificate.issuer if issuer else certificate.subject
-    for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME):
-        for attribute in name.get_attributes_for_oid(kind):
-            return "".join(char if char.isprintable() else "?" for char in str(attribute.value))[:80]
-    return "the first one" if not issuer else "somebody"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from setup.findings import Finding, Level
 from setup.tls.certificates import inspect
@@ -26,6 +31,38 @@ def signed(subject: pki.Pair, issuer: pki.Pair, lasts: tuple[int, int] = (-10, 3
     return pki.Pair(builder.sign(issuer.key, hashes.SHA256()), subject.key)
 
 
+def issued(
+    name: str,
+    issuer: pki.Pair | None,
+    basic: x509.BasicConstraints | None,
+    signs: bool | None = None,
+    lasts: tuple[int, int] = (-10, 300),
+) -> pki.Pair:
+    """Issue a certificate with these basic constraints, and a key usage that lets it sign certificates or not.
+
+    It names the key of its issuer, by which OpenSSL tells two issuers of one name apart.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    start, end = (NOW + days * pki.DAY for days in lasts)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    above = issuer.certificate.subject if issuer else subject
+    builder = x509.CertificateBuilder(above, subject, key.public_key(), x509.random_serial_number(), start, end)
+    signer = issuer.key if issuer else key
+    alternative = x509.SubjectAlternativeName([x509.DNSName(pki.HOST)])
+    for extension in (
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
+        *([alternative] if name == pki.HOST else []),
+    ):
+        builder = builder.add_extension(extension, critical=False)
+    if basic:
+        builder = builder.add_extension(basic, critical=True)
+    if signs is not None:
+        usage = x509.KeyUsage(True, False, False, False, False, signs, False, False, False)
+        builder = builder.add_extension(usage, critical=True)
+    return pki.Pair(builder.sign(signer, hashes.SHA256()), key)
+
+
 ROOT, MIDDLE, LEAF = pki.root(), pki.intermediate(), pki.server()
 OLD = pki.issue("Old Root", authority=True)
 CROSS = signed(ROOT, OLD)  # the new root under an old one, as Sectigo's under AAA
@@ -36,15 +73,16 @@ OLD_ROOT = signed(ROOT, ROOT, EXPIRED)
 OTHER = pki.issue("Other Root", authority=True)
 
 
-def inspected(*chain: pki.Pair, trusted: pki.Pair | None = ROOT) -> list[Finding]:
+def inspected(*chain: pki.Pair, trusted: pki.Pair | None = ROOT, key: pki.Pair = LEAF) -> list[Finding]:
     data = b"".join(pair.pem for pair in chain)
     roots = trusted.pem if trusted else b""
-    key = PemFile("./tls/c.key", LEAF.private())
-    return inspect(PemFile("./tls/c.crt", data), key, [pki.HOST], roots, NOW).findings
+    key_file = PemFile("./tls/c.key", key.private())
+    return inspect(PemFile("./tls/c.crt", data), key_file, [pki.HOST], roots, NOW).findings
 
 
-def problems(*chain: pki.Pair, trusted: pki.Pair | None = ROOT) -> list[tuple[Level, str]]:
-    return [(one.level, one.text) for one in inspected(*chain, trusted=trusted) if one.level is not Level.OK]
+def problems(*chain: pki.Pair, trusted: pki.Pair | None = ROOT, key: pki.Pair = LEAF) -> list[tuple[Level, str]]:
+    findings = inspected(*chain, trusted=trusted, key=key)
+    return [(one.level, one.text) for one in findings if one.level is not Level.OK]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +137,85 @@ def test_a_bundle_with_a_cross_sign_misses_no_intermediate() -> None:
 )
 def test_what_the_path_needs_and_lacks_is_a_failure(chain: tuple[pki.Pair, ...], text: str) -> None:
     assert [said for level, said in problems(*chain) if level is Level.FAIL and text in said]
+
+
+def test_an_expired_cross_sign_of_an_unknown_root_is_a_warning() -> None:
+    """Clients that trust the root accept it, and nobody said here that this root is private."""
+    assert [level for level, _ in problems(LEAF, MIDDLE, EXPIRED_CROSS, trusted=None)] == [Level.WARN, Level.WARN]
+    [_, finding] = [one for one in inspected(LEAF, MIDDLE, EXPIRED_CROSS, trusted=None) if one.level is Level.WARN]
+    assert finding.text == "./tls/c.crt: certificate 3 (Test Root) has expired"
+    assert finding.todo == "replace it, or remove it if clients trust Test Root itself"
+
+
+NO_CA = issued("Not a CA", ROOT, x509.BasicConstraints(False, None))
+NO_USAGE = issued("Signs nothing", ROOT, x509.BasicConstraints(True, None), signs=False)
+LIMITED = issued("Limited", ROOT, x509.BasicConstraints(True, 0))
+BELOW = issued("Below", LIMITED, x509.BasicConstraints(True, None))
+
+
+@pytest.mark.parametrize(
+    ("above", "text"),
+    [
+        ((NO_CA,), "Not a CA is not a CA: its basic constraints or key usage say so"),
+        ((NO_USAGE,), "Signs nothing is not a CA: its basic constraints or key usage say so"),
+        ((BELOW, LIMITED), "Limited allows 0 CAs between itself and the server certificate, and there are 1"),
+    ],
+)
+@pytest.mark.parametrize("trusted", [ROOT, None])
+def test_only_an_authority_may_issue(above: tuple[pki.Pair, ...], text: str, trusted: pki.Pair | None) -> None:
+    leaf = pki.issue(pki.HOST, above[0], names=(pki.HOST,))
+    assert (Level.FAIL, f"./tls/c.crt: {text}") in problems(leaf, *above, trusted=trusted, key=leaf)
+
+
+def test_a_limit_of_the_root_counts_too() -> None:
+    root = issued("Narrow Root", None, x509.BasicConstraints(True, 0))
+    above = issued("Above", root, x509.BasicConstraints(True, None))
+    leaf = pki.issue(pki.HOST, above, names=(pki.HOST,))
+    assert problems(leaf, above, trusted=root, key=leaf) == [
+        (Level.FAIL, "./tls/c.crt: Narrow Root allows 0 CAs between itself and the server certificate, and there are 1")
+    ]
+
+
+CASES = 120
+
+
+def generated(number: int) -> tuple[list[pki.Pair], pki.Pair]:
+    """Return a server certificate with its issuers, and its root, each as a CA or with a slip; names are unique."""
+    chance = random.Random(number)
+    limits = (None, None, None, 0, 1, 2)
+    constraints = x509.BasicConstraints(True, chance.choice(limits))
+    root = above = issued("Root", None, constraints, signs=chance.choice((None, True)))
+    chain: list[pki.Pair] = []
+    for depth in range(chance.randint(0, 3)):
+        is_authority = chance.random() < 0.85
+        limit = chance.choice(limits) if is_authority else None
+        signs = chance.choice((None, None, True, True, False) if chance.random() < 0.3 else (None, True))
+        basic = x509.BasicConstraints(is_authority, limit) if chance.random() < 0.85 else None
+        lasts = EXPIRED if chance.random() < 0.1 else (-10, 300)
+        name = "Root" if chance.random() < 0.1 else f"CA {depth}"  # a certificate may have the name of its issuer
+        above = issued(name, above, basic, signs, lasts)
+        chain.insert(0, above)
+    leaf = issued(pki.HOST, above, x509.BasicConstraints(False, None))
+    chance.shuffle(chain)
+    return [leaf, *chain], root
+
+
+def test_openssl_finds_a_path_where_we_do(tmp_path: Path) -> None:
+    verdicts = {True: 0, False: 0}
+    for number in range(CASES):
+        chain, root = generated(number)
+        for name, pairs in (("leaf", chain[:1]), ("rest", chain[1:]), ("root", [root])):
+            (tmp_path / name).write_bytes(b"".join(pair.pem for pair in pairs))
+        more = ("-untrusted", "rest") if chain[1:] else ()
+        command = ("openssl", "verify", "-CAfile", "root", *more, "leaf")
+        accepts = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+        levels = [level for level, _ in problems(*chain, trusted=root, key=chain[0])]
+        missing = "its issuer" in str(problems(*chain, trusted=root, key=chain[0]))
+        assert accepts == (Level.FAIL not in levels and not missing), (number, problems(*chain, trusted=root))
+        if accepts:
+            assert Level.FAIL not in [level for level, _ in problems(*chain, trusted=None, key=chain[0])], number
+        verdicts[accepts] += 1
+    assert min(verdicts.values()) > CASES / 6, verdicts
 
 
 def test_a_missing_intermediate_is_a_warning() -> None:
