@@ -9,6 +9,7 @@ __all__ = [
     "resolver",
     "rules",
     "secrets",
+    "services",
     "settings",
     "sources",
     "types",

@@ -12,6 +12,9 @@ from typing import Any
 from setup.config.hosts import email, netloc
 from setup.config.model import Condition, Given, Source
 from setup.config.values import Values
+from setup.volume.layout import CA_BUNDLE
+
+CA_BUNDLE_AT = f"/etc/avatar/{CA_BUNDLE}"  # where containers find the public roots and the private CA
 
 BUNDLED_DATABASE = "db"
 FIRST_ACCOUNT = "akadmin"  # the first administrator of Authentik
@@ -195,6 +198,11 @@ def database_is_verified(v: Values) -> bool:
     return external_database(v) and str(v["DB_SSLMODE"]).startswith("verify-")
 
 
+def keeps_uploads(v: Values) -> bool:
+    """Tell whether Authentik's uploads get a volume: 2025.10 changes the owner of its media, and nothing is mounted."""
+    return not str(v["AVATAR_AUTHENTIK_VERSION"]).startswith("2025.10")
+
+
 def bundled_database(v: Values) -> bool:
     return not external_database(v)
 
@@ -337,7 +345,6 @@ def facts(v: Values) -> dict[str, Any]:
         "server_names": server_names(v),
         "public_netloc": public_netloc(v),
         "listen_port": listen_port(v),
-        "host_address": f"{netloc(v['NGINX_BIND_ADDRESS'], None)}:" if v["NGINX_BIND_ADDRESS"] else "",
         "public_port": public_port(v),
         "tls": tls_is_ours(v),
         "certificate_is_given": certificate_is_given(v),

@@ -41,6 +41,7 @@ _IN_AUTHENTIK = (
     ("branding/favicon.ico", "/media/public/favicon.ico"),
     ("branding/brand_logo.png", "/media/public/brand_logo.png"),
 )
+_IN_AUTHENTIK_SHELL = "objects=$(cat <<'PYTHON'\n{}PYTHON\n)\nexec ak shell -c \"$objects\"\n"
 _MEDIA = "/media/"
 _API_SERVICES = SECRETS["db_name"].services
 
@@ -113,17 +114,33 @@ class Targets:
     @cached_property
     def compose(self) -> File:
         """Render `docker-compose.yml`, whose labels name what each service mounts."""
+        from setup.config.services import NETWORKS, list_services, list_volumes
+
+        rows = {row.name: row for row in list_services(self._values)}
+        nothing = dict.fromkeys(rows, ())
+        mounted = self._mounted()
         context = self._context() | {
-            "secret_names": sorted(set().union(*self._mounted().values())),
+            "row": rows,
+            "scripts": {name: self._script(row.script) for name, row in rows.items()},
+            "networks": NETWORKS,
+            "data_volumes": list_volumes(self._values),
+            "secret_names": sorted(set().union(*mounted.values())),
             "secret_directory": f"./{SECRETS_FOLDER}",
-            "service_secrets": self._mounted(),
-            "fingerprints": {service: self._secrets_mark(names) for service, names in self._mounted().items()},
-            "file_mounts": self._file_mounts(),
+            "service_secrets": nothing | mounted,
+            "fingerprints": {service: self._secrets_mark(names) for service, names in mounted.items()},
+            "file_mounts": nothing | self._file_mounts(),
             "digests": self._digests(),
             "owner": ":".join(map(str, self._owner)),
-            "keeps_uploads": not self._owns_media(),
         }
         return file_at(COMPOSE, self._renderer.text(f"{COMPOSE}.j2", context))
+
+    def _script(self, names: Iterable[str]) -> str:
+        """Return the files of a script as one; Python is for the shell of Authentik."""
+        parts = []
+        for name in names:
+            part = self._renderer.static(f"scripts/{name}").decode()
+            parts.append(_IN_AUTHENTIK_SHELL.format(part) if name.endswith(".py") else part)
+        return "".join(parts)
 
     @property
     def all(self) -> tuple[File, ...]:
@@ -138,7 +155,7 @@ class Targets:
         mounts = {"nginx": [(NGINX, f"/etc/{NGINX}")]}
         for path in (CERTIFICATE, CERTIFICATE_KEY) if self.tls.files else ():
             mounts["nginx"].append((path, f"/etc/nginx/{path}"))
-        trusted = [(CA_BUNDLE, f"/etc/avatar/{CA_BUNDLE}")] if derived.has_private_ca(self._values) else []
+        trusted = [(CA_BUNDLE, derived.CA_BUNDLE_AT)] if derived.has_private_ca(self._values) else []
         if trusted:
             mounts |= dict.fromkeys(_API_SERVICES, trusted)
             if derived.database_is_verified(self._values):
@@ -147,7 +164,7 @@ class Targets:
         for file in self.authentik:
             for source, target in _IN_AUTHENTIK:
                 inside = file.path.startswith(f"{AUTHENTIK}/{source}")
-                if inside and not (target.startswith(_MEDIA) and self._owns_media()):
+                if inside and (derived.keeps_uploads(self._values) or not target.startswith(_MEDIA)):
                     branding.append((file.path, target + file.path.removeprefix(f"{AUTHENTIK}/{source}")))
         blueprint = (BLUEPRINT, f"/blueprints/{BLUEPRINT.removeprefix(f'{AUTHENTIK}/')}")
         applying = [blueprint, *branding]
@@ -156,10 +173,6 @@ class Targets:
             "authentik_worker": applying,
             "authentik_blueprint": applying,
         }
-
-    def _owns_media(self) -> bool:
-        """Tell whether this Authentik changes the owner of its media: its worker fails at a read-only mount there."""
-        return str(self._values["AVATAR_AUTHENTIK_VERSION"]).startswith("2025.10")
 
     def env_values(self) -> dict[str, str]:
         """Return every key of `.env` with its text, in the catalogue's order."""

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from setup.errors import ExitCode, InputError, SetupError
-from setup.formats.quoting import Unfit, as_text, quote_env, quote_nginx, quote_yaml
+from setup.formats.quoting import Unfit, as_text, quote_block, quote_env, quote_nginx, quote_plain, quote_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,5 +119,6 @@ class Renderer:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        environment.filters.update(env=quote_env, yaml=quote_yaml, nginx=quote_nginx, comment=_comment)
+        environment.filters.update(env=quote_env, nginx=quote_nginx, comment=_comment)
+        environment.filters.update(yaml=quote_yaml, plain=quote_plain, block=quote_block)  # of the compose file
         return environment

@@ -6,6 +6,8 @@ import re
 
 _ENV_BARE = r"[A-Za-z0-9_./:@%+,-]+"
 _YAML_PLAIN = r"[ !#%-\[\]-~]*"  # what stands for itself in double quotes
+_COMPOSE_PLAIN = r"[\w/.$-][\w/.${}:=-]*"
+_NOT_COMPOSE = r"\$(?!\{[A-Z][A-Z0-9_]*\})"  # any $ but that of `${KEY}`
 _NGINX_BARE = r"[A-Za-z0-9_./:@%+,*\[\]-]+"
 _NGINX_LONGEST = 2000  # a parameter, backslashes doubled, fits nginx's buffer of 4096 bytes
 _ENV_ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -45,6 +47,23 @@ def quote_yaml(value: object) -> str:
     if "\0" in text:
         raise Unfit("it holds a NUL character, which no container can be given")
     return '"' + "".join(_yaml_char(char) for char in text) + '"'
+
+
+def quote_plain(value: object) -> str:
+    """Spell a text of the services' table for the compose file: bare, unless YAML would read that as something else.
+
+    It may hold `${KEY}`, which Compose replaces. Raises Unfit for what is not plain, as no text of the table is.
+    """
+    text = as_text(value)
+    if not re.fullmatch(_COMPOSE_PLAIN, text):
+        raise Unfit("a text of the services' table is not plain")
+    return f'"{text}"' if isinstance(value, str) and (text.isdigit() or text in ("true", "false")) else text
+
+
+def quote_block(script: str, indent: int) -> str:
+    """Indent a script for a block of the compose file, whose own `$` Compose leaves alone; `${KEY}` it replaces."""
+    lines = re.sub(_NOT_COMPOSE, "$$", script.rstrip("\n")).split("\n")
+    return "\n".join(" " * indent + line if line else line for line in lines)
 
 
 def _yaml_char(char: str) -> str:

@@ -493,11 +493,11 @@ def test_env_holds_the_documented_keys_and_no_other():
 
 
 def test_every_key_of_env_is_read_by_a_service():
-    """A new key reaches no service until templates/docker-compose.yml.j2 names it there."""
+    """A new key reaches no service until its row in setup/config/services.py names it."""
     text = "".join(named_targets(name).compose.data.decode() for name in ALL)
     read = {match[1] for match in VARIABLE.finditer(re.sub(r"(?m)^\s*#.*$", "", text))}
     unread = {key for name in ALL for key in named_targets(name).env_values()} - read
-    assert unread == READ_BY_NOBODY, "name these under a service in templates/docker-compose.yml.j2"
+    assert unread == READ_BY_NOBODY, "name these in the row of a service in setup/config/services.py"
 
 
 # --- "Who gets what" ----------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def _parsed(name: str) -> nodes.Template:
     return environment.parse((ROOT / "templates" / name).read_text())
 
 
-QUOTING = {"env.j2": {"env"}, "docker-compose.yml.j2": {"yaml"}, "nginx.conf.j2": {"nginx"}}
+QUOTING = {"env.j2": {"env"}, "docker-compose.yml.j2": {"yaml", "plain", "block"}, "nginx.conf.j2": {"nginx"}}
 
 
 def test_every_template_has_its_quoting_filter():
@@ -237,5 +237,5 @@ def test_templates_ask_only_for_what_targets_know(name):
 
     known = set(SETTINGS) | set(derived.facts(resolution({}).values))
     known |= {"groups", "secret_names", "secret_directory", "service_secrets", "fingerprints"}
-    known |= {"file_mounts", "digests", "owner", "keeps_uploads"}
+    known |= {"file_mounts", "digests", "owner", "row", "scripts", "networks", "data_volumes"}
     assert meta.find_undeclared_variables(_parsed(name)) <= known
