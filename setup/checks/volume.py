@@ -13,6 +13,7 @@ from setup.deploy.ending import pending_finding
 from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.findings import CONTINUE, HISTORY, RUN, RUN_AFTER, Finding, Level, restore
+from setup.formats.wrapping import is_quoted
 from setup.secrets import guards
 from setup.secrets.plan import check_filled, clean, is_bound, list_applicable
 from setup.secrets.store import read_secret
@@ -215,6 +216,12 @@ def check_secrets(
         elif not (filled or is_bound(secret, values)) and clean(secret, text) != text:
             text = f"{path} has line ends that are no part of the value"
             yield Finding("secret-line-end", Level.WARN, text, "run avatar-setup, which removes it")
+        elif is_quoted(text):
+            text, todo = (
+                f"{path} is wrapped in quotes, which are part of its value",
+                "remove them if they are not meant",
+            )
+            yield Finding("secret-form", Level.WARN, text, todo)
     for problem in (*problems, *check_filled(texts)):
         is_good = False
         yield Finding("secret-form", Level.FAIL, problem, "correct it, and run avatar-setup", RUN_AFTER)

@@ -66,9 +66,9 @@ def _host_of(text: str) -> str:
 def _note_everyone(values: Values) -> Iterator[str]:
     networks = values.computed("TRUSTED_PROXIES")
     for network in networks.value if networks else ():
-        if network.endswith("/0"):
+        if int(network.rpartition("/")[2]) < (7 if ":" in network else 8):  # wider than any private network
             yield (
-                f"TRUSTED_PROXIES={network}: every client may then claim any address in X-Forwarded-For: "
+                f"TRUSTED_PROXIES={network}: every client in it may then claim any address in X-Forwarded-For: "
                 "give the network of the proxy, as in 10.0.0.0/8"
             )
 
@@ -82,7 +82,12 @@ def _note_airgapped(values: Values) -> Iterator[str]:
 
 
 def _note_mail_port(values: Values) -> Iterator[str]:
-    port, implicit = values.computed("SMTP_PORT"), values.computed("SMTP_USE_TLS")
+    port, implicit, start = map(values.computed, ("SMTP_PORT", "SMTP_USE_TLS", "SMTP_START_TLS"))
+    if port and start and start.value and port.value == 465:
+        yield (
+            "SMTP_PORT=465 with SMTP_START_TLS=true: servers expect TLS from the start on this port: remove "
+            "SMTP_USE_TLS and SMTP_START_TLS, which follow the port, or give port 587"
+        )
     if port and implicit and implicit.value and port.value in (25, 587):
         yield (
             f"SMTP_PORT={port.value} with SMTP_USE_TLS=true: servers expect STARTTLS on this port: remove SMTP_USE_TLS "

@@ -103,7 +103,12 @@ class Secret(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Hold the text that somebody gave for a key, and its source."""
+    """Hold the text that somebody gave for a key, its source, and the path of the KEY_FILE that held it."""
 
     text: str
     source: Source
+    path: str = ""
+
+    def named(self, key: str) -> str:
+        """Return where a value comes from, for an operator."""
+        return f"{key}_FILE={self.path}" if self.path else self.source.words

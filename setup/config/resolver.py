@@ -85,7 +85,7 @@ def problem_text(row: Setting, answer: Given, reason: str) -> str:
     shown = answer.text if row.kind in (EMAIL, EMAILS) else without_credentials(answer.text)
     example = f", as in {row.example}" if row.example and row.example not in reason else ""
     origin = f". {row.help}" if answer.source is Source.DEFAULT else ""  # nobody typed it: say what it is
-    return f"{row.key}={short(shown)} ({answer.source.words}): {reason}{example}{origin}"
+    return f"{row.key}={short(shown)} ({answer.named(row.key)}): {reason}{example}{origin}"
 
 
 def missing_text(key: str) -> str:

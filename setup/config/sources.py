@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from setup.config.model import Given, Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import PRESETS, SETTINGS
-from setup.formats.wrapping import unwrap
+from setup.formats.wrapping import is_quoted, unwrap
 from setup.formats.yaml_file import Malformed, decode, key_shown, load_yaml, read_input
 
 CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
@@ -34,6 +34,7 @@ class Inputs(NamedTuple):
     unreadable: bool = False  # a file may hold what seems to be missing
     unset: frozenset[str] = frozenset()  # saved answers that this run takes back
     exact: Mapping[str, Given] = {}  # secrets of another deployment, byte for byte
+    refused: frozenset[str] = frozenset()  # keys that are given and have a problem, so that they are not missing
 
     def with_adopted(self, settings: Mapping[str, Given]) -> "Inputs":
         """Add the settings of another deployment as the layer below what the operator gave."""
@@ -48,6 +49,7 @@ class _Reading(NamedTuple):
     problems: list[str]
     presets: Mapping[str, Mapping[str, str]] = {}
     unreadable: bool = False
+    refused: frozenset[str] = frozenset()
 
 
 def gather(
@@ -66,6 +68,7 @@ def gather(
         _take(caller, Source.CALLER, "--set"),
     )
     layers, problems, unreadable = [], [], False
+    refused: set[str] = set()
     secrets: dict[str, Given] = {}
     presets: dict[str, dict[str, str]] = {}
     for reading in readings:
@@ -73,9 +76,12 @@ def gather(
         secrets |= reading.secrets
         problems += reading.problems
         unreadable = unreadable or reading.unreadable
+        refused |= reading.refused
         for name, settings in reading.presets.items():
             presets.setdefault(name, {}).update(settings)
-    return Inputs(tuple(layers), secrets, presets, tuple(problems), tuple(_near_misses(environ)), unreadable)
+    warnings = tuple(_near_misses(environ))
+    inputs = Inputs(tuple(layers), secrets, presets, tuple(problems), warnings, unreadable)
+    return inputs._replace(refused=frozenset(refused))
 
 
 MOST_PROBLEMS = 20  # of one file; each unknown key is compared with every known one
@@ -226,14 +232,15 @@ def _read_environment(environ: Mapping[str, str], preloaded: Mapping[str, bytes]
     layer: dict[str, Given] = {}
     secrets: dict[str, Given] = {}
     problems = []
+    refused = set()
     for key in (*SETTINGS, *map(str.upper, SECRETS)):
         text, path = environ.get(key, ""), environ.get(f"{key}_FILE", "")
         problem = next(filter(None, (_quotes_problem(key, text, key), _quotes_problem(f"{key}_FILE", path))), "")
+        if text and path:
+            problem = problem or f"{key} and {key}_FILE are both set: unset one of them"
         if problem:
             problems.append(problem)
-            continue
-        if text and path:
-            problems.append(f"{key} and {key}_FILE are both set: unset one of them")
+            refused.add(key)
             continue
         if path:
             try:
@@ -243,19 +250,19 @@ def _read_environment(environ: Mapping[str, str], preloaded: Mapping[str, bytes]
                     raise Malformed("it is empty: put the value into it, or leave the variable out")
             except Malformed as error:
                 problems.append(f"{_file_named(key, path)}: {error}")
+                refused.add(key)
                 continue
         text = unwrap(text)
         if text and key in SETTINGS:
-            layer[key] = Given(text, Source.ENVIRONMENT)
+            layer[key] = Given(text, Source.ENVIRONMENT, path)
         elif text:
-            secrets[key.lower()] = Given(text, Source.ENVIRONMENT)
-    return _Reading(layer, secrets, problems)
+            secrets[key.lower()] = Given(text, Source.ENVIRONMENT, path)
+    return _Reading(layer, secrets, problems, refused=frozenset(refused))
 
 
 def _quotes_problem(name: str, text: str, key: str = "") -> str:
     """Say that a variable holds the quotes around its value; return "" if it does not."""
-    text = unwrap(text)
-    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'":
+    if not is_quoted(text):
         return ""
     belongs = f". If they belong to the value, give it by {key}_FILE" if key else ""
     return f"{name} is wrapped in quotes, which docker run --env-file does not remove: leave them out{belongs}"

@@ -82,6 +82,9 @@ def _boolean(text: str) -> bool:
     raise ValueError("it must be true or false")
 
 
+_BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"  # letters and marks that show nothing
+
+
 def _text(text: str) -> str:
     for char in text:
         code = ord(char)
@@ -91,7 +94,7 @@ def _text(text: str) -> str:
         import unicodedata  # few texts need it
 
         for char in text:
-            if unicodedata.category(char) == "Cf":  # of no width, or for the direction of the text
+            if unicodedata.category(char) == "Cf" or char in _BLANKS:  # of no width, or for the direction of the text
                 raise ValueError(f"it must not contain invisible characters (found U+{ord(char):04X}): type it again")
     if not text.strip():
         raise ValueError("it must not be blank" if text else "it must not be empty")
@@ -124,7 +127,7 @@ def _list_of(parse: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
             try:
                 values.append(parse(entry))
             except ValueError as error:
-                several = len(entries) > 1 or re.search(r"[;\s]", entry.strip())
+                several = len(entries) > 1 or re.search(r"[;|\s]", entry.strip())
                 shown = short(hosts.without_credentials(entry.strip()))
                 named = "" if shown in str(error) or short(entry.strip()) in str(error) else f"{shown}: "
                 raise ValueError(f"{named}{error}{': separate several with commas' if several else ''}") from None
@@ -144,7 +147,7 @@ def _unpadded_text(text: str) -> str:
 def _host_path(text: str) -> str:
     """Parse the path of a file on the Docker host, absolute or below the deployment's directory."""
     text = _text(text)
-    if text.startswith(("~", "$", "%")):
+    if text.startswith(("~", "$", "%")) or re.search(r"`|\$[A-Za-z_{(]", text):
         raise ValueError("it must be the whole path: nothing replaces ~ and variables here")
     if "://" in text or re.match(r"[A-Za-z]:[\\/]", text) or "\\" in text:
         raise ValueError("it must be a path of the Docker host, as in /etc/ssl/avatar.pem")

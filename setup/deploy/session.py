@@ -205,8 +205,9 @@ class Session:
 
     def _raise_problems(self, resolution: Resolution, more: list[str]) -> None:
         problems = [*self.inputs.problems, *resolution.problems, *more]
-        unanswerable = () if self.ask or self.inputs.unreadable else resolution.missing
-        problems += map(missing_text, unanswerable)
+        for key in () if self.ask or self.inputs.unreadable else resolution.missing:
+            if key not in self.inputs.refused:
+                problems.append(missing_text(key))
         if problems:
             raise InputError(*problems)
 

@@ -12,3 +12,9 @@ def unwrap(text: str) -> str:
         if text.endswith(end):
             return text.removesuffix(end)
     return text
+
+
+def is_quoted(text: str) -> bool:
+    """Tell whether equal quotes surround a value."""
+    value = unwrap(text)
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"

@@ -9,10 +9,11 @@ from setup.config.model import Given, Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.types import TEXT, show
 from setup.config.values import Values
+from setup.environment import shell_word
 from setup.formats.wrapping import unwrap
 from setup.volume.layout import secret_path
 
-_CARRIAGE_RETURN = "it has Windows line ends (CR, U+000D), which its readers would take for part of the value"
+_CARRIAGE_RETURN = "it holds carriage returns (CR, U+000D), as Windows ends lines, and readers take them for its value"
 
 
 class Origin(Enum):
@@ -81,15 +82,18 @@ def parse_given(given: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]
     """
     good, problems = {}, []
     for name, secret_given in given.items():
-        secret = SECRETS[name]
+        secret, key = SECRETS[name], name.upper()
         exact = secret_given.source is Source.CONFIG_FILE
+        where = secret_given.named(key) if secret_given.path else f"{key} ({secret_given.source.words})"
+        value = unwrap(secret_given.text) if exact else secret_given.text
+        if _has_carriage_return(secret, secret_given.text if exact and secret.bound else value):
+            problems.append(f"{where}: {_CARRIAGE_RETURN}{_remove(secret_given.path)}")
+            continue
         try:
-            if exact and secret.bound and _has_carriage_return(secret_given.text):
-                raise ValueError(_CARRIAGE_RETURN)
-            text = show(secret.kind.parse(unwrap(secret_given.text) if exact else secret_given.text))
+            text = show(secret.kind.parse(value))
             good[name] = secret_given if exact else Given(text, secret_given.source)
         except ValueError as error:
-            problems.append(f"{name.upper()} ({secret_given.source.words}): {_reason(secret, error)}")
+            problems.append(f"{where}: {_reason(secret, error)}")
     return good, problems
 
 
@@ -101,8 +105,8 @@ def check_filled(texts: Mapping[str, str]) -> list[str]:
     problems = []
     for name, text in texts.items():
         secret, path, value = SECRETS[name], secret_path(name), unwrap(text)
-        if (secret.bound or not secret.kind.multiple) and _has_carriage_return(text if secret.bound else value):
-            problems.append(f"{path}: {_CARRIAGE_RETURN}: sed -i 's/\\r*$//' {path}")
+        if _has_carriage_return(secret, text if secret.bound else value):
+            problems.append(f"{path}: {_CARRIAGE_RETURN}{_remove(path)}")
             continue
         try:
             secret.kind.parse(value)
@@ -113,9 +117,13 @@ def check_filled(texts: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _has_carriage_return(text: str) -> bool:
-    """Tell whether a line ends with one."""
-    return "\r\n" in text or text.endswith("\r")
+def _has_carriage_return(secret: Secret, text: str) -> bool:
+    """Tell whether one would be part of a secret; a list may be typed in lines."""
+    return "\r" in text and not secret.kind.multiple
+
+
+def _remove(path: str) -> str:
+    return f": sed -i 's/\\r//g' {shell_word(path)}" if path else ""
 
 
 def clean(secret: Secret, text: str) -> str:

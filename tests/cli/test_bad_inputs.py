@@ -232,7 +232,8 @@ def test_a_bad_setting(refuse, tmp_path, way, key, text, words):
     message = refuse(*flags, **environ)
     assert key in message
     assert [word for word in words if word not in message] == []
-    assert f"({'environment' if way == 'file' else way})" in message or key == "TLS_CA_PATH"
+    where = f"{key}_FILE={tmp_path / 'input'}" if way == "file" else way
+    assert f"({where})" in message or key == "TLS_CA_PATH"
 
 
 def test_the_corpus_is_large_and_knows_every_kind():

@@ -36,6 +36,7 @@ def failures(out: Path) -> dict[str, str]:
     ("name", "added"),
     [
         ("smtp_password", "\r\r\n"),
+        ("smtp_password", "\rb"),
         ("db_admin_user", "\r\n"),
         ("db_password", "\r"),
         ("storage_admin_access_key_id", "\r\n"),
@@ -48,13 +49,13 @@ def test_windows_line_ends_in_a_secret_are_refused_with_the_command(out: Path, n
     file.write_bytes(before + added.encode())
     changed = tree(out)
     refusal = ran(out, settings={}, code=1).stderr
-    assert f".secrets/{name}: it has Windows line ends (CR, U+000D)" in refusal
-    assert f".secrets/{name}: it has Windows line ends (CR, U+000D)" in failures(out)["secret-form"]
+    assert f".secrets/{name}: it holds carriage returns (CR, U+000D)" in refusal
+    assert f".secrets/{name}: it holds carriage returns (CR, U+000D)" in failures(out)["secret-form"]
     assert "env-stale" not in failures(out), "the run that it advises would refuse"
     assert tree(out) == changed
     subprocess.run(refusal[refusal.index("sed ") :], shell=True, cwd=out, check=True)
     ran(out, settings={})
-    assert file.read_bytes().rstrip(b"\n") == before
+    assert file.read_bytes().rstrip(b"\n") == before + added.replace("\r", "").encode().rstrip(b"\n")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,42 @@ def test_quotes_around_a_variable_are_refused_with_both_ways_out(tmp_path: Path,
     assert "Nothing to do" in ran(out, settings={}).stdout
 
 
-@pytest.mark.parametrize("char", "\u200b\u200d\u200e\u202e\u2066\u2060\ufeff\u00ad\u061c", ids=ascii)
+def test_quotes_around_a_required_value_are_its_only_problem(tmp_path: Path) -> None:
+    refusal = ran(empty(tmp_path), settings=WHOLE | {"ENV_NAME": '"prod"'}, code=1).stderr
+    assert "ENV_NAME is wrapped in quotes" in refusal
+    assert "ENV_NAME is missing" not in refusal
+    refusal = ran(tmp_path / "out", settings={"ENV_NAME_FILE": "/nowhere"}, code=1).stderr
+    assert "ENV_NAME_FILE=/nowhere: " in refusal and "PUBLIC_URL is missing" in refusal
+    assert "ENV_NAME is missing" not in refusal
+
+
+def test_quotes_around_a_secret_on_the_volume_are_a_warning(out: Path) -> None:
+    """They may belong to it: a KEY_FILE wrote them there, or somebody copied them from a `.env`."""
+    (out / ".secrets/smtp_password").write_text('"pw"')
+    ran(out, settings={})
+    found = json.loads(ran(out, "--check", "--json", settings={}, code=3).stdout)["findings"]
+    texts = [(one["level"], one["text"]) for one in found if one["name"] == "secret-form"]
+    assert texts == [("warn", ".secrets/smtp_password is wrapped in quotes, which are part of its value")]
+
+
+def test_a_file_of_a_key_is_named_with_the_command_that_corrects_it(tmp_path: Path) -> None:
+    out, file = empty(tmp_path), tmp_path / "pass word"
+    settings = {key: text for key, text in WHOLE.items() if key != "SMTP_PASSWORD"}
+    for text in (b"pw\r\r\n", b"p\rw", b"\rpw"):
+        file.write_bytes(text)
+        refusal = ran(out, settings=settings | {"SMTP_PASSWORD_FILE": str(file)}, code=1).stderr
+        assert f"SMTP_PASSWORD_FILE={file}: it holds carriage returns (CR, U+000D)" in refusal
+        assert "(environment)" not in refusal
+        subprocess.run(refusal[refusal.index("sed ") :], shell=True, check=True)
+        assert file.read_bytes().strip() == b"pw"
+    file.write_text("smtp.example.com/x")
+    refusal = ran(out, settings=settings | {"SMTP_HOST": "", "SMTP_HOST_FILE": str(file)}, code=1).stderr
+    assert f"SMTP_HOST='smtp.example.com/x' (SMTP_HOST_FILE={file}): " in refusal
+
+
+@pytest.mark.parametrize(
+    "char", "\u3164\u115f\uffa0\u2800\u034f\u200b\u200d\u200e\u202e\u2066\u2060\ufeff\u00ad\u061c", ids=ascii
+)
 def test_characters_without_width_or_for_the_direction_are_refused(tmp_path: Path, char: str) -> None:
     out = empty(tmp_path)
     text = f"a{char}b"

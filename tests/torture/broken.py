@@ -311,8 +311,8 @@ MUTANTS = (
         by_test("cli/test_bad_inputs", "test_a_bad_secret"),
         (
             "secrets/plan",
-            "({secret_given.source.words}): {_reason(secret, error)}",
-            "({secret_given.source.words}): {secret_given.text!r}: {error}",
+            "{where}: {_reason(secret, error)}",
+            "{where}: {secret_given.text!r}: {error}",
         ),
     ),
     broken(

@@ -21,6 +21,11 @@ DOUBTFUL = {
     ),
     "proxies": ({"TLS_MODE": "behind-proxy", "TRUSTED_PROXIES": "10.0.0.0/8,0.0.0.0/0"}, "TRUSTED_PROXIES=0.0.0.0/0"),
     "IPv6 proxies": ({"TLS_MODE": "behind-proxy", "TRUSTED_PROXIES": "::/0"}, "TRUSTED_PROXIES=::/0"),
+    "half of everyone": ({"TLS_MODE": "behind-proxy", "TRUSTED_PROXIES": "128.0.0.0/1"}, "TRUSTED_PROXIES=128.0.0.0/1"),
+    "STARTTLS on the port of TLS": (
+        MAIL | {"SMTP_PORT": "465", "SMTP_START_TLS": "true"},
+        "SMTP_PORT=465 with SMTP_START",
+    ),
     "mail port": (MAIL | {"SMTP_USE_TLS": "true", "SMTP_START_TLS": "false"}, "SMTP_PORT=587 with SMTP_USE_TLS=true"),
 }
 USUAL = {
@@ -29,7 +34,7 @@ USUAL = {
     "a name that only begins so": {"DB_HOST": "localhost.example.com", "SMTP_HOST": "127-0-0-1.example.com"},
     "mail": MAIL,
     "implicit TLS": MAIL | {"SMTP_PORT": "465"},
-    "proxies": {"TLS_MODE": "behind-proxy", "TRUSTED_PROXIES": "10.0.0.0/8,2001:db8::/32"},
+    "proxies": {"TLS_MODE": "behind-proxy", "TRUSTED_PROXIES": "10.0.0.0/8,2001:db8::/32,fc00::/7"},
     "proxies that do not apply": {"TLS_MODE": "self-signed", "TRUSTED_PROXIES": "0.0.0.0/0"},
     "storage by its address": {"AVATAR_STORAGE_ENDPOINT_INTERNAL_URL": "http://[2001:db8::1]:8333"},
 }

@@ -80,16 +80,18 @@ def test_nothing_given():
 @pytest.mark.parametrize("key", SETTINGS)
 def test_every_setting_is_a_variable_and_a_file(key, write):
     assert from_environment(**{key: "a text"}).layers[3] == {key: Given("a text", Source.ENVIRONMENT)}
-    assert from_environment(**{f"{key}_FILE": write("a text\n")}).layers[3] == {
-        key: Given("a text", Source.ENVIRONMENT)
-    }
+    path = write("a text\n")
+    given = {key: Given("a text", Source.ENVIRONMENT, path)}
+    assert from_environment(**{f"{key}_FILE": path}).layers[3] == given
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_every_secret_is_a_variable_and_a_file(name, write):
     given = {name: Given("a text", Source.ENVIRONMENT)}
     assert from_environment(**{name.upper(): "a text"}).secrets == given
-    assert from_environment(**{f"{name.upper()}_FILE": write("a text\n")}).secrets == given
+    path = write("a text\n")
+    given = {name: Given("a text", Source.ENVIRONMENT, path)}
+    assert from_environment(**{f"{name.upper()}_FILE": path}).secrets == given
 
 
 def test_a_variable_is_written_in_capitals():

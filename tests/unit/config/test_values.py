@@ -167,7 +167,8 @@ REFUSED = {
     ],
     "EMAILS": [
         ("", "e-mail address"), ("a@b.c;d@e.f", "'a@b.c;d@e.f' is not an e-mail address: separate several with commas"),
-        ("a@b.c d@e.f", "separate several with commas"), ("a@b.c,ada", "'ada' is not an e-mail address"),
+        ("a@b.c d@e.f", "separate several with commas"), ("a@b.c|d@e.f", "separate several with commas"),
+        ("a@b.c,ada", "'ada' is not an e-mail address"),
     ],
     "NETWORKS": [
         ("", "network"), ("10", "network"), ("a/8", "network"), ("10.0.0.0/33", "network"),
@@ -179,7 +180,9 @@ REFUSED = {
         ("", "empty"), ("~/a.crt", "~"), ("a\nb", "U+000A"), ("a\x00", "U+0000"), ("/", "file"), (".", "file"),
         ("..", "file"),
         ("./tls/", "file"), ("/a/..", "file"), (" ./a", "blank"), ("./a ", "blank"),
-        ("$HOME/a.crt", "whole path"), ("${HOME}/a.crt", "whole path"), ("%USERPROFILE%/a.crt", "whole path"),
+        ("$HOME/a.crt", "whole path"), ("${HOME}/a.crt", "whole path"),
+        ("`pwd`/a.crt", "whole path"), ("/home/$USER/a.crt", "whole path"), ("$(pwd)/a", "whole path"),
+        ("%USERPROFILE%/a.crt", "whole path"),
         ("C:\\certs\\a.crt", "Docker host"), ("c:/certs/a.crt", "Docker host"), (".\\a.crt", "Docker host"),
         ("file:///etc/a.crt", "Docker host"), ("/etc/a.crt:ro", "without :ro"), ("./a.crt:Z", "without :Z"),
     ],
