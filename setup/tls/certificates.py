@@ -5,7 +5,6 @@ This module imports `cryptography`: import it inside functions.
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -195,12 +194,22 @@ def _load_key(key: PemFile) -> tuple[bytes, list[Finding]]:
     problem = pem.Problem("it is damaged", "copy it again")
     try:
         for plain in pem.read_keys(key):
-            with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
-                load_pem_private_key(plain, None)
+            if _is_key(plain):
                 return plain, []
+            for label, other in pem.relabel_key(plain):
+                if _is_key(other):
+                    todo = f"write {label} in its BEGIN and END lines"
+                    problem = pem.Problem("its label does not fit the key", todo)
     except pem.Unusable as error:
         problem = error.problem
     return b"", [_refuse("certificate-key", key, problem)]
+
+
+def _is_key(plain: bytes) -> bool:
+    try:
+        return bool(load_pem_private_key(plain, None))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def _check_key(path: str, certificates: list[x509.Certificate], key: PemFile) -> Finding:

@@ -114,14 +114,20 @@ def read_keys(file: PemFile) -> Iterator[bytes]:
                 raise Unusable("it is encrypted, and nginx cannot ask for the passphrase", todo)
             _require_no_header(block)
             has_key, der = True, _first_value(block.der)
-            yield as_key(_PKCS_8 if _ALGORITHMS.get(block.label, b"\0") in der[:40] else block.label, der)
+            label = _PKCS_8 if _ALGORITHMS.get(block.label, b"\0") in der[:40] else block.label
+            yield _as_key(label, base64.encodebytes(der))
     if problem or not has_key:
         raise _line_ends(file) or problem or _no_key(file)
 
 
-def as_key(label: bytes, der: bytes) -> bytes:
-    """Write a key as PEM."""
-    return b"-----BEGIN %b-----\n%b-----END %b-----\n" % (label, base64.encodebytes(der), label)
+def relabel_key(key: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield a key in PEM under each usual label, and that label: one of them may be what its DER is."""
+    for label in (_PKCS_8, *_ALGORITHMS):
+        yield label.decode(), _as_key(label, b"".join(key.splitlines(keepends=True)[1:-1]))
+
+
+def _as_key(label: bytes, text: bytes) -> bytes:
+    return b"-----BEGIN %b-----\n%b-----END %b-----\n" % (label, text, label)
 
 
 def labels(data: bytes) -> set[bytes]:

@@ -213,6 +213,44 @@ def test_a_slip_in_the_key_is_refused_with_its_line(key: bytes, text: str) -> No
     assert finding.name == "certificate-key" and text in finding.text, finding
 
 
+RSA_OLD = pki.issue(pki.HOST, kind="RSA-2048").private(form=PrivateFormat.TraditionalOpenSSL)
+OPENSSH = LEAF.private(form=PrivateFormat.OpenSSH)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "todo"),
+    [
+        (OPENSSH, "it is an OpenSSH key", "ssh-keygen -p -N '' -m PKCS8 -f ./c.key.pem"),
+        (PLAIN.replace(b"PRIV", b"ANY PRIV"), "line 1: its label is unknown to nginx", "write PRIVATE KEY"),
+        (PLAIN.replace(b"PRIVATE KEY", b"private key"), "line 1: its label is not in capitals", "write PRIVATE KEY"),
+        (RSA_OLD.replace(b"RSA PRIV", b"PRIV"), "its label does not fit the key", "write RSA PRIVATE KEY in its BEGIN"),
+        (OLD_FORM.replace(b"EC PRIV", b"PRIV"), "its label does not fit the key", "write EC PRIVATE KEY in its BEGIN"),
+        (RSA_OLD.replace(b"RSA PRIV", b"EC PRIV"), "its label does not fit the key", "write RSA PRIVATE KEY"),
+        (PLAIN.replace(b"PRIV", b"RSA PRIV"), "its label does not fit the key", "write PRIVATE KEY in its BEGIN"),
+        (PLAIN.replace(b"\n", b"\r"), "its lines end with CR alone", "tr '\\r' '\\n' <./c.key"),
+        (PLAIN.decode().encode("utf-16"), "it is UTF-16", "iconv -f UTF-16 -t UTF-8 ./c.key"),
+    ],
+)
+def test_the_cause_of_a_key_that_nginx_cannot_read(key: bytes, text: str, todo: str, tmp_path: Path) -> None:
+    assert openssl_refuses(tmp_path, TWO, key)
+    [finding] = [one for one in inspected(TWO, key) if one.level is Level.FAIL]
+    assert (finding.name, finding.text) == ("certificate-key", f"./c.key: {text}")
+    assert todo in finding.todo
+    command = finding.todo.rpartition("the result: ")[2]
+    if command != finding.todo:  # what it makes is read
+        subprocess.run(f"chmod 600 c.key; {command}", shell=True, cwd=tmp_path, check=True, capture_output=True)
+        assert not is_refused(TWO, (tmp_path / "c.key.pem").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("label", "text"), [(b"certificate", "is not in capitals"), (b"X CERTIFICATE", "is unknown to nginx")]
+)
+def test_the_cause_of_a_label_that_nginx_does_not_read(label: bytes, text: str) -> None:
+    [finding] = inspected(LEAF.pem.replace(b"CERTIFICATE", label), PLAIN)
+    assert finding.text == f"./c.crt: line 1: its label {text}"
+    assert finding.todo == "write CERTIFICATE in its BEGIN and END lines"
+
+
 RSA = pki.issue(pki.HOST, pki.intermediate(), names=(pki.HOST,), kind="RSA-2048")
 
 
