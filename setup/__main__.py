@@ -5,7 +5,10 @@ import signal
 import sys
 
 # Only these save no progress. Later, `console.last_word` knows it exactly.
-READING = ("--status", "--check", "--diff", "--dry-run", "--history", "--export", "--help", "-h", "--version")
+READING = (
+    "--status", "--check", "--diff", "--dry-run", "--history", "--export", "--images", "--host-check", "--help", "-h",
+    "--version",
+)  # fmt: skip
 SAVED, NOTHING = "Progress saved. Run the same command to go on", "Nothing was changed"
 
 

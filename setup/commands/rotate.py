@@ -92,7 +92,10 @@ def _rotate(
     )
     session = configurator.session(before.volume, before.inputs, rotating)
     rotation = rotation._replace(session=session)
-    report = ["What a new value breaks:", *rotations.list_breaks(rotation.left), *_done_lines(rotation)]
+    report = ["What a new value breaks:"]
+    for sentence in rotations.list_breaks(rotation.left):
+        report += console.paragraph(sentence, "  ")
+    report += _done_lines(rotation)
     if options.dry_run:
         return diff.describe(session, session.context(), [], report)
     transaction.check(session, session.context())
@@ -216,7 +219,7 @@ def _answer(configurator: DeploymentConfigurator, rotation: _Rotation) -> Answer
     began = interrupted.id if interrupted else configurator.result["copy"]
     following = ending.after_rotation(rotation.session, rotation.values, rotation.names)
     folder = f"{HISTORY}/{began}"
-    lines = [f"Rotated: {', '.join(rotation.names)}. The old values are in {folder}.", ""]
+    lines = [*console.paragraph(f"Rotated: {', '.join(rotation.names)}. The old values are in {folder}."), ""]
     edited = []
     for backup in backups.since(volume, interrupted) if interrupted else ():
         if backup.reason.kind is Kind.FINISHED_ROTATION:

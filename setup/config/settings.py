@@ -141,7 +141,9 @@ _ROWS = (
       kinds.NAME, "fr-par", when=derived.telemetry_on),
     S("TELEMETRY_S3_BUCKET_NAME", TELEMETRY, "Telemetry bucket",
       "Given by Octopize; without one, set TELEMETRY_ENABLED=false.",
-      kinds.NAME, example="mycompany-telemetry", when=derived.telemetry_on, asked=True, express=always),
+      kinds.NAME, example="mycompany-telemetry", when=derived.telemetry_on, asked=True, express=always,
+      notice="Octopize gives you the name of this bucket. Without one, go back (<) and type - as the preset, or false to "
+      "telemetry."),
 
     S("USE_CONSOLE_LOGGING", LOGGING, "Readable console logs", "true: readable lines; false: JSON.", kinds.BOOLEAN, asked=True),
     S("IS_SENTRY_ENABLED", LOGGING, "Report errors to Sentry", "Whether errors are reported to Octopize's Sentry.",

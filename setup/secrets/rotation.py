@@ -67,7 +67,7 @@ def list_refusals(secrets: Iterable[Secret], reencrypted: bool, given: Mapping[s
 
 def list_breaks(secrets: Iterable[Secret]) -> list[str]:
     """Say for each secret what a new value breaks."""
-    return [f"  {secret.name}: {secret.breaks}" for secret in secrets]
+    return [f"{secret.name}: {secret.breaks}" for secret in secrets]
 
 
 def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[str, str], sudo: str) -> list[str]:

@@ -172,11 +172,12 @@ def reason_against(row: Setting | Secret, text: str) -> str:
 
 
 def _format_question(row: Setting | Secret, default: str) -> str:
-    """Return the question with its choices, an example if there is no default, and the default."""
+    """Return the question with its choices, an example if there is no default, how to give none, and the default."""
     aside = ", ".join(row.kind.choices)
-    if not (default or "(" in row.question):
-        none = "Enter for none" if isinstance(row, Setting) and row.empty else ""
-        aside = "; ".join(filter(None, (aside or (row.example and f"e.g., {row.example}"), none)))
+    if "(" not in row.question:
+        example = f"e.g., {row.example}" if row.example and not default else ""
+        none = f"{EMPTY_WORD if default else 'Enter'} for none" if isinstance(row, Setting) and row.empty else ""
+        aside = "; ".join(filter(None, (aside or example, none)))
     return f"{row.question}{f' ({aside})' if aside else ''}{f' [{default}]' if default else ''}: "
 
 

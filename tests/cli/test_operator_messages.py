@@ -98,7 +98,10 @@ def test_an_export_names_the_hosts_file_a_command_for_every_engine_and_its_end(t
     assert "\n  rm " not in ran(out, "--export", str(out / "other.yaml"), settings={}).stdout, "it holds no secret"
 
 
-@pytest.mark.parametrize("flags", [("--status",), ("--check",), ("--diff",), ("--rotate", "database", "--dry-run")])
+@pytest.mark.parametrize(
+    "flags",
+    [("--status",), ("--check",), ("--diff",), ("--host-check",), ("--images",), ("--rotate", "database", "--dry-run")],
+)
 def test_a_command_that_only_reads_claims_no_progress_when_it_is_interrupted(
     tmp_path: Path, flags: tuple[str, ...]
 ) -> None:

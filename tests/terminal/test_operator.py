@@ -273,6 +273,20 @@ def test_the_preset_without_internet_asks_for_the_registry(out: Path, flags: tup
     assert env_file(out)["POSTGRES_IMAGE"] == f"{mirror}/postgres:14-alpine"
 
 
+@BOTH
+def test_a_preset_that_needs_what_the_operator_has_not_can_be_taken_back(out: Path, flags: tuple[str, ...]) -> None:
+    """The screen says how: the bucket has no default, and only Octopize knows its name."""
+    with session(out, *flags) as terminal:
+        walk(terminal, "Telemetry bucket", {**EXPRESS, "Preset": "default"})
+        assert "Without one, go back (<) and type - as the preset" in " ".join(terminal.fresh.split())
+        while "for none) [default]: " not in terminal.line:
+            terminal.answer("<")
+            terminal.question_or_end()
+        assert "Preset (default, dev-mode, airgapped; - for none) [default]: " in terminal.line
+        terminal.answer("-")
+        assert not [question for question in walk(terminal, MORE, EXPRESS) if question.startswith("Telemetry")]
+
+
 @pytest.mark.parametrize("columns", [60, 120])
 def test_questions_are_counted_truly(out: Path, columns: int) -> None:
     counted = []
@@ -318,7 +332,7 @@ def test_back_and_help_at_the_question_about_everything_else(out: Path, flags: t
         terminal.answer("y")
         assert terminal.question_or_end().startswith("Database host")
         terminal.answer("<")
-        terminal.asks("SMTP user name [avatar]: ")
+        terminal.asks("SMTP user name (- for none) [avatar]: ")
         terminal.answer()
         assert terminal.question_or_end().startswith("Database host"), "it is decided already"
 

@@ -403,7 +403,7 @@ def test_a_run_that_is_killed_after_going_back_opens_there_again(out: Path, flag
         terminal.answer("c")
         terminal.asks("SMTP host [mail.mycompany.com]: ")
         terminal.answer("other.mycompany.com")
-        terminal.asks("SMTP user name [avatar]: ")
+        terminal.asks("SMTP user name (- for none) [avatar]: ")
         terminal.answer()
         terminal.asks("Database host [db]: ")
         leave(terminal)
@@ -512,12 +512,12 @@ def test_a_setting_may_be_emptied_and_an_edit_may_be_dropped(out: Path, flags: t
     with session(out, *flags) as terminal:
         walk(terminal, REVIEW)
         terminal.answer("SMTP_USERNAME")
-        terminal.asks("SMTP user name [avatar]: ")
+        terminal.asks("SMTP user name (- for none) [avatar]: ")
         terminal.answer("<")
         walk(terminal, REVIEW)
         assert "SMTP_USERNAME = avatar" in terminal.fresh
         terminal.answer("SMTP_USERNAME")
-        terminal.asks("SMTP user name [avatar]: ")
+        terminal.asks("SMTP user name (- for none) [avatar]: ")
         terminal.answer("-")
         walk(terminal, REVIEW)
         assert "SMTP_USERNAME = (empty)  (answer)" in terminal.fresh
