@@ -30,7 +30,7 @@ SERVICES = frozenset({
     "preflight",
 })  # fmt: skip
 # The names by which the stack's containers find each other. nginx may also be found as its own public host.
-_TAKEN_NAMES = SERVICES - {"nginx"} | {"my-dask-scheduler", "my-dask-worker"}
+_TAKEN_NAMES = SERVICES - {"nginx"} | {"my-dask-scheduler"}
 
 
 def _public_host_is_free(v: Values) -> str:

@@ -4,6 +4,7 @@ The compose file renders from it. Texts may hold `${KEY}` for a key of `.env`. W
 with the secret (`config.secrets`), which generated files in `deploy.targets`. Only a run that renders needs this.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from setup.config import derived
 from setup.config.derived import CA_BUNDLE_AT
 from setup.config.hosts import netloc
 from setup.config.secrets import SECRETS
+from setup.config.settings import SETTINGS
 from setup.config.values import Values
 
 
@@ -96,6 +98,9 @@ class Service(NamedTuple):
     shm_size: str = ""
     platform: str = ""
     confined: bool = True  # no program in it gains rights by being executed
+    replicas: int = 1
+    memory: str = ""  # the most of a container, as in 512m; "" for no limit, as in the next
+    cpus: str = ""
 
 
 NETWORKS = ("proxy", "dask", "storage", "seaweedfs", "database")
@@ -112,7 +117,17 @@ _WEED = ("-v=${AVATAR_SEAWEEDFS_LOG_VERBOSITY}", "-logtostderr")
 
 def list_services(v: Values) -> tuple[Service, ...]:
     """Return the services of a deployment, in the order of the compose file."""
-    return (*_avatar(v), *_database(v), *_storage(), *_sign_in(v))
+    return (*_sized(v, _avatar(v)), *_database(v), *_storage(), *_sign_in(v))
+
+
+def _sized(v: Values, rows: tuple[Service, ...]) -> Iterator[Service]:
+    """Yield the rows, those that have settings for it with their replicas and limits."""
+    for row in rows:
+        name = row.name.upper().replace("-", "_")
+        if f"REPLICAS_{name}" in SETTINGS:
+            limits = {"memory": v[f"MEMORY_{name}"], "cpus": v[f"CPUS_{name}"]}
+            row = row._replace(replicas=v[f"REPLICAS_{name}"], **limits)  # noqa: PLW2901 - the same row
+        yield row
 
 
 def list_volumes(v: Values) -> tuple[Variable, ...]:
@@ -159,9 +174,7 @@ def _avatar(v: Values) -> tuple[Service, ...]:
         api._replace(health=Health(("CMD", "curl", "-f", "http://localhost:8000/health"), 8000, "/health")),
         init_db._replace(command=("sh", "-c", "cd /app/avatar && python bin/dbtool.py setup")),
         scheduler._replace(command=("dask", "scheduler"), hostname=_SCHEDULER, aliases=(_SCHEDULER,)),
-        worker._replace(
-            command=("dask", "worker", address, "--preload", "api.domain.dask_worker_setup"), hostname="my-dask-worker"
-        ),
+        worker._replace(command=("dask", "worker", address, "--preload", "api.domain.dask_worker_setup")),
         _web(),
         _nginx(v),
     )

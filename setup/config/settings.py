@@ -20,6 +20,7 @@ SIGN_IN = "Sign-in"
 TELEMETRY = "Telemetry"
 LOGGING = "Logging"
 STORAGE = "Data and Storage"
+SIZE = "Size"
 IMAGES = "Images"
 DERIVED = "Derived Addresses"
 
@@ -159,6 +160,25 @@ _ROWS = (
       kinds.DURATION, "30d", asked=True),
     S("AVATAR_SEAWEEDFS_LOG_VERBOSITY", STORAGE, "SeaweedFS log verbosity", "0 (quiet) to 4.",
       kinds.whole_number("verbosity", 0, 4), "0"),
+
+    S("REPLICAS_API", SIZE, "Containers of the API", "How many containers answer for the API.", kinds.REPLICAS, "1", in_env=False),
+    S("REPLICAS_WEB", SIZE, "Containers of the web client", "How many containers serve the web client.",
+      kinds.REPLICAS, "1", in_env=False),
+    S("REPLICAS_DASK_WORKER", SIZE, "Dask workers", "How many containers compute; each has all processors, unless it is limited.",
+      kinds.REPLICAS, "1", in_env=False),
+    S("MEMORY_API", SIZE, "Memory of the API", "The most memory that a container of the API may have; empty: no limit.",
+      kinds.MEMORY, "", example="4g", empty=True, in_env=False),
+    S("MEMORY_WEB", SIZE, "Memory of the web client", "The most memory that a container of the web client may have; empty: no limit.",
+      kinds.MEMORY, "", example="1g", empty=True, in_env=False),
+    S("MEMORY_DASK_WORKER", SIZE, "Memory of a Dask worker",
+      "The most memory that a Dask worker may have; it then spills to disk instead of filling the host. Empty: no limit.",
+      kinds.MEMORY, "", example="16g", empty=True, in_env=False),
+    S("CPUS_API", SIZE, "Processors of the API", "How many processors a container of the API may use; empty: all.",
+      kinds.CPUS, "", example="2", empty=True, in_env=False),
+    S("CPUS_WEB", SIZE, "Processors of the web client", "How many processors a container of the web client may use; empty: all.",
+      kinds.CPUS, "", example="0.5", empty=True, in_env=False),
+    S("CPUS_DASK_WORKER", SIZE, "Processors of a Dask worker", "How many processors a Dask worker may use; empty: all.",
+      kinds.CPUS, "", example="4", empty=True, in_env=False),
 
     S("AVATAR_API_VERSION", IMAGES, "API version", "Tag of the API's image.", kinds.VERSION, asked=True),
     S("AVATAR_WEB_VERSION", IMAGES, "Web client version", "Tag of the web client's image.", kinds.VERSION, asked=True),

@@ -170,6 +170,11 @@ UNLIKE_AN_ADDRESS = Kind("text", "text without control characters, no broken URL
 UNPADDED_TEXT = Kind("text", "plain text without control characters, and without blanks at its ends", _unpadded_text)
 BOOLEAN = Kind("boolean", "true or false", _boolean, ("true", "false"))
 PORT = whole_number("port", 1, 65535)
+REPLICAS = whole_number("number", 1, 100)
+MEMORY = _patterned("memory", "a number and m or g, as in 512m or 8g", r"[1-9][0-9]{0,5}[mg]")
+CPUS = _patterned(
+    "processors", "a number of processors, as in 2 or 0.5", r"(?!0+(?:\.0*)?$)[0-9]{1,3}(?:\.[0-9]{1,2})?"
+)
 HOST = Kind("host", "a host name or an IP address", hosts.host)
 ADDRESS = Kind("address", "an IP address", hosts.address)
 SERVER = HOST._replace(parse=_server)

@@ -133,6 +133,27 @@ def test_a_changed_file_and_a_changed_secret_recreate_those_that_mount_them(stac
     assert stack.sql("SELECT answer FROM kept", *signed_in(stack)) == "42"
 
 
+def test_more_containers_share_the_requests(stack: Stack) -> None:
+    configure_by_init_service(stack, REPLICAS_API="2", REPLICAS_DASK_WORKER="2", MEMORY_DASK_WORKER="1g")
+    stack.up()
+    try:
+        containers = {entry[:12] for entry in stack.compose("ps", "-q", "api").split()}
+        answered: set[str] = set()
+
+        def both_have_answered() -> bool:
+            answered.add(stack.client.ask("/api/anything").seen["container"])
+            return answered == containers
+
+        assert len(containers) == 2
+        engine.until("both containers of the API answer", both_have_answered)
+        workers = stack.compose("ps", "-q", "dask-worker").split()
+        limits = engine.docker("inspect", "-f", "{{.HostConfig.Memory}}", *workers).stdout.split()
+        assert limits == [str(1024**3)] * 2
+    finally:
+        configure_by_init_service(stack, REPLICAS_API="1", REPLICAS_DASK_WORKER="1")
+        stack.up()
+
+
 # --- The sign-in ------------------------------------------------------------------------------------------
 
 BLUEPRINT = "authentik/octopize-avatar-blueprint.yaml"

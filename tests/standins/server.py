@@ -70,6 +70,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.close_connection |= early
         seen = {
             **report(self.service),
+            "container": os.uname().nodename,
             "method": self.command,
             "path": self.requestline.split()[1],  # self.path has its first slashes merged
             "headers": {key.lower(): value for key, value in self.headers.items()},

@@ -57,6 +57,9 @@ ACCEPTED = {
         ("https://é.example/a%20b", "https://xn--9ca.example/a%20b"),
     ],
     "SWITCHABLE_URL": [("disabled", "disabled"), (" Disabled ", "disabled"), ("https://a/b", "https://a/b")],
+    "REPLICAS": [("1", "1"), (" 6 ", "6"), ("100", "100")],
+    "MEMORY": [("512m", "512m"), ("8g", "8g")],
+    "CPUS": [("2", "2"), ("0.5", "0.5"), ("16", "16"), ("0.25", "0.25")],
     "ADDRESS": [("127.0.0.1", "127.0.0.1"), (" [2001:DB8::1] ", "2001:db8::1"), ("::1", "::1")],
     "EMAIL": [
         ("ada@example.com", "ada@example.com"), (" Ada.L+x@Example.COM ", "Ada.L+x@example.com"),
@@ -153,6 +156,9 @@ REFUSED = {
     ],
     "SWITCHABLE_URL": [("off", "or the word disabled"), ("false", "or the word disabled"),
         ("", "or the word disabled")],
+    "REPLICAS": [(text, "a whole number from 1 to 100") for text in ("0", "-1", "1.5", "101", "two", "")],
+    "MEMORY": [(text, "m or g") for text in ("", "8", "0g", "8 g", "8gb", "8G", "-1m", "1.5g")],
+    "CPUS": [(text, "as in 2 or 0.5") for text in ("", "0", "0.0", "-1", ".5", "1,5", "2cores", "0.005")],
     "ADDRESS": [
         (text, "IP address") for text in ("", "localhost", "10.0.0.256", "10.0.0.0/8", "127.0.0.1:443", "a.example")
     ],

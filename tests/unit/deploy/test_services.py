@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from setup.config.services import NETWORKS, Health, Service, State, list_services, list_volumes
-from tests.support.trees import CONFIGURATIONS, TEMPLATES, named_targets
+from setup.config.settings import SETTINGS
+from setup.formats.yaml_file import load_yaml
+from tests.support.trees import CONFIGURATIONS, TEMPLATES, named_targets, targets
 from tests.unit.deploy.test_targets import compose, stack
 
 ALL = sorted(CONFIGURATIONS)
@@ -58,6 +60,11 @@ def data(entry: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     return volumes
 
 
+def size(deploy: Mapping[str, Any]) -> tuple[int, str, str]:
+    limits = deploy.get("resources", {}).get("limits", {})
+    return int(deploy.get("replicas", 1)), limits.get("memory", ""), limits.get("cpus", "")
+
+
 def facts(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What the compose file says of a service, in the fields of a row."""
     command = entry.get("command", [])
@@ -78,6 +85,7 @@ def facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "shm_size": entry.get("shm_size", ""),
         "platform": entry.get("platform", ""),
         "confined": entry.get("security_opt") == ["no-new-privileges:true"],
+        "size": size(entry.get("deploy", {})),
     }
 
 
@@ -100,6 +108,7 @@ def expected(row: Service) -> dict[str, Any]:
         "shm_size": row.shm_size,
         "platform": row.platform,
         "confined": row.confined,
+        "size": (row.replicas, row.memory, row.cpus),
     }
 
 
@@ -113,6 +122,27 @@ def test_the_compose_file_says_what_the_table_says(name: str) -> None:
             assert entries[service]["entrypoint"] == SCRIPT
             found["words"] = []  # the next test
         assert found == expected(row), service
+
+
+SIZES = {"REPLICAS_API": "4", "REPLICAS_DASK_WORKER": "6", "MEMORY_DASK_WORKER": "16g", "CPUS_WEB": "0.5"}
+
+
+def test_sizes_are_those_of_the_settings_and_nothing_else_changes() -> None:
+    usual = load_yaml(targets({}).compose.data, aliases=True)["services"]
+    sized = load_yaml(targets(SIZES).compose.data, aliases=True)["services"]
+    deploy = {name: entry.pop("deploy") for name, entry in sized.items() if "deploy" in entry}
+    assert sized == usual
+    assert deploy == {
+        "api": {"replicas": "4"},
+        "dask-worker": {"replicas": "6", "resources": {"limits": {"memory": "16g"}}},
+        "web": {"resources": {"limits": {"cpus": "0.5"}}},
+    }
+
+
+def test_only_what_may_have_copies_has_a_setting_for_it() -> None:
+    with_setting = {key.removeprefix("REPLICAS_").lower() for key in SETTINGS if key.startswith("REPLICAS_")}
+    replicated = {row.name.replace("-", "_") for row in rows("usual").values() if row.state is State.REPLICATED}
+    assert with_setting == replicated - {"s3"}  # the gateway follows the storage behind it, which is single
 
 
 @pytest.mark.parametrize("name", ALL)

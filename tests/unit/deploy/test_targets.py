@@ -317,7 +317,7 @@ def test_health_checks(name):
 
 def test_hostnames():
     found = {service: entry["hostname"] for service, entry in services("usual").items() if "hostname" in entry}
-    assert found == {"dask-scheduler": "my-dask-scheduler", "dask-worker": "my-dask-worker"}
+    assert found == {"dask-scheduler": "my-dask-scheduler"}
     assert services("usual")["dask-scheduler"]["networks"]["dask"] == {"aliases": ["my-dask-scheduler"]}
 
 
