@@ -50,7 +50,7 @@ def test_compose_reads_the_tree_as_the_other_tests_do(name, written):
         assert secrets == set(services(name)[service].get("secrets", ())), service
     sources = [mount["source"] for mount in read["nginx"]["volumes"]]
     if name == "telemetry-redirect":
-        assert sources[1] == "/etc/our certs/a:b #1 $$HOME.crt"
+        assert sources[1] == "/etc/our certs/a:b #1 $$5.crt"
         assert sources[2].endswith('/keys/it\'s "the" key.pem')
 
 

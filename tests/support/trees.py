@@ -71,7 +71,7 @@ CONFIGURATIONS = {
             "TELEMETRY_S3_BUCKET_NAME": "example-telemetry",
             "NGINX_HTTP_REDIRECT_PORT": "80",
             "TLS_EXTRA_NAMES": "avatar.internal,192.0.2.7,2001:db8::7,avatar.example.com",
-            "NGINX_SSL_CERTIFICATE_PATH": "/etc/our certs/a:b #1 $HOME.crt",
+            "NGINX_SSL_CERTIFICATE_PATH": "/etc/our certs/a:b #1 $5.crt",
             "NGINX_SSL_CERTIFICATE_KEY_PATH": "../keys/it's \"the\" key.pem",
         },
         {"telemetry_s3_access_key_id": "AKEXAMPLE", "telemetry_s3_secret_access_key": "telemetry/secret+key="},

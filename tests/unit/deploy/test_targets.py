@@ -795,7 +795,7 @@ def test_bind_mounts(name):
     if ADDRESSES[name][0].startswith("https") and name != "behind-proxy":
         nginx |= {CERTIFICATE: "./tls/server.fullchain.crt", KEY: "./tls/private/server.decrypted.key"}
     if name == "telemetry-redirect":
-        nginx |= {CERTIFICATE: "/etc/our certs/a:b #1 $HOME.crt", KEY: '../keys/it\'s "the" key.pem'}
+        nginx |= {CERTIFICATE: "/etc/our certs/a:b #1 $5.crt", KEY: '../keys/it\'s "the" key.pem'}
     assert found["nginx"] == nginx
     bundle = {"/etc/avatar/tls/ca-bundle.crt": "./tls/ca-bundle.crt"}
     authentik = BRANDING | (bundle if name in PRIVATE_AUTHORITY else {})
