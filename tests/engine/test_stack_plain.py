@@ -148,7 +148,7 @@ def test_more_containers_share_the_requests(stack: Stack) -> None:
         engine.until("both containers of the API answer", both_have_answered)
         workers = stack.compose("ps", "-q", "dask-worker").split()
         limits = engine.docker("inspect", "-f", "{{.HostConfig.Memory}}", *workers).stdout.split()
-        assert limits == [str(1024**3)] * 2
+        assert list(map(int, limits)) == [1024**3] * 2
     finally:
         configure_by_init_service(stack, REPLICAS_API="1", REPLICAS_DASK_WORKER="1")
         stack.up()
