@@ -214,7 +214,7 @@ def sign_in_lines(place: Place, values: Values) -> list[str]:
         "",
         "To sign in, once the stack runs:",
         f"  {values['SSO_PROVIDER_URL']}/if/admin/",
-        *console.paragraph(f"as {FIRST_ACCOUNT} ({address}), with the password that this shows:", "  "),
+        *console.paragraph(f"as {FIRST_ACCOUNT} ({address}), with its first password, which this shows:", "  "),
         f"  {place.sudo}grep ^{key}= {shell_word(place.path(ENV))}",
         "",
         *console.paragraph(f"To invite people, who then sign in at {values['AVATAR_WEB_CLIENT_URL']}:"),

@@ -254,7 +254,7 @@ def test_ten_answers_lead_from_an_empty_directory_to_a_deployment_that_is_ready(
     assert ran(out, "--check", settings={}).stdout.rstrip().endswith("docker compose up -d")
     assert end.rstrip().endswith("docker compose up -d")
     assert "https://avatar.mycompany.com/sso/if/admin/" in end
-    assert "as akadmin (ada@mycompany.com), with the password" in end
+    assert "as akadmin (ada@mycompany.com), with its first password" in end
     shows = next(line for line in end.splitlines() if "grep ^AUTHENTIK_BOOTSTRAP_PASSWORD=" in line)
     words = shows.removeprefix("  ").removeprefix("sudo ").split()
     password = subprocess.run(words, capture_output=True, text=True, check=True).stdout
