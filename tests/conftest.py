@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from setup.deploy.templates import Renderer
+
 # No example has a time limit: how long one takes is the machine's affair, and beside a sweep it is long.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -32,6 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if marker := FOLDERS.get(item.path.relative_to(TESTS).parts[0]):
             item.add_marker(marker)
+
+
+def pytest_sessionstart() -> None:
+    """Compile the templates, as the build of the image does: to compile them again would be half of each run."""
+    Renderer(TESTS.parent / "templates").bake()
 
 
 @cache
