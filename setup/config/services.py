@@ -280,7 +280,7 @@ def _storage() -> tuple[Service, ...]:
         volume._replace(health=asked(8080, "/healthz", "volume"), volumes=(Volume("seaweedfs-blocks", "/data"),)),
         filer._replace(health=asked(8888, "/healthz", "filer"), volumes=(Volume("seaweedfs-data", "/data"),)),
         s3._replace(health=asked(8333, "/healthz", "s3"), networks=("storage", "seaweedfs"), state=State.REPLICATED),
-        init_storage._replace(tmpfs=("/tmp",), state=State.ONCE),  # noqa: S108 - in the container
+        init_storage._replace(tmpfs=("/tmp",), state=State.ONCE),  # noqa: S108  # nosec B108
         admin._replace(health=asked(23646, "/health", "admin")),
         worker._replace(health=asked(9327, "/ready", "127.0.0.1")),
     )
