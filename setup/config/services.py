@@ -1,7 +1,7 @@
 """The table of services: what each container runs, gets, waits for and keeps.
 
-The compose file renders from it. Texts may hold `${KEY}` for a key of `.env`. Which secrets a service mounts stands
-with the secret (`config.secrets`), which generated files in `deploy.targets`. Only a run that renders needs this.
+The compose file renders from it. Texts may hold `${KEY}` for a key of `.env`. A secret names the services that mount it
+(`config.secrets`); `deploy.targets` knows which generated files each mounts. Only a run that renders needs this module.
 """
 
 from collections.abc import Iterator
@@ -126,8 +126,9 @@ def _sized(v: Values, rows: tuple[Service, ...]) -> Iterator[Service]:
         name = row.name.upper().replace("-", "_")
         if f"REPLICAS_{name}" in SETTINGS:
             limits = {"memory": v[f"MEMORY_{name}"], "cpus": v[f"CPUS_{name}"]}
-            row = row._replace(replicas=v[f"REPLICAS_{name}"], **limits)  # noqa: PLW2901 - the same row
-        yield row
+            yield row._replace(replicas=v[f"REPLICAS_{name}"], **limits)
+        else:
+            yield row
 
 
 def list_volumes(v: Values) -> tuple[Variable, ...]:
