@@ -139,7 +139,7 @@ def list_volumes(v: Values) -> tuple[Variable, ...]:
         Variable("seaweedfs-blocks", v["SEAWEEDFS_BLOCKS_VOLUME"], computed=True),
     ]
     if derived.keeps_uploads(v):
-        volumes.append(Variable(AUTHENTIK_DATA, "avatar_authentik_data"))
+        volumes.append(Variable(AUTHENTIK_DATA, v["AUTHENTIK_VOLUME"], computed=True))
     if derived.bundled_database(v):
         volumes.append(Variable("postgres_data", "${DB_VOLUME}"))
     return tuple(volumes)

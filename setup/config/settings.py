@@ -67,6 +67,8 @@ _ROWS = (
       kinds.NAME, "avatar_seaweedfs_metadata", in_env=False),
     S("SEAWEEDFS_BLOCKS_VOLUME", INSTALLATION, "Storage blocks volume", "The Docker volume of the stored blocks.",
       kinds.NAME, "avatar_seaweedfs_blocks", in_env=False),
+    S("AUTHENTIK_VOLUME", INSTALLATION, "Uploads volume", "The Docker volume of pictures uploaded to Authentik.",
+      kinds.NAME, "avatar_authentik_data", when=derived.keeps_uploads, in_env=False),
 
     S("TLS_MODE", ADDRESS, "TLS mode",
       "provided: nginx serves https with your certificate; self-signed: with one issued here, whose CA your clients must "

@@ -147,7 +147,7 @@ def _unpadded_text(text: str) -> str:
 def _host_path(text: str) -> str:
     """Parse the path of a file on the Docker host, absolute or below the deployment's directory."""
     text = _text(text)
-    if text.startswith(("~", "$", "%")) or re.search(r"`|\$[A-Za-z_{(]", text):
+    if text.startswith(("~", "$", "%")) or re.search(r"`|\$[({]|/\$[A-Z]", text):
         raise ValueError("it must be the whole path: nothing replaces ~ and variables here")
     if "://" in text or re.match(r"[A-Za-z]:[\\/]", text) or "\\" in text:
         raise ValueError("it must be a path of the Docker host, as in /etc/ssl/avatar.pem")

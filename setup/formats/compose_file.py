@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
+_TAKEN = {"image", "ports", "volumes"}  # the fields of a service that settings can say, or that are named one by one
+_SECTIONS = {"name", "version", "services", "volumes"}
+
+
 class Port(NamedTuple):
     """A port of the host (`published`, "" for any) at an address ("" for all) that leads to one of a container."""
 
@@ -52,19 +56,28 @@ class DataVolume(NamedTuple):
 
 
 class Composition(NamedTuple):
-    """The services and volumes that files come to together."""
+    """The services and volumes that files come to together, and the name of the project, "" for that of the folder.
+
+    `others` are the fields that overriding files have besides, by service; "" for the file itself.
+    """
 
     services: Mapping[str, Service]
     volumes: Mapping[str, DataVolume]
+    project: str = ""
+    others: Mapping[str, Sequence[str]] = {}
 
 
 def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
     """Return what Compose makes of a file and those that override it, with this `.env`; raise Malformed."""
     services: dict[str, Any] = {}
     volumes: dict[str, Any] = {}
+    others: dict[str, dict[str, None]] = {}
     name = ""
-    for data in files:
+    for number, data in enumerate(files):
         document = _plain(load_yaml(data, aliases=True))
+        for key, entry in ({"": document} | _plain(value(document, "services"))).items() if number else ():
+            fields = dict.fromkeys(map(str, _plain(entry).keys() - (_TAKEN if key else _SECTIONS)))
+            others[key] = others.get(key, {}) | fields
         if value(document, "include"):
             raise Malformed("it uses include")
         name = _text(value(document, "name"), env) or name
@@ -79,6 +92,8 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
     return Composition(
         {key: _service(entry, env) for key, entry in services.items()},
         {key: _volume(key, entry, project, env) for key, entry in volumes.items()},
+        project,
+        {key: sorted(fields) for key, fields in others.items() if fields},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ VOLUMES = {
     "SEAWEEDFS_METADATA_VOLUME": ("{name: avatar_seaweedfs_metadata}", "seaweedfs-metadata"),
     "SEAWEEDFS_BLOCKS_VOLUME": ("{name: avatar_seaweedfs_blocks}", "seaweedfs-blocks"),
 }
+GIVEN = (*VOLUMES, "AUTHENTIK_VOLUME")
 
 
 @pytest.mark.parametrize("key", VOLUMES)
@@ -122,7 +124,7 @@ def test_no_other_volume_or_database_starts_in_its_place(
     assert reason in refused
     assert stamps(tmp_path) == before
     given = ["POSTGRES_IMAGE=postgres:14-alpine", "AVATAR_AUTHENTIK_VERSION=2026.8.4", "DB_HOST=db"]
-    given += [f"{name}=given_{name.lower()}" for name in VOLUMES]
+    given += [f"{name}=given_{name.lower()}" for name in GIVEN]
     flags = [word for pair in given for word in ("--set", pair)]
     adopted(source, *flags)
     assert env_of(out)["DB_VOLUME"] == "given_db_volume"
@@ -268,3 +270,60 @@ def test_what_avatar_setup_wrote_says_nothing_else_than_its_settings(mode: str, 
     done = ran(source, "--adopt", str(source), "--yes", settings={})
     assert "Nothing to do" in done.stdout
     assert done.stderr == ""
+
+
+UPLOADS = "volumes: {authentik-data: {name: their_uploads}}\n"
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_volume_that_an_override_names_goes_on(in_place: bool, tmp_path: Path) -> None:
+    source = deployed(tmp_path / "source")
+    (source / "compose.override.yaml").write_text(UPLOADS)
+    out = source if in_place else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    done = ran(out, "--adopt", str(source), "--yes", settings={})
+    assert composed(out)["volumes"]["authentik-data"]["name"] == "their_uploads"
+    assert "their_uploads, not in avatar_authentik_data: it goes on with AUTHENTIK_VOLUME" in done.stdout + done.stderr
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
+def test_uploads_in_a_directory_are_refused_and_older_ones_are_not_asked_for(tmp_path: Path) -> None:
+    source = by_hand(tmp_path)
+    (source / OVERRIDE).write_text("services: {authentik_server: {volumes: ['./uploads:/data']}}\n")
+    refused = ran(tmp_path / "out", "--adopt", str(source), "--yes", settings={}, code=1).stderr
+    assert "AUTHENTIK_VOLUME cannot be determined: " in refused and "./uploads" in refused
+    (source / OVERRIDE).write_text(f"services: {{authentik_server: {{volumes: ['authentik-data:/data']}}}}\n{UPLOADS}")
+    assert "their_uploads" in adopted(source)
+    assert composed(tmp_path / "out")["volumes"]["authentik-data"]["name"] == "their_uploads"
+
+
+def test_an_unchanged_deployment_of_ours_has_nothing_that_this_stack_lacks(tmp_path: Path) -> None:
+    """Also without the records of what was written, which a copy may lack."""
+    source = deployed(tmp_path / "source")
+    shutil.rmtree(source / ".deployment-written")
+    (tmp_path / "out").mkdir()
+    report = adopted(source)
+    assert "which this stack does not" not in report
+    assert "Not understood" not in report
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_an_override_changes_beside_the_settings_is_named(ours: bool, tmp_path: Path) -> None:
+    source = deployed(tmp_path / "source") if ours else by_hand(tmp_path)
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (source / OVERRIDE).write_text(
+        "name: old\n"
+        "services:\n"
+        "  db: {command: postgres -c max_connections=300, networks: [corp]}\n"
+        "  api: {environment: {EXTRA: x}, image: !reset null}\n"
+        "networks: {corp: {external: true}, inner: {}}\n"
+        "configs: {other: {file: ./x}}\n"
+    )
+    report = adopted(source)
+    for words in (
+        "an overriding file gives db command, networks, which no setting can say: keep it in compose.override.yaml",
+        "an overriding file gives api environment, which no setting can say",
+        "an overriding file gives the stack configs, networks, which no setting can say",
+        "the project is called old, and this stack octopize-avatar: stop the old one first",
+    ):
+        assert words in report, words

@@ -192,10 +192,11 @@ def _find_running(settings: Mapping[str, Entry], now: running.Running, before: r
         found.notes.extend(notes)
     for key, text in texts.items():
         entry = settings.get(key, Entry("", ""))
-        if _normal(text) == _normal(entry.text):
+        is_only_there = entry.where == where and key in before.settings  # edited, and no other file has this setting
+        if _normal(text) == _normal(entry.text) and not is_only_there:
             continue
         found.entries[key] = Entry(text, where)
-        if entry.text:
+        if entry.text and not is_only_there:
             found.notes.append(f"{key}: {entry.where} has {entry.text}, {where} has {text or 'none'}; what runs counts")
     for key, reason in now.unsure.items():
         if key not in before.unsure:

@@ -46,12 +46,16 @@ _DATA = (
     ("filer", "/data", "SEAWEEDFS_VOLUME"),
     ("master", "/data", "SEAWEEDFS_METADATA_VOLUME"),
     ("volume", "/data", "SEAWEEDFS_BLOCKS_VOLUME"),
+    ("authentik_server", "/data", "AUTHENTIK_VOLUME"),
 )
+_PROJECT = "octopize-avatar"  # as our compose file calls it
+_YOUNGER = "AUTHENTIK_VOLUME"  # before Authentik 2025.12, there was no such volume
 VOLUMES = tuple(key for _, _, key in _DATA)
 KEYS = frozenset({*VOLUMES, *_KEEPS_DATA.values(), "DB_HOST"})  # what may be left open
 _USUAL = {
     "SEAWEEDFS_METADATA_VOLUME": "avatar_seaweedfs_metadata",
     "SEAWEEDFS_BLOCKS_VOLUME": "avatar_seaweedfs_blocks",
+    "AUTHENTIK_VOLUME": "avatar_authentik_data",
 }
 _CERTIFICATES = (
     ("NGINX_SSL_CERTIFICATE_PATH", "ssl_certificate", "/etc/nginx/tls/server.fullchain.crt"),
@@ -89,7 +93,7 @@ def read_running(files: Sequence[bytes], nginx: bytes, env: Env) -> Running:
     services, notes = composition.services, []
     if services:
         notes += [*_find_images(services, settings, unsure), *_find_volumes(composition, env, settings, unsure)]
-        notes += [*_find_uncarried(services), *_find_gone(services)]
+        notes += [*_find_uncarried(services), *_find_gone(services), *_find_others(composition)]
     if "nginx" in services:
         settings |= _find_certificates(services["nginx"], nginx)
     if nginx:
@@ -128,6 +132,9 @@ def _find_volumes(
     if host != "db" and host in services:
         unsure["DB_HOST"] = f"the database is the service {host}, and this stack calls its own db"
     for service, target, key in _DATA:
+        mounts = services[service].mounts if service in services else ()
+        if key == _YOUNGER and all(mount.target != target for mount in mounts):
+            continue
         if service not in services:
             if service != "db" or host == "db" or host in services:
                 unsure[key] = f"it has no service {service}, and an empty volume would start"
@@ -199,8 +206,9 @@ def _find_uncarried(services: Mapping[str, Service]) -> Iterator[str]:
         service = services[name]
         certificates = [path for _, _, path in _CERTIFICATES]
         for mount in service.mounts:
+            is_uploads = name.startswith("authentik_") and mount.target == "/data"
             is_known = mount.target.startswith(_KNOWN) or (name, mount.target) in data or mount.target in certificates
-            if not is_known and mount.kind in ("bind", "volume"):
+            if not (is_known or is_uploads) and mount.kind in ("bind", "volume"):
                 yield (
                     f"{name} mounts {mount.source or 'a volume without a name'} at {mount.target}, which this stack "
                     "does not: add it to compose.override.yaml if it is still needed"
@@ -208,6 +216,19 @@ def _find_uncarried(services: Mapping[str, Service]) -> Iterator[str]:
         if service.ports and name != "nginx":
             shown = ", ".join(_show(port) for port in service.ports)
             yield f"{name} publishes {shown}, which this stack does not: add it to compose.override.yaml if needed"
+
+
+def _find_others(composition: Composition) -> Iterator[str]:
+    """Name what overriding files change beside the settings, and another name of the project."""
+    for service, fields in composition.others.items():
+        if not service or service in SERVICES:
+            yield (
+                f"an overriding file gives {service or 'the stack'} {', '.join(fields)}, which no setting can say: "
+                "keep it in compose.override.yaml if it is still needed"
+            )
+    if composition.project not in ("", _PROJECT):
+        names = f"the project is called {composition.project}, and this stack {_PROJECT}"
+        yield f"{names}: stop the old one first, otherwise its containers stay"
 
 
 def _find_gone(services: Mapping[str, Service]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from setup.volume.layout import (
     COMPOSE,
     ENV,
     HISTORY,
+    LABEL_KEY,
     LAST_GOOD,
     LOCK,
     NGINX,
@@ -45,7 +46,7 @@ _VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public
 _USUAL = {
     *(ENV, STATE, SECRETS_FOLDER, os.path.dirname(NGINX), TLS_FOLDER, AUTHENTIK),
     *(_VERSIONS, _GENERATED, "user_config", ".avatar-templates"),
-    *(LAST_GOOD, LOCK, HISTORY, WRITTEN, *COMPOSE_NAMES),
+    *(LABEL_KEY, LAST_GOOD, LOCK, HISTORY, WRITTEN, *COMPOSE_NAMES),
 }
 
 
