@@ -327,6 +327,7 @@ APPLIES_WITH: dict[Condition, str] = {
     certificate_is_given: "TLS_MODE=provided",
     email_authentication: "AUTH_TYPE=email",
     external_database: "a DB_HOST of your own",
+    keeps_uploads: "an Authentik from 2025.12 on",
     serves_plain_http: "TLS_MODE=behind-proxy or off",
     telemetry_on: "TELEMETRY_ENABLED=true",
     tls_is_ours: "TLS_MODE=provided or self-signed",
