@@ -315,7 +315,8 @@ class DeploymentConfigurator:
     def _conclude(self, session: Session, status: Status) -> None:
         self.result |= ending.result(session, status)
         self._warn("note", self.result["notes"])
-        if status is Status.UNCHANGED and not (session.work.edited or console.is_watched()):  # it stays quick
+        is_quick = not (session.work.edited or ending.has_additions(session) or console.is_watched())
+        if status is Status.UNCHANGED and is_quick:
             failures = ending.known_failures(session)
         else:
             from setup.checks import run

@@ -116,6 +116,11 @@ def known_failures(session: Session) -> list[Finding]:
     return findings
 
 
+def has_additions(session: Session) -> bool:
+    """Tell whether the operator has lines of their own in `.env`."""
+    return bool(dotenv.split_additions(session.volume.read(ENV) or b"")[1].strip())
+
+
 def pending_finding(secret: Secret) -> Finding:
     """Return the finding of a value that only the operator knows and has not given."""
     text = f"{secret_path(secret.name)} is empty or missing ({secret.question})"

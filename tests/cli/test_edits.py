@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 from setup.formats.dotenv import MARKER
-from tests.support.runs import DATED, STATE, WRITTEN, deployed, env_file, ran, rewritten, run, secrets, stamps, tree
+from tests.support.runs import (
+    DATED,
+    REQUIRED,
+    STATE,
+    WRITTEN,
+    deployed,
+    env_file,
+    ran,
+    rewritten,
+    run,
+    secrets,
+    stamps,
+    tree,
+)
 
 OTHER = ("--set", "PUBLIC_URL=other.example.com")
 NGINX = "nginx/nginx.conf"
@@ -38,6 +51,21 @@ def nothing_to_do(out: Path, *flags: str) -> str:
     assert "Nothing to do" in done.stdout
     assert stamps(out) == before
     return done.stderr
+
+
+def test_an_unchanged_run_says_what_check_says_of_the_lines_of_the_operator(tmp_path: Path) -> None:
+    given = {"TLS_MODE": "self-signed", "ORGANIZATION_NAME": "Example", "SMTP_PASSWORD": "a password"}
+    out = deployed(tmp_path / "ready", settings=REQUIRED | given)
+    assert ran(out, settings={}).stdout == "Nothing to do: the configuration is complete and unchanged.\n"
+    with (out / ".env").open("a") as file:
+        file.write("MINE=1\n")
+    assert ran(out, settings={}).stdout == "Nothing to do: the configuration is complete and unchanged.\n"
+    with (out / ".env").open("a") as file:
+        file.write("this is no line of a .env file\n")
+    checked = ran(out, "--check", settings={}, code=3).stdout
+    shown = ran(out, settings={}).stdout
+    assert "Missing before the stack can start:" in shown
+    assert shown.splitlines()[-1] == checked.splitlines()[-1]
 
 
 # --- only one side changed ----------------------------------------------------------------------
