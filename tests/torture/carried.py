@@ -223,7 +223,8 @@ def _is_fit(key: str, text: str) -> bool:
     padded = key in UNPADDED and text != text.strip()
     address = key in NO_ADDRESS and re.match("([A-Za-z][A-Za-z0-9+.-]*:)?//", text)
     broken = address and ("[" in text or "]" in text or max(text) > "\x7f")
-    return _is_free_text(text) and not padded and not broken
+    from_a_shell = key in CERTIFICATES and re.search(r"`|\$[({]|/\$[A-Z]", text)
+    return _is_free_text(text) and not padded and not broken and not from_a_shell
 
 
 def _has_extra(source: str, key: str, text: str) -> bool:
@@ -237,6 +238,7 @@ def _has_extra(source: str, key: str, text: str) -> bool:
 def _is_free_text(text: str) -> bool:
     """What free text may be: no control or format characters, not blank, not endless."""
     unwanted = {unicodedata.category(char) for char in text} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    unwanted |= set(text) & set("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # they show nothing either
     return not unwanted and bool(text.strip()) and len(text) <= 4096
 
 
@@ -260,7 +262,7 @@ def _run(here: Path, source: str, given: Mapping[str, str]) -> subprocess.Comple
 def _not_refused(here: Path, source: str, given: Mapping[str, str], unfit: set[str]) -> list[str]:
     """What is wrong with a refusal: it names each of these keys and no other, and nothing is written."""
     done = _run(here, source, given)
-    named = set(re.findall(r"(?m)^(?:avatar-setup:|  -) ([A-Z][A-Z0-9_]+)", done.stderr))
+    named = set(re.findall(r"(?m)^(?:avatar-setup:|  -) ([A-Z][A-Z0-9_]+?)(?:_FILE=|[= ])", done.stderr))
     problems = [f"{key} should be refused: {given[key]!r}" for key in sorted(unfit - named)]
     problems += [f"{key} should not be refused: {given.get(key)!r}" for key in sorted(named - unfit)]
     if done.returncode != 1 or paths(here / "out"):
