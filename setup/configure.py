@@ -282,8 +282,8 @@ class DeploymentConfigurator:
     def _step(self, session: Session, name: str) -> None:
         """Run one step, as often as it has another question, or until the operator goes back."""
         done = False
-        is_told = not (session.options.quiet or self.quiet or (session.ask and name in ASKING_STEPS))
-        with console.working(step_title(name)) if is_told else contextlib.nullcontext():
+        is_shown = not (session.options.quiet or self.quiet or (session.ask and name in ASKING_STEPS))
+        with console.working(step_title(name)) if is_shown else contextlib.nullcontext():
             while not done:
                 outcome = STEPS[name](session.context_now())
                 if name == GENERATE_NGINX_CONFIG and session.certificate_error:

@@ -160,7 +160,7 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str],
     files = Generated(env, compose, nginx, env_is_edited=not state.knows(ENV, env))
     edited = files.env_is_edited or not (state.knows(COMPOSE, compose) and state.knows(NGINX, nginx))
     same_release = state.basis.items() >= session.basis.items()
-    if quick and same_release and not edited and not dotenv.split_additions(env)[1].strip():
+    if quick and same_release and not edited and not dotenv.has_additions(env):
         yield from check_unmodified(files, values, texts, exists)
     else:
         yield from check_consistency(files, values, texts, exists)

@@ -6,6 +6,7 @@ The facts are those of the stack's tables ".env", "TLS and ports" and "Presets".
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -277,6 +278,11 @@ def server_names(v: Values) -> list[str]:
 _IMAGE_NAMES = (
     "AVATAR_REGISTRY", "AVATAR_SEAWEEDFS_REGISTRY", "AVATAR_AUTHENTIK_REPOSITORY", "POSTGRES_IMAGE", "NGINX_IMAGE",
 )  # fmt: skip
+API_IMAGE = "${AVATAR_REGISTRY}/avatar-service-api:${AVATAR_API_VERSION}"
+WEB_IMAGE = "${AVATAR_REGISTRY}/avatar-web:${AVATAR_WEB_VERSION}"
+SEAWEEDFS_IMAGE = "${AVATAR_SEAWEEDFS_REGISTRY}/seaweedfs:${AVATAR_SEAWEEDFS_VERSION}"
+AUTHENTIK_IMAGE = "${AVATAR_AUTHENTIK_REPOSITORY}/server:${AVATAR_AUTHENTIK_VERSION}"
+POSTGRES_IMAGE, NGINX_IMAGE = "${POSTGRES_IMAGE}", "${NGINX_IMAGE}"
 IMAGE_ARCHIVE = "avatar-images.tar"  # what `--images` saves
 
 
@@ -285,15 +291,10 @@ def is_airgapped(v: Values) -> bool:
 
 
 def images(v: Values) -> list[str]:
-    """Return the images of the stack, as the compose file names them."""
-    names = [
-        f"{v['AVATAR_REGISTRY']}/avatar-service-api:{v['AVATAR_API_VERSION']}",
-        f"{v['AVATAR_REGISTRY']}/avatar-web:{v['AVATAR_WEB_VERSION']}",
-        f"{v['AVATAR_SEAWEEDFS_REGISTRY']}/seaweedfs:{v['AVATAR_SEAWEEDFS_VERSION']}",
-        f"{v['AVATAR_AUTHENTIK_REPOSITORY']}/server:{v['AVATAR_AUTHENTIK_VERSION']}",
-        v["POSTGRES_IMAGE"],
-        v["NGINX_IMAGE"],
-    ]
+    """Return the images of the stack, as Compose reads them from the compose file."""
+    names = []
+    for image in (API_IMAGE, WEB_IMAGE, SEAWEEDFS_IMAGE, AUTHENTIK_IMAGE, POSTGRES_IMAGE, NGINX_IMAGE):
+        names.append(re.sub(r"\$\{(\w+)\}", lambda found: str(v[found[1]]), image))
     return [*names, v["PREFLIGHT_IMAGE"]] if v["PREFLIGHT_IMAGE"] else names
 
 

@@ -106,10 +106,6 @@ class Service(NamedTuple):
 NETWORKS = ("proxy", "dask", "storage", "seaweedfs", "database")
 AUTHENTIK_DATA = "authentik-data"
 OBJECTS = "authentik_objects.py"  # for the shell of Authentik
-_API_IMAGE = "${AVATAR_REGISTRY}/avatar-service-api:${AVATAR_API_VERSION}"
-_WEB_IMAGE = "${AVATAR_REGISTRY}/avatar-web:${AVATAR_WEB_VERSION}"
-_SEAWEEDFS_IMAGE = "${AVATAR_SEAWEEDFS_REGISTRY}/seaweedfs:${AVATAR_SEAWEEDFS_VERSION}"
-_AUTHENTIK_IMAGE = "${AVATAR_AUTHENTIK_REPOSITORY}/server:${AVATAR_AUTHENTIK_VERSION}"
 _AMD64 = "linux/amd64"
 _SCHEDULER = "my-dask-scheduler"
 _WEED = ("-v=${AVATAR_SEAWEEDFS_LOG_VERBOSITY}", "-logtostderr")
@@ -156,7 +152,7 @@ def _avatar(v: Values) -> tuple[Service, ...]:
     storage_is_ready = After("init-storage", Condition.COMPLETED)
 
     def of_api(name: str, state: State, networks: tuple[str, ...], *after: After) -> Service:
-        row = Service(name, _API_IMAGE, networks, state, environment=environment, after=after)
+        row = Service(name, derived.API_IMAGE, networks, state, environment=environment, after=after)
         return row._replace(platform=_AMD64, confined=False)
 
     database = [After("db")] if derived.bundled_database(v) else []
@@ -214,7 +210,9 @@ def _web() -> Service:
         Variable("AVATAR_AUTHENTIK_URL", "${SSO_PROVIDER_URL}"),
         Variable("AVATAR_SSO_URL", "${AVATAR_API_URL}/login/sso"),
     )
-    row = Service("web", _WEB_IMAGE, ("proxy",), State.REPLICATED, environment=environment, after=(After("api"),))
+    row = Service(
+        "web", derived.WEB_IMAGE, ("proxy",), State.REPLICATED, environment=environment, after=(After("api"),)
+    )
     return row._replace(platform=_AMD64, confined=False)
 
 
@@ -230,7 +228,7 @@ def _nginx(v: Values) -> Service:
         After("s3"),
         After("authentik_blueprint", Condition.COMPLETED),
     )
-    row = Service("nginx", "${NGINX_IMAGE}", ("proxy", "storage"), after=after, ports=tuple(ports))
+    row = Service("nginx", derived.NGINX_IMAGE, ("proxy", "storage"), after=after, ports=tuple(ports))
     return row._replace(aliases=(alias,) if alias else ())
 
 
@@ -243,7 +241,7 @@ def _database(v: Values) -> tuple[Service, ...]:
         Variable("POSTGRES_PASSWORD_FILE", "/run/secrets/db_admin_password"),
     )
     test = 'pg_isready -q -h 127.0.0.1 -d postgres -U "$(cat /run/secrets/db_admin_user)"'
-    row = Service("db", "${POSTGRES_IMAGE}", ("database",), environment=environment, stop_grace=60)
+    row = Service("db", derived.POSTGRES_IMAGE, ("database",), environment=environment, stop_grace=60)
     volumes = (Volume("postgres_data", "/var/lib/postgresql/data"),)
     return (row._replace(health=Health(("CMD-SHELL", test)), volumes=volumes),)
 
@@ -252,7 +250,7 @@ def _storage() -> tuple[Service, ...]:
     """Return SeaweedFS: what keeps the data, the S3 gateway, and what configures and tidies it."""
 
     def of_weed(name: str, *after: str, command: tuple[str, ...] = (), script: str = "") -> Service:
-        row = Service(name, _SEAWEEDFS_IMAGE, ("seaweedfs",), command=command, after=tuple(map(After, after)))
+        row = Service(name, derived.SEAWEEDFS_IMAGE, ("seaweedfs",), command=command, after=tuple(map(After, after)))
         return row._replace(script=(script,) if script else ())
 
     def asked(port: int, path: str, host: str) -> Health:
@@ -296,10 +294,12 @@ def _sign_in(v: Values) -> tuple[Service, ...]:
     if derived.database_is_verified(v):
         environment.append(Variable("PGSSLROOTCERT", CA_BUNDLE_AT, computed=True))
     environment += [Variable("PGCONNECT_TIMEOUT", "10"), Variable("PGCLIENTENCODING", "UTF8")]
-    init_db = Service("authentik_init_db", "${POSTGRES_IMAGE}", ("database",), State.ONCE)
+    init_db = Service("authentik_init_db", derived.POSTGRES_IMAGE, ("database",), State.ONCE)
     init_db = init_db._replace(script=("authentik_init_db.sh",), environment=tuple(environment))
     health = Health(("CMD", "ak", "healthcheck"), interval=15, timeout=30, start_period=600, retries=20)
-    server = Service("authentik_server", _AUTHENTIK_IMAGE, ("proxy", "database"), confined=False, shm_size="512mb")
+    server = Service(
+        "authentik_server", derived.AUTHENTIK_IMAGE, ("proxy", "database"), confined=False, shm_size="512mb"
+    )
     uploads = (Volume(AUTHENTIK_DATA, "/data", is_seeded=False),) if derived.keeps_uploads(v) else ()
     server = server._replace(environment=_authentik_environment(v), volumes=uploads)
     inside = server._replace(networks=("database",))

@@ -117,8 +117,8 @@ def known_failures(session: Session) -> list[Finding]:
 
 
 def has_additions(session: Session) -> bool:
-    """Tell whether the operator has lines of their own in `.env`."""
-    return bool(dotenv.split_additions(session.volume.read(ENV) or b"")[1].strip())
+    """Tell whether the operator has lines of their own in `.env`, which a run does not judge."""
+    return dotenv.has_additions(session.volume.read(ENV) or b"")
 
 
 def pending_finding(secret: Secret) -> Finding:

@@ -103,6 +103,11 @@ def split_additions(data: bytes) -> tuple[bytes, bytes]:
     return ours + marker, additions
 
 
+def has_additions(data: bytes) -> bool:
+    """Tell whether the operator has lines of their own in our `.env`."""
+    return bool(split_additions(data)[1].strip())
+
+
 def outranked(data: bytes) -> list[str]:
     """List our keys that the operator's additions give another value; raise Malformed like `parse`."""
     ours, additions = split_additions(data)

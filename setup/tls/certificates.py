@@ -173,7 +173,7 @@ def load_authorities(file: PemFile) -> list[x509.Certificate]:
 def inspect_authorities(name: str, authorities: bytes, now: datetime) -> Iterator[Finding]:
     """Report what nothing can lead to among authorities in PEM; a failure if there is no other."""
     certificates = load_all(authorities)
-    servers = [one for one in certificates if one.issuer != one.subject and not is_authority(one)]
+    servers = [each for each in certificates if each.issuer != each.subject and not is_authority(each)]
     level = Level.FAIL if len(servers) == len(certificates) else Level.WARN
     for number, certificate in enumerate(certificates, 1):
         text = f"{name}: certificate {number} ({name_of(certificate)})"
