@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
 from setup.config.secrets import SECRETS
@@ -29,6 +29,9 @@ from setup.volume.layout import (
     File,
     file_at,
 )
+
+if TYPE_CHECKING:
+    from setup.deploy.swarm import Mount
 
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
 
@@ -133,6 +136,40 @@ class Targets:
             "owner": ":".join(map(str, self._owner)),
         }
         return file_at(COMPOSE, self._renderer.text(f"{COMPOSE}.j2", context))
+
+    @cached_property
+    def stacks(self) -> tuple[File, ...]:
+        """Render the stacks of Docker Swarm, of the same services with the same secrets and files."""
+        from setup.config.services import list_services, list_volumes
+        from setup.deploy import swarm
+
+        rows = list_services(self._values)
+        content = swarm.Content(
+            rows,
+            list_volumes(self._values),
+            self.env_values(),
+            {row.name: self._script(row.script) for row in rows},
+            self._secrets,
+            self._mounted(),
+            self._stack_files(),
+            self._key,
+        )
+        return swarm.render(content)
+
+    def _stack_files(self) -> "dict[str, tuple[Mount, ...]]":
+        """Return for each service the files that it mounts, a given certificate included."""
+        from setup.deploy.swarm import Mount
+
+        data = {file.path: file.data for file in (*self.nginx, *self.authentik)}
+        mounts: dict[str, tuple[Mount, ...]] = {}
+        for service, pairs in self._file_mounts().items():
+            mounts[service] = tuple(Mount(path, to, data[path], path == CERTIFICATE_KEY) for path, to in pairs)
+        if derived.certificate_is_given(self._values):
+            parsed = self.tls.mark.encode() or b"not yet read"
+            certificate = Mount(self._values["NGINX_SSL_CERTIFICATE_PATH"], f"/etc/nginx/{CERTIFICATE}", parsed)
+            key_path = self._values["NGINX_SSL_CERTIFICATE_KEY_PATH"]
+            mounts["nginx"] += (certificate, Mount(key_path, f"/etc/nginx/{CERTIFICATE_KEY}", parsed, is_private=True))
+        return mounts
 
     def _script(self, names: Iterable[str]) -> str:
         """Return the files of a script as one; Python is for the shell of Authentik."""

@@ -147,3 +147,24 @@ def _add(top: tuple[Any, list[Any]], value: Any, line: int) -> None:
         waiting.append(value)
     else:
         container[waiting.pop()] = value
+
+
+def dump_yaml(document: dict[str, Any]) -> bytes:
+    """Write plain data as YAML that readers of 1.1 and of 1.2 understand alike: a text is quoted unless it is a word."""
+    import re
+
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Writes each value out, and texts of several lines as blocks."""
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+            return True
+
+    def write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        style = None if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if text.count("\n") > 1 else style)
+
+    Dumper.add_representer(str, write_text)
+    text = yaml.dump(document, Dumper=Dumper, sort_keys=False, default_flow_style=False, width=100_000)
+    return text.encode()

@@ -23,6 +23,10 @@ class File(NamedTuple):
 # What the operator starts and what the stack mounts.
 COMPOSE = "docker-compose.yml"
 ENV = ".env"
+STACK_STATE = "stack.state.yml"  # of Docker Swarm, in the order in which they are deployed
+STACK_JOBS = "stack.jobs.yml"
+STACK = "stack.yml"
+STACK_EMPTY = "stack.empty"  # what stands for an empty secret there
 NGINX = "nginx/nginx.conf"
 AUTHENTIK = "authentik"
 BLUEPRINT = f"{AUTHENTIK}/octopize-avatar-blueprint.yaml"
@@ -85,6 +89,10 @@ PLACES = (
     Place(f"{AUTHENTIK}/branding/", 0o644, FINALIZE),
     Place(CONFIG, 0o600, FINALIZE),
     Place(COMPOSE, 0o644, FINALIZE),
+    Place(STACK_STATE, 0o600, FINALIZE),
+    Place(STACK_JOBS, 0o600, FINALIZE),
+    Place(STACK, 0o600, FINALIZE),
+    Place(STACK_EMPTY, 0o600, FINALIZE),
     Place(f"{WRITTEN}/", 0o600, GENERATE_ENV_FILE, private=True),
     Place(f"{WRITTEN}/nginx/", 0o600, GENERATE_NGINX_CONFIG, private=True),
     Place(f"{WRITTEN}/{AUTHENTIK}/", 0o600, FINALIZE, private=True),

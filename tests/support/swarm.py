@@ -1,0 +1,193 @@
+"""A real swarm: engines in namespaces of their own on this machine, joined by a bridge in another one.
+
+Each engine has its own network, processes and mounts, so that ending its first process ends all that it started and
+unmounts all that it mounted. Nothing of this machine's own network or engine is touched; images come from that engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support import engine
+
+# The first process of an engine's namespaces. It waits for the network, and stays to bury what the engine orphans.
+_FIRST = """\
+mount -t tmpfs none /run
+until ip -o address show dev eth0 2>/dev/null | grep -q 'inet '; do sleep 0.05; done
+"$@" &
+wait
+"""
+_PREFIX = "10.203.77"
+
+
+class Node:
+    """An engine in namespaces of its own; `pid` is their first process as this machine sees it."""
+
+    def __init__(self, number: int, folder: Path, switch: int, group: str) -> None:
+        self.name, self.address = f"node{number}", f"{_PREFIX}.{number}"
+        self.folder, self.group, self._switch, self._port = folder, group, switch, f"port{number}"
+        self.socket = folder / "docker.sock"
+        self.log = folder / "log"
+        folder.mkdir()
+        pool = f"base=10.{210 + number}.0.0/16,size=24"
+        dockerd = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "-p", folder / "pid"]
+        dockerd += ["-H", f"unix://{self.socket}", "--cgroup-parent", f"/{group}", "--default-address-pool", pool]
+        dockerd += ["--config-file", folder / "daemon.json", "--bip", f"10.{210 + number}.255.1/24"]
+        (folder / "daemon.json").write_text("{}")
+        spaces = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        command = [*spaces, "bash", "-c", f"hostname {self.name}\n{_FIRST}", "node", *map(str, dockerd)]
+        with self.log.open("wb") as log:
+            self._parent = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.pid = _first_child(self._parent)
+        self._connect()
+
+    def _connect(self) -> None:
+        inside(self._switch, "ip", "link", "add", self._port, "type", "veth", "peer", "eth0", "netns", str(self.pid))
+        inside(self._switch, "ip", "link", "set", self._port, "master", "bridge", "up")
+        inside(self.pid, "ip", "link", "set", "lo", "up")
+        inside(self.pid, "ip", "link", "set", "eth0", "up")
+        # Without it, a name is asked for at a registry that never answers, instead of one that cannot be reached.
+        inside(self.pid, "ip", "route", "add", "unreachable", "default")
+        inside(self.pid, "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+
+    def docker(self, *arguments: str | Path, **options: Any) -> str:
+        """What `docker ARGUMENTS` prints at this engine."""
+        return engine.docker("-H", f"unix://{self.socket}", *arguments, **options).stdout.decode()
+
+    def is_up(self) -> bool:
+        if self._parent.poll() is not None:
+            raise AssertionError(f"{self.name} ended:\n{self.log.read_text()[-3000:]}")
+        return engine.docker("-H", f"unix://{self.socket}", "version", check=False).returncode == 0
+
+    def cut_off(self) -> None:
+        """Takes the node's cable out; its containers go on by themselves."""
+        inside(self._switch, "ip", "link", "set", self._port, "down")
+
+    def reconnect(self) -> None:
+        inside(self._switch, "ip", "link", "set", self._port, "up")
+
+    def end(self) -> None:
+        """Ends the first process, and with it the engine, its containers, and all their mounts."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self._parent.wait(30)
+
+
+class Swarm:
+    """Engines that form a swarm, the first its manager; `switch` is a process in the network that joins them."""
+
+    def __init__(self, nodes: list[Node], switch: int) -> None:
+        self.nodes, self.switch = nodes, switch
+
+    @property
+    def manager(self) -> Node:
+        return self.nodes[0]
+
+    def docker(self, *arguments: str | Path, **options: Any) -> str:
+        return self.manager.docker(*arguments, **options)
+
+    def form(self) -> None:
+        """Makes the engines a swarm."""
+        pool = ("--default-addr-pool", "10.220.0.0/16", "--default-addr-pool-mask-length", "24")
+        self.docker("swarm", "init", "--advertise-addr", self.manager.address, *pool)
+        token = self.docker("swarm", "join-token", "-q", "worker").strip()
+        for node in self.nodes[1:]:
+            node.docker("swarm", "join", "--token", token, "--advertise-addr", node.address, self.manager.address)
+
+    def load(self, images: Iterable[str]) -> None:
+        """Gives every engine images of this machine's engine."""
+        archive = self.manager.folder.parent / "images.tar"
+        engine.docker("save", "-o", archive, *images, timeout=600)
+        loads = []
+        for node in self.nodes:
+            command = ["docker", "-H", f"unix://{node.socket}", "load", "-q", "-i", str(archive)]
+            loads.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=engine.environment()))
+        assert [load.wait(600) for load in loads] == [0] * len(loads)
+        archive.unlink()
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        """Service -> what `docker service inspect` shows of it."""
+        identifiers = self.docker("service", "ls", "-q").split()
+        shown = json.loads(self.docker("service", "inspect", *identifiers)) if identifiers else []
+        return {entry["Spec"]["Name"].partition("_")[2]: entry for entry in shown}
+
+    def tasks(self) -> list[dict[str, str]]:
+        """The tasks of all services, also those that have ended."""
+        identifiers = self.docker("service", "ls", "-q").split()
+        lines = self.docker("service", "ps", "--no-trunc", "--format", "{{json .}}", *identifiers).splitlines()
+        return [json.loads(line) for line in lines]
+
+    def settled(self, but: frozenset[str] = frozenset()) -> bool:
+        """Tell whether every service has all its tasks, those named aside."""
+        for line in self.docker("service", "ls", "--format", "{{.Name}} {{.Replicas}}").splitlines():
+            name, *counts = line.split()
+            have, want = counts[0].split("/")
+            is_complete = have == want or (len(counts) > 1 and counts[1].startswith(f"({want}/{want}"))
+            if name.partition("_")[2] not in but and not is_complete:
+                return False
+        return True
+
+
+def inside(pid: int, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the network of a process."""
+    entered = ["nsenter", f"--net=/proc/{pid}/ns/net", *command]
+    done = subprocess.run(entered, capture_output=True, text=True, timeout=60, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr}")
+    return done
+
+
+@contextlib.contextmanager
+def swarm(count: int = 3, images: Iterable[str] = ()) -> Iterator[Swarm]:
+    """A swarm of so many engines that have these images; removed with all it has at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="avsw-"))  # short: the path of a socket has 107 characters at most
+    group = folder.name
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_groups, group)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        cable = subprocess.Popen(["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"])
+        stack.callback(cable.wait)
+        stack.callback(cable.kill)
+        switch = _first_child(cable)
+        inside(switch, "ip", "link", "add", "bridge", "type", "bridge")
+        inside(switch, "ip", "address", "add", f"{_PREFIX}.254/24", "dev", "bridge")
+        inside(switch, "ip", "link", "set", "bridge", "up")
+        nodes = []
+        for number in range(1, count + 1):
+            nodes.append(Node(number, folder / f"n{number}", switch, group))
+            stack.callback(nodes[-1].end)
+        for node in nodes:
+            engine.until(f"{node.name} answers", node.is_up)
+        made = Swarm(nodes, switch)
+        made.load(images)
+        made.form()
+        yield made
+
+
+def _first_child(parent: subprocess.Popen[bytes]) -> int:
+    """Return the process that `unshare --fork` started, once it is in namespaces of its own."""
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    end = time.monotonic() + 10
+    while not (started := children.read_text().split()):
+        assert time.monotonic() < end, "unshare started nothing"
+        time.sleep(0.02)
+    return int(started[0])
+
+
+def _remove_groups(group: str) -> None:
+    """Removes the control groups of the containers, which are empty once their processes ended."""
+    for top in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+        if (top / group).is_dir():
+            for folder, _, _ in os.walk(top / group, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
