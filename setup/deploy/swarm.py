@@ -3,6 +3,7 @@
 Only a run with TARGET=swarm needs this module.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
     service: dict[str, Any] = {"image": _literal(row.image, content.env)}
     if row.script:
         service["entrypoint"] = ["/bin/sh", "-euc"]
-        service["command"] = [_escape(content.scripts[row.name])]
+        service["command"] = [_literal(content.scripts[row.name], content.env)]
     elif row.command:
         service["command"] = [_literal(word, content.env) for word in row.command]
     if row.environment:
@@ -199,12 +200,7 @@ def _variable(variable: Variable, env: Mapping[str, str]) -> str:
 
 def _literal(text: str, env: Mapping[str, str]) -> str:
     """Return a text of the table with its `${KEY}` replaced: `stack deploy` reads no `.env`."""
-    literal, rest = "", text
-    while "${" in rest:
-        before, _, rest = rest.partition("${")
-        key, _, rest = rest.partition("}")
-        literal += before + env[key]
-    return _escape(literal + rest)
+    return _escape(re.sub(r"\$\{(\w+)\}", lambda key: env[key[1]], text))
 
 
 def _escape(text: str) -> str:

@@ -69,10 +69,13 @@ class Client:
     def connect(self, timeout: float = 20) -> http.client.HTTPConnection:
         """An open connection; with TLS, the server has shown a certificate for the host's name."""
         connection = http.client.HTTPConnection(self.host, timeout=timeout)
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+        plain = self.open(timeout)
         name = self.host.partition(":")[0]
         connection.sock = self.context.wrap_socket(plain, server_hostname=name) if self.context else plain
         return connection
+
+    def open(self, timeout: float) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
 
     def ask(
         self,

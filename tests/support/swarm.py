@@ -7,14 +7,17 @@ unmounts all that it mounted. Nothing of this machine's own network or engine is
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,7 @@ class Swarm:
 
     def __init__(self, nodes: list[Node], switch: int) -> None:
         self.nodes, self.switch = nodes, switch
+        self._outside = ThreadPoolExecutor(8, initializer=_enter, initargs=(switch,))
 
     @property
     def manager(self) -> Node:
@@ -115,6 +119,10 @@ class Swarm:
         assert [load.wait(600) for load in loads] == [0] * len(loads)
         archive.unlink()
 
+    def connect(self, address: str, port: int, timeout: float = 20) -> socket.socket:
+        """A connection from the network that joins the nodes."""
+        return self._outside.submit(socket.create_connection, (address, port), timeout).result()
+
     def services(self) -> dict[str, dict[str, Any]]:
         """Service -> what `docker service inspect` shows of it."""
         identifiers = self.docker("service", "ls", "-q").split()
@@ -136,6 +144,13 @@ class Swarm:
             if name.partition("_")[2] not in but and not is_complete:
                 return False
         return True
+
+
+def _enter(pid: int) -> None:
+    """Moves this thread into the network of a process; a socket stays where it was made."""
+    with open(f"/proc/{pid}/ns/net", "rb") as space:
+        if ctypes.CDLL(None, use_errno=True).setns(space.fileno(), 0):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def inside(pid: int, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
