@@ -17,7 +17,7 @@ EMPTY = b'{{""}}'  # Swarm takes no empty secret: this one is a template of noth
 
 _STATE = frozenset({"db", "master", "volume", "filer", "s3"})
 _LAST = frozenset({"authentik_blueprint"})  # a one-shot for what the last stack starts
-# Which label a node must have to keep a volume. Without such a node the service waits, and never starts empty elsewhere.
+# The label of the node that keeps a volume. Without such a node the service waits, and never starts empty elsewhere.
 _LABELS = {"postgres_data": "avatar.database", "authentik-data": "avatar.sign-in"}
 _STORAGE_LABEL = "avatar.storage"
 _RUN_SECRETS = "/run/secrets/"
@@ -71,7 +71,14 @@ def _stack_of(row: Service) -> str:
 
 def _stack(content: Content, rows: Iterable[Service]) -> dict[str, Any]:
     """Return one stack, with what its services use at the top level."""
-    stack: dict[str, Any] = {"version": "3.8", "services": {}, "networks": {}, "volumes": {}, "secrets": {}, "configs": {}}
+    stack: dict[str, Any] = {
+        "version": "3.8",
+        "services": {},
+        "networks": {},
+        "volumes": {},
+        "secrets": {},
+        "configs": {},
+    }
     names = {volume.name: _literal(volume.text, content.env) for volume in content.volumes}
     for row in rows:
         stack["services"][row.name] = _service(content, row, stack)
@@ -100,7 +107,7 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
     hostname = row.hostname or (row.name if row.name in _OWN_NAME else "")
     if hostname:
         service["hostname"] = hostname
-    service["networks"] = {name: None for name in row.networks}
+    service["networks"] = dict.fromkeys(row.networks)
     if row.aliases:
         service["networks"][row.networks[0]] = {"aliases": [_escape(alias) for alias in row.aliases]}
     if row.health:
@@ -140,7 +147,9 @@ def _mounts(content: Content, row: Service, stack: dict[str, Any]) -> dict[str, 
         if mount.is_private:
             secrets.append(_use(_declare(content, stack["secrets"], mount), mount.target, 0o400))
         elif mount.target.startswith(_RUN_SECRETS):
-            secrets.append(_use(_declare(content, stack["secrets"], mount), mount.target.removeprefix(_RUN_SECRETS), 0o444))
+            secrets.append(
+                _use(_declare(content, stack["secrets"], mount), mount.target.removeprefix(_RUN_SECRETS), 0o444)
+            )
         else:
             configs.append(_use(_declare(content, stack["configs"], mount), mount.target, 0o444))
     volumes: list[dict[str, Any]] = []
@@ -148,7 +157,8 @@ def _mounts(content: Content, row: Service, stack: dict[str, Any]) -> dict[str, 
         seeding = {} if volume.is_seeded else {"volume": {"nocopy": True}}
         volumes.append({"type": "volume", "source": volume.key, "target": volume.target, **seeding})
     if row.shm_size:
-        volumes.append({"type": "tmpfs", "target": "/dev/shm", "tmpfs": {"size": _TMPFS_SIZES[row.shm_size]}})
+        size = _TMPFS_SIZES[row.shm_size]
+        volumes.append({"type": "tmpfs", "target": "/dev/shm", "tmpfs": {"size": size}})  # noqa: S108 - the container's
     volumes += [{"type": "tmpfs", "target": target} for target in row.tmpfs]
     mounts = {"secrets": secrets, "configs": configs, "volumes": volumes}
     return {key: part for key, part in mounts.items() if part}

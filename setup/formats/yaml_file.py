@@ -150,7 +150,7 @@ def _add(top: tuple[Any, list[Any]], value: Any, line: int) -> None:
 
 
 def dump_yaml(document: dict[str, Any]) -> bytes:
-    """Write plain data as YAML that readers of 1.1 and of 1.2 understand alike: a text is quoted unless it is a word."""
+    """Write plain data as YAML that readers of 1.1 and 1.2 understand alike: a text is quoted unless it is a word."""
     import re
 
     import yaml

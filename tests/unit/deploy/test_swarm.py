@@ -1,0 +1,97 @@
+"""The stacks of Docker Swarm against the compose file: the same services, with the same values, secrets and files."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+
+from setup.deploy.swarm import STACKS
+from tests.support.trees import CONFIGURATIONS, named_targets, secret_texts, targets
+from tests.unit.deploy.test_targets import environment, stack
+
+ALL = tuple(CONFIGURATIONS)
+
+
+@cache
+def stacks(name: str) -> dict[str, dict[str, Any]]:
+    return {file.path: yaml.safe_load(file.data) for file in named_targets(name).stacks if file.path in STACKS}
+
+
+def swarm_services(name: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Service -> its stack, and itself there."""
+    return {
+        service: (document, row) for document in stacks(name).values() for service, row in document["services"].items()
+    }
+
+
+def read(text: str) -> str:
+    """What `docker stack deploy` makes of a text, which must hold no variable of its environment."""
+    assert "$" not in text.replace("$$", "")
+    return text.replace("$$", "$")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_both_have_the_same_services(name):
+    assert set(swarm_services(name)) == set(stack(name))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_secret_reaches_the_services_that_it_reaches_under_compose(name):
+    configuration = CONFIGURATIONS[name]
+    texts = secret_texts(configuration.settings, configuration.secrets)
+    for service, (document, row) in swarm_services(name).items():
+        sources = {each["target"]: document["secrets"][each["source"]]["file"] for each in row.get("secrets", ())}
+        files = {target: path for target, path in sources.items() if path.startswith("./.secrets/")}
+        empty = {target for target, path in sources.items() if path == "./stack.empty"}
+        wanted = set(stack(name)[service].get("secrets", ()))
+        assert set(files) | empty == wanted
+        assert empty == {secret for secret in wanted if not texts[secret]}
+        assert files == {secret: f"./.secrets/{secret}" for secret in wanted - empty}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_service_has_the_environment_that_it_has_under_compose(name):
+    for service, (_, row) in swarm_services(name).items():
+        if "environment" in stack(name)[service]:
+            given = {key: read(text) for key, text in row["environment"].items()}
+            assert given == environment(name, service)
+        else:
+            assert "environment" not in row
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_keeps_data_is_bound_to_a_label_and_never_runs_twice(name):
+    for _, row in swarm_services(name).values():
+        kept = [volume for volume in row.get("volumes", ()) if volume["type"] == "volume"]
+        constraints = row["deploy"].get("placement", {}).get("constraints", [])
+        assert len([text for text in constraints if text.startswith("node.labels.avatar.")]) == len(kept)
+        if kept and row["deploy"].get("mode") != "replicated-job":
+            assert row["deploy"]["replicas"] == 1
+            assert row["deploy"]["update_config"]["order"] == "stop-first"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_names_are_short_enough_for_swarm(name):
+    for document in stacks(name).values():
+        for section in ("secrets", "configs"):
+            for entry in document.get(section, {}).values():
+                assert len(entry["name"]) <= 64
+
+
+def test_a_new_secret_has_a_new_name_and_others_keep_theirs():
+    settings = CONFIGURATIONS["usual"].settings
+
+    def names(secrets: dict[str, str]) -> set[str]:
+        made = targets(settings, secrets).stacks
+        return {key for file in made if file.path in STACKS for key in yaml.safe_load(file.data).get("secrets", ())}
+
+    before, after = names({}), names({"authjwt_secret_key": "f" * 64})
+    assert {key.rpartition("_")[0] for key in before ^ after} == {"authjwt_secret_key"}
+    assert len(before ^ after) == 2
+
+
+def test_only_the_owner_may_read_the_stacks():
+    assert {file.mode for file in named_targets("usual").stacks} == {0o600}
