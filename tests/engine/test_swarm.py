@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -49,13 +50,23 @@ class Deployment:
     def write(self, secrets: Mapping[str, str] | None = None, **settings: str) -> None:
         given = SETTINGS | settings
         made = trees.targets(given, secrets)
+        shutil.rmtree(self.directory)
         trees.write_tree(self.directory, made, trees.secret_texts(given, secrets))
         for file in made.stacks:
             (self.directory / file.path).write_bytes(file.data)
 
-    def deploy(self, *stacks: str) -> None:
+    def deploy(self, *stacks: str, waits: bool = True) -> None:
         for name in stacks or STACKS:
-            command = ("stack", "deploy", "--resolve-image", "never", "-c", name, "avatar")
+            command = (
+                "stack",
+                "deploy",
+                f"--detach={str(not waits).lower()}",
+                "--resolve-image",
+                "never",
+                "-c",
+                name,
+                "avatar",
+            )
             self.cluster.docker(*command, cwd=self.directory)
 
     def wait(self, but: frozenset[str] = frozenset(), seconds: float = 120) -> None:
@@ -99,7 +110,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         # Without the label of the database: it waits, and starts nowhere.
         cluster.docker("node", "update", "--label-add", "avatar.storage=true", "node2")
         cluster.docker("node", "update", "--label-add", "avatar.sign-in=true", "node2")
-        made.deploy(STACKS[0])
+        made.deploy(STACKS[0], waits=False)
         engine.until("storage runs", lambda: cluster.settled(DATABASE), 60)
         pending = [task for task in cluster.tasks() if task["Name"] == "avatar_db.1"]
         assert [task["CurrentState"].split()[0] for task in pending] == ["Pending"]
@@ -108,6 +119,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         made.wait()
         made.deploy(*STACKS[1:])
         made.wait()
+        assert not made.failed
         yield made
 
 
