@@ -30,6 +30,7 @@ until ip -o address show dev eth0 2>/dev/null | grep -q 'inet '; do sleep 0.05; 
 "$@" &
 wait
 """
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")  # tests that are killed leave no process either
 _PREFIX = "10.203.77"
 
 
@@ -57,7 +58,17 @@ class Node:
         ]
         dockerd += ["--config-file", folder / "daemon.json", "--bip", f"10.{210 + number}.255.1/24"]
         (folder / "daemon.json").write_text("{}")
-        spaces = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        spaces = [
+            *_DIES_WITH_US,
+            "unshare",
+            "--net",
+            "--uts",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]
         command = [*spaces, "bash", "-c", f"hostname {self.name}\n{_FIRST}", "node", *map(str, dockerd)]
         with self.log.open("wb") as log:
             self._parent = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -179,7 +190,7 @@ def swarm(count: int = 3, images: Iterable[str] = ()) -> Iterator[Swarm]:
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_groups, group)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        cable = subprocess.Popen(["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"])
+        cable = subprocess.Popen([*_DIES_WITH_US, "unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"])
         stack.callback(cable.wait)
         stack.callback(cable.kill)
         switch = _first_child(cable)
