@@ -3,11 +3,11 @@
 Only a run with TARGET=swarm needs this module.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
-from setup.config.services import NETWORKS, Service, State, Variable
+from setup.config.services import NETWORKS, Service, State
+from setup.deploy.content import Content, Mount, escape, literal, value_of
 from setup.formats.digests import fingerprint
 from setup.formats.yaml_file import dump_yaml
 from setup.volume.layout import STACK, STACK_EMPTY, STACK_JOBS, STACK_STATE, File, file_at, secret_path
@@ -24,32 +24,6 @@ _RUN_SECRETS = "/run/secrets/"
 _NAME_LENGTH = 40  # of a config's key; with prefix and fingerprint at most the 64 characters that Swarm takes
 _OWN_NAME = frozenset({"master", "volume", "filer", "s3", "admin"})  # is asked by its name before DNS knows it
 _TMPFS_SIZES = {"512mb": 512 * 1024 * 1024}
-
-
-class Mount(NamedTuple):
-    """A file of the deployment in a container; `content` is what names its version."""
-
-    source: str
-    target: str
-    content: bytes
-    is_private: bool = False  # for root alone, and never in a config, which every administrator may read
-
-
-class Content(NamedTuple):
-    """What the stacks are made of: the rows, and what each row's name has of the rest.
-
-    `secrets` are the texts of all secrets; `key` is that of the fingerprints in names.
-    """
-
-    rows: tuple[Service, ...]
-    volumes: tuple[Variable, ...]
-    env: Mapping[str, str]
-    scripts: Mapping[str, str]
-    secrets: Mapping[str, str]
-    mounted: Mapping[str, tuple[str, ...]]
-    files: Mapping[str, tuple[Mount, ...]]
-    key: bytes
-    is_encrypted: bool = False
 
 
 def render(content: Content) -> tuple[File, ...]:
@@ -79,7 +53,7 @@ def _stack(content: Content, rows: Iterable[Service]) -> dict[str, Any]:
         "secrets": {},
         "configs": {},
     }
-    names = {volume.name: _literal(volume.text, content.env) for volume in content.volumes}
+    names = {volume.name: literal(volume.text, content.env) for volume in content.volumes}
     for row in rows:
         stack["services"][row.name] = _service(content, row, stack)
         for volume in row.volumes:
@@ -94,14 +68,14 @@ def _stack(content: Content, rows: Iterable[Service]) -> dict[str, Any]:
 
 def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str, Any]:
     """Return a service; the secrets and configs that it mounts are added to the stack's own."""
-    service: dict[str, Any] = {"image": _literal(row.image, content.env)}
+    service: dict[str, Any] = {"image": literal(row.image, content.env)}
     if row.script:
         service["entrypoint"] = ["/bin/sh", "-euc"]
-        service["command"] = [_literal(content.scripts[row.name], content.env)]
+        service["command"] = [literal(content.scripts[row.name], content.env)]
     elif row.command:
-        service["command"] = [_literal(word, content.env) for word in row.command]
+        service["command"] = [literal(word, content.env) for word in row.command]
     if row.environment:
-        service["environment"] = {each.name: _variable(each, content.env) for each in row.environment}
+        service["environment"] = {each.name: value_of(each, content.env) for each in row.environment}
     if row.user:
         service["user"] = row.user
     hostname = row.hostname or (row.name if row.name in _OWN_NAME else "")
@@ -109,7 +83,7 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
         service["hostname"] = hostname
     service["networks"] = dict.fromkeys(row.networks)
     if row.aliases:
-        service["networks"][row.networks[0]] = {"aliases": [_escape(alias) for alias in row.aliases]}
+        service["networks"][row.networks[0]] = {"aliases": [escape(alias) for alias in row.aliases]}
     if row.health:
         service["healthcheck"] = _health(row)
     if row.ports:
@@ -128,7 +102,7 @@ def _health(row: Service) -> dict[str, Any]:
     health = row.health
     assert health is not None  # noqa: S101 - only asked of rows that have one
     return {
-        "test": [_escape(word) for word in health.test],
+        "test": [escape(word) for word in health.test],
         "interval": f"{health.interval}s",
         "timeout": f"{health.timeout}s",
         "retries": health.retries,
@@ -173,7 +147,7 @@ def _declare(content: Content, section: dict[str, Any], mount: Mount) -> str:
     mark = fingerprint(content.key, (mount.source.encode(), mount.content))[:16]
     key = f"{base}_{mark}"
     source = mount.source if mount.source.startswith("/") else f"./{mount.source.removeprefix('./')}"
-    section[key] = {"name": f"avatar_{key}", "file": _escape(source)}
+    section[key] = {"name": f"avatar_{key}", "file": escape(source)}
     return key
 
 
@@ -202,17 +176,3 @@ def _deploy(row: Service) -> dict[str, Any]:
     if limits:
         deploy["resources"] = {"limits": limits}
     return deploy
-
-
-def _variable(variable: Variable, env: Mapping[str, str]) -> str:
-    return _escape(variable.text) if variable.computed else _literal(variable.text, env)
-
-
-def _literal(text: str, env: Mapping[str, str]) -> str:
-    """Return a text of the table with its `${KEY}` replaced: `stack deploy` reads no `.env`."""
-    return _escape(re.sub(r"\$\{(\w+)\}", lambda key: env[key[1]], text))
-
-
-def _escape(text: str) -> str:
-    """Return a text as `docker stack deploy` must read it to get the same back."""
-    return text.replace("$", "$$")

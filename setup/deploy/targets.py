@@ -31,7 +31,7 @@ from setup.volume.layout import (
 )
 
 if TYPE_CHECKING:
-    from setup.deploy.swarm import Mount
+    from setup.deploy.content import Mount
 
 OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
 
@@ -142,9 +142,10 @@ class Targets:
         """Render the stacks of Docker Swarm, of the same services with the same secrets and files."""
         from setup.config.services import list_services, list_volumes
         from setup.deploy import swarm
+        from setup.deploy.content import Content
 
         rows = list_services(self._values)
-        content = swarm.Content(
+        content = Content(
             rows,
             list_volumes(self._values),
             self.env_values(),
@@ -158,7 +159,7 @@ class Targets:
 
     def _stack_files(self) -> "dict[str, tuple[Mount, ...]]":
         """Return for each service the files that it mounts, a given certificate included."""
-        from setup.deploy.swarm import Mount
+        from setup.deploy.content import Mount
 
         data = {file.path: file.data for file in (*self.nginx, *self.authentik)}
         mounts: dict[str, tuple[Mount, ...]] = {}
