@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from setup.checks.volume import read_regular
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
+from setup.config.engines import start_commands
 from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import RENEW, RUN, Finding, Level
@@ -91,7 +92,7 @@ def _check_trust(volume: Volume, values: Values, authority: bytes, date: datetim
     if authority in bundle and private in bundle:
         yield Finding("authorities", Level.OK, f"{CA_BUNDLE} contains the private CA")
     else:
-        todo = "run avatar-setup, then docker compose up -d"
+        todo = f"run avatar-setup, then {' && '.join(start_commands(values, ''))}"
         yield Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo, RUN)
     if private and date:
         from setup.tls.certificates import inspect_authorities

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from setup.checks.volume import read_regular
 from setup.client import Server, Untrusted
 from setup.config import derived
+from setup.config.engines import logs_of, reload_of, start_commands, status_of
 from setup.errors import NetworkError
 from setup.findings import Finding, Level
 from setup.tls.provided import read_provided
@@ -63,20 +64,19 @@ def check_network(volume: Volume, values: Values) -> Iterator[Finding]:
         return
     except NetworkError as error:
         text = f"{base} does not answer: {error}"
-        todo = (
-            "docker compose up -d, if the stack is not started yet; else docker compose ps, docker compose logs nginx"
-        )
+        start = " && ".join(start_commands(values, ""))
+        todo = f"{start}, if the stack is not started yet; else {status_of(values)}, {logs_of(values, 'nginx')}"
         yield Finding("public-answer", Level.FAIL, text, todo)
         return
-    yield _check_answer(base, reply)
+    yield _check_answer(base, reply, values)
     if reply.certificate:
         yield _check_certificate(volume, values, reply)
     for part in PARTS:
-        yield _check_part(server, base, part)
+        yield _check_part(server, part, values)
     yield _check_sign_in(server, values)
 
 
-def _check_answer(base: str, reply: Reply) -> Finding:
+def _check_answer(base: str, reply: Reply, values: Values) -> Finding:
     """Check what the address itself says: this stack redirects to its web client."""
     if reply.location.endswith("/web"):
         return Finding("public-answer", Level.OK, f"{base} answers and leads to the web client")
@@ -84,12 +84,13 @@ def _check_answer(base: str, reply: Reply) -> Finding:
         text = f"{base} reaches nginx under another host name"
         return Finding("public-answer", Level.FAIL, text, "let the proxy in front pass on the Host header as it is")
     text = f"{base} answers {reply.status} instead of leading to the web client"
-    return Finding("public-answer", Level.WARN, text, "docker compose logs nginx: is it this stack that answers?")
+    todo = f"{logs_of(values, 'nginx')}: is it this stack that answers?"
+    return Finding("public-answer", Level.WARN, text, todo)
 
 
 def _certificate_todo(values: Values) -> str:
     if derived.tls_is_ours(values):
-        return "compare it with the one that --check reads; after a change, docker compose restart nginx"
+        return f"compare it with the one that --check reads; after a change, {reload_of(values)}"
     return "correct it at the proxy in front; if a CA of your own has issued it, set TLS_CA_PATH to that CA"
 
 
@@ -100,7 +101,7 @@ def _check_certificate(volume: Volume, values: Values, reply: Reply) -> Finding:
     text = f"clients see a certificate that is trusted here and valid until {end:%Y-%m-%d}, for {days} days"
     if _differs(volume, values, reply.certificate):
         text = "nginx still serves another certificate than the one in the file"
-        return Finding("public-certificate", Level.WARN, text, "docker compose restart nginx")
+        return Finding("public-certificate", Level.WARN, text, reload_of(values))
     if days < _SOON:
         todo = "renew it" if derived.tls_is_ours(values) else "renew it at the proxy in front"
         return Finding("public-certificate", Level.WARN, text, todo)
@@ -124,18 +125,19 @@ def _differs(volume: Volume, values: Values, served: bytes) -> bool:
         return False  # `check_certificates` reports a file that is damaged
 
 
-def _check_part(server: Server, base: str, part: Part) -> Finding:
+def _check_part(server: Server, part: Part, values: Values) -> Finding:
+    base = derived.base_url(values)
     try:
         reply = server.ask(part.path)
     except NetworkError as error:
-        return _silent(part, f"{part.path} does not answer: {error}")
+        return _silent(part, f"{part.path} does not answer: {error}", values)
     if reply.status == 200 or (reply.status < 400 and reply.location.startswith(("/", f"{base}/"))):
         return Finding(part.name, Level.OK, f"{part.words} answers ({part.path})")
-    return _silent(part, f"{part.path} answers {reply.status}")
+    return _silent(part, f"{part.path} answers {reply.status}", values)
 
 
-def _silent(part: Part, text: str) -> Finding:
-    return Finding(part.name, Level.FAIL, f"{part.words}: {text}", f"docker compose logs {part.service}")
+def _silent(part: Part, text: str, values: Values) -> Finding:
+    return Finding(part.name, Level.FAIL, f"{part.words}: {text}", logs_of(values, part.service))
 
 
 def _check_sign_in(server: Server, values: Values) -> Finding:
@@ -149,15 +151,15 @@ def _check_sign_in(server: Server, values: Values) -> Finding:
     try:
         reply = server.ask(path)
     except NetworkError as error:
-        return _silent(part, f"{path} does not answer: {error}")
+        return _silent(part, f"{path} does not answer: {error}", values)
     if reply.status == 404:
         text = f"sign-in: Authentik does not know the application {values['SSO_PROVIDER_APP_NAME']}"
-        return Finding("public-sign-in", Level.FAIL, text, "docker compose logs authentik_blueprint")
+        return Finding("public-sign-in", Level.FAIL, text, logs_of(values, "authentik_blueprint"))
     if reply.status != 200:
-        return _silent(part, f"{path} answers {reply.status}")
+        return _silent(part, f"{path} answers {reply.status}", values)
     issuer = reply.data.get("issuer") if isinstance(reply.data, dict) else None
     if issuer == url:
         return Finding("public-sign-in", Level.OK, f"sign-in answers as {url}")
     text = f"sign-in: Authentik calls itself {issuer} instead of {url}"
     todo = "let the proxy in front pass on the Host header as it is" if derived.behind_proxy(values) else ""
-    return Finding("public-sign-in", Level.FAIL, text, todo or "docker compose logs authentik_server")
+    return Finding("public-sign-in", Level.FAIL, text, todo or logs_of(values, "authentik_server"))

@@ -22,8 +22,8 @@ from setup.state_manager import DeploymentState
 from setup.volume import backups
 from setup.volume.layout import (
     AUTHORITY_KEY,
-    COMPOSE,
     KEYS_FOLDER,
+    MAIN_FILES,
     SECRETS_FOLDER,
     STATE,
     folder_mode,
@@ -63,7 +63,7 @@ def _check_restore(volume: Volume) -> Iterator[Finding]:
 
 
 def _check_steps(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
-    if not state.exists and volume.status(COMPOSE) is not None:
+    if not state.exists and any(volume.status(path) is not None for path in MAIN_FILES):
         text = f"{STATE} is missing from this deployment"
         yield Finding(
             "steps", Level.FAIL, text, "restore a backup: --history lists them, --restore ID restores one", HISTORY
@@ -81,7 +81,7 @@ def _check_release(state: DeploymentState, basis: Mapping[str, str]) -> Iterator
     for part, digest in basis.items() if state.basis else ():
         if state.basis.get(part) != digest:
             text = "another release of avatar-setup wrote these files"
-            yield Finding("release", Level.WARN, text, "run this release once, then docker compose up -d")
+            yield Finding("release", Level.WARN, text, "run this release once, then type what it prints last")
             return
 
 

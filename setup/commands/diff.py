@@ -13,7 +13,7 @@ from setup.deploy.ending import list_unused, with_decision, would_keep
 from setup.deploy.redact import Redactor, lines_of_ours
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_secrets
-from setup.volume.layout import BLUEPRINT, COMPOSE
+from setup.volume.layout import BLUEPRINT
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -62,5 +62,7 @@ def describe(session: Session, context: Context, reasons: list[str], report: lis
 
 def _new_marks(session: Session, context: Context) -> list[str]:
     """Return the marks that the files do not have yet."""
-    present = (session.volume.read(COMPOSE) or b"") + (session.volume.read(BLUEPRINT) or b"")
+    present = session.volume.read(BLUEPRINT) or b""
+    for file in context.targets.engine_files:
+        present += session.volume.read(file.path) or b""
     return [mark for mark in context.targets.marks if mark.encode() not in present]

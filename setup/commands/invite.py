@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from setup.checks import network
 from setup.client import Server, Untrusted, query
 from setup.config import derived
+from setup.config.engines import logs_of, start_commands, status_of
 from setup.config.types import EMAIL
 from setup.console import Answer
 from setup.deploy import ending
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 _TOKEN = "authentik_bootstrap_token"  # noqa: S105 - its name
 _STAGE = "avatar-recovery-email"  # as the blueprint names it
-_APPLY = (
-    "docker compose up -d applies the blueprint again, and docker compose logs authentik_blueprint says what it lacks"
-)
 
 
 class Invitation(NamedTuple):
@@ -71,11 +69,18 @@ def invite(configurator: DeploymentConfigurator, address: str, *, is_admin: bool
     return _perform(authentik, invitation, str(values["AVATAR_WEB_CLIENT_URL"]))
 
 
+def _apply(values: Values) -> str:
+    start, logs = " && ".join(start_commands(values, "")), logs_of(values, "authentik_blueprint")
+    return f"{start} applies the blueprint again, and {logs} says what it lacks"
+
+
 class _Authentik:
     """Speaks to Authentik's API as its first administrator."""
 
     def __init__(self, server: Server, path: str, token: str, values: Values) -> None:
         self._server, self._path, self._token, self._values = server, path, token, values
+        self._logs, self.mail_logs = logs_of(values, "authentik_server"), logs_of(values, "authentik_worker")
+        self.apply = _apply(values)
 
     def ask(self, path: str, fields: Mapping[str, Any] | None = None) -> Any:
         """Return what the API answers as data; raise NetworkError for everything but success."""
@@ -86,7 +91,7 @@ class _Authentik:
             reason = f"has a certificate that is not trusted here: {error}. --check --online says what to do"
             raise NetworkError(f"{base} {reason}") from None
         except NetworkError as error:
-            raise NetworkError(f"{base} does not answer: {error}. Is the stack up? docker compose ps") from None
+            raise NetworkError(f"{base} does not answer: {error}. Is the stack up? {status_of(self._values)}") from None
         if reply.status in (401, 403):
             raise NetworkError(
                 f"{secret_path(_TOKEN)}: Authentik does not accept this token ({reply.status}), which it takes at its "
@@ -94,10 +99,10 @@ class _Authentik:
                 "the user under Directory > Users, or give the bootstrap token the text of that file"
             )
         if reply.status in (502, 503, 504):
-            raise NetworkError(f"Authentik does not answer ({reply.status}): docker compose logs authentik_server")
+            raise NetworkError(f"Authentik does not answer ({reply.status}): {self._logs}")
         if not 200 <= reply.status < 300:
             reason = reply.body[:300].decode(errors="replace")
-            raise NetworkError(f"{path.partition('?')[0]}: Authentik answers {reply.status}: {reason}. {_APPLY}")
+            raise NetworkError(f"{path.partition('?')[0]}: Authentik answers {reply.status}: {reason}. {self.apply}")
         return reply.data
 
     def find(self, path: str, **filters: str) -> list[dict[str, Any]]:
@@ -105,7 +110,7 @@ class _Authentik:
         data = self.ask(f"{path}?{query(filters)}")
         rows = data.get("results") if isinstance(data, dict) else None
         if not isinstance(rows, list):
-            raise NetworkError(f"{path}: this is not what Authentik answers: docker compose logs authentik_server")
+            raise NetworkError(f"{path}: this is not what Authentik answers: {self._logs}")
         return rows
 
 
@@ -116,7 +121,7 @@ def _perform(authentik: _Authentik, invitation: Invitation, web: str) -> Answer:
     stages = authentik.find("stages/email/", name=_STAGE)
     for found, what in ((groups, f"group {group}"), (stages, f"e-mail stage {_STAGE}")):
         if not found:
-            raise NetworkError(f"Authentik has no {what}: {_APPLY}")
+            raise NetworkError(f"Authentik has no {what}: {authentik.apply}")
     users = authentik.find("core/users/", email=address) or authentik.find("core/users/", username=address)
     if len(users) > 1:
         raise NetworkError(
@@ -132,7 +137,7 @@ def _perform(authentik: _Authentik, invitation: Invitation, web: str) -> Answer:
     lines = [
         f"{name} exists already, and is now in the group {group}." if users else f"Made {name} in the group {group}.",
         f"A mail with a link to choose a password is on its way. After that, sign-in is at {web}",
-        "If no mail arrives: docker compose logs authentik_worker",
+        f"If no mail arrives: {authentik.mail_logs}",
     ]
     return Answer(lines, {"email": address, "group": group, "created": not users, "mail": "sent"})
 
@@ -154,7 +159,9 @@ def _script(invitation: Invitation, place: ending.Place, values: Values) -> list
     address, group, own = invitation.address, invitation.group, derived.has_private_ca(values)
     functions = _FUNCTIONS.replace("TOKEN", secret_path(_TOKEN))
     functions = functions.replace(" OPTIONS", f" --cacert {CA_BUNDLE}" if own else "")
-    reasons = shell_word(f"Authentik does not answer, refuses the token, or lacks the group or the stage. {_APPLY}")
+    reasons = shell_word(
+        f"Authentik does not answer, refuses the token, or lacks the group or the stage. {_apply(values)}"
+    )
     return [
         "#!/bin/sh",
         f"# Makes {address} a user of Avatar, and lets Authentik mail the link to choose a password.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
 from setup.commands.history import by_path, changed_settings, files_of_state, is_secret, is_shown, read_present
+from setup.config.engines import start_commands
 from setup.config.model import Secret
 from setup.config.secrets import SECRETS
 from setup.console import Answer, indent
@@ -36,6 +37,7 @@ from setup.volume.layout import (
     COMPOSE,
     HISTORY,
     LAST_GOOD,
+    MAIN_FILES,
     NGINX,
     RESTORE_MARK,
     SECRETS_FOLDER,
@@ -226,7 +228,7 @@ def _apply(volume: Volume, plan: RestorePlan, backup: Backup) -> None:
             states = [file._replace(path=LAST_GOOD), file]
         else:
             files.append(file)
-    files.sort(key=lambda file: (not is_secret(file.path), file.path == COMPOSE))
+    files.sort(key=lambda file: (not is_secret(file.path), file.path in MAIN_FILES))
     volume.publish(volume.stage(files))
     for path in plan.remove:
         volume.remove(path)
@@ -356,11 +358,12 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     """
     sudo = "sudo " if os.geteuid() == 0 else ""
     session = configurator.saved_session(volume)
+    place = ending.place_of(volume, configurator.environ)
     if session.state.exists and not session.state.is_complete():
-        place = ending.place_of(volume, configurator.environ)
         return [f"  {place.command}", "  (it finishes the run that was incomplete then, and prints the next commands)"]
-    commands = []
-    if session.state.exists:
-        texts = read_filled(session.volume)
-        commands = rotation.list_commands_before(plan.secrets, session.resolve(texts).values, texts, sudo)
-    return indent([*commands, f"{sudo}docker compose up -d"])
+    if not session.state.exists:
+        return [f"  {place.command}", "  (it prints what to type next)"]
+    texts = read_filled(session.volume)
+    values = session.resolve(texts).values
+    commands = rotation.list_commands_before(plan.secrets, values, texts, sudo)
+    return indent([*commands, *start_commands(values, sudo)])

@@ -4,6 +4,7 @@ __all__ = [
     "advice",
     "config_file",
     "derived",
+    "engines",
     "model",
     "releases",
     "resolver",

@@ -32,6 +32,21 @@ OLDER_LICENSES = ("demo", "full")  # of API releases before 3
 AWS_MAIL_HOST = "email-smtp.eu-west-3.amazonaws.com"
 
 
+# --- what runs the containers -------------------------------------------------------------------
+
+
+def on_compose(v: Values) -> bool:
+    return bool(v["TARGET"] == "compose")
+
+
+def on_swarm(v: Values) -> bool:
+    return bool(v["TARGET"] == "swarm")
+
+
+def on_kubernetes(v: Values) -> bool:
+    return bool(v["TARGET"] == "kubernetes")
+
+
 # --- the public address -------------------------------------------------------------------------
 
 
@@ -295,7 +310,7 @@ def images(v: Values) -> list[str]:
     names = []
     for image in (API_IMAGE, WEB_IMAGE, SEAWEEDFS_IMAGE, AUTHENTIK_IMAGE, POSTGRES_IMAGE, NGINX_IMAGE):
         names.append(re.sub(r"\$\{(\w+)\}", lambda found: str(v[found[1]]), image))
-    return [*names, v["PREFLIGHT_IMAGE"]] if v["PREFLIGHT_IMAGE"] else names
+    return [*names, v["PREFLIGHT_IMAGE"]] if on_compose(v) and v["PREFLIGHT_IMAGE"] else names
 
 
 def registry_of(image: str) -> str:
@@ -328,6 +343,9 @@ APPLIES_WITH: dict[Condition, str] = {
     certificate_is_given: "TLS_MODE=provided",
     email_authentication: "AUTH_TYPE=email",
     external_database: "a DB_HOST of your own",
+    on_compose: "TARGET=compose",
+    on_kubernetes: "TARGET=kubernetes",
+    on_swarm: "TARGET=swarm",
     keeps_uploads: "an Authentik from 2025.12 on",
     serves_plain_http: "TLS_MODE=behind-proxy or off",
     telemetry_on: "TELEMETRY_ENABLED=true",

@@ -56,8 +56,8 @@ def refuse_upgrade(deployed: str, wanted: str) -> str:
     stop = ".".join(map(str, skipped[0]))
     return (
         f"{AUTHENTIK}={wanted} is more than one release line after the deployed {deployed}, and Authentik migrates its "
-        f"database one line at a time. The next stop is {stop}: --set {AUTHENTIK}={stop}, then "
-        "docker compose up -d. Once authentik_server is healthy, go on to the one after it. At the end, "
+        f"database one line at a time. The next stop is {stop}: --set {AUTHENTIK}={stop}, then what "
+        "that run prints last. Once authentik_server is healthy, go on to the one after it. At the end, "
         f"--unset {AUTHENTIK} follows the releases again"
     )
 

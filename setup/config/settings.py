@@ -43,6 +43,10 @@ _ROWS = (
       kinds.choice(*PRESETS), "", empty=True, in_env=False, asked=True, express=always,
       notice="A preset says what leaves this host. default: error reports and statistics of use go to Octopize; dev-mode "
       "and airgapped: nothing does. Without one, error reports do."),
+    S("TARGET", INSTALLATION, "What runs the containers",
+      "compose: Docker Compose, on one host; swarm: Docker Swarm, on several; kubernetes: a cluster that you have. Each gets "
+      "files of its own from the same answers and secrets. Data does not move from one to another.",
+      kinds.choice("compose", "kubernetes", "swarm"), "compose", in_env=False),
     S("AUTH_TYPE", INSTALLATION, "Sign-in by e-mail address or by user name",
       "How people sign in: with their e-mail address, or, with an API release before 3, with a user name.",
       kinds.choice("email", "username"), derived.auth_type, when=derived.api_before_3, in_env=False,
@@ -199,7 +203,7 @@ _ROWS = (
     S("NGINX_IMAGE", IMAGES, "nginx image", "The whole image name, with its tag.", kinds.IMAGE),
     S("PREFLIGHT_IMAGE", IMAGES, "Preflight image",
       "The name of this tool's own image: the stack then starts only when its --check passes; empty: without such a service.",
-      kinds.IMAGE, "", example="avatar-setup", empty=True, in_env=False),
+      kinds.IMAGE, "", example="avatar-setup", when=derived.on_compose, empty=True, in_env=False),
 
     S("AVATAR_DOMAIN", DERIVED, "Public host[:port]", "The public address without its scheme.",
       kinds.NETLOC, derived.public_netloc),

@@ -16,8 +16,10 @@ from setup.config.derived import (
     bundled_database,
     certificate_is_made,
     is_airgapped,
+    on_kubernetes,
     registry_of,
 )
+from setup.config.engines import command, engine_of, node_labels, start_commands
 from setup.config.model import Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
@@ -175,7 +177,7 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
             lines += console.paragraph(f"{finding.text}{todo}", "  ")
         lines += command_for(place, failures)
     elif status is Status.COMPLETE or session.options.fill or console.is_watched():
-        lines += [*(_before_first_start(place, values) if is_first else ()), *_start_lines(place)]
+        lines += [*(_before_first_start(place, values) if is_first else ()), *_start_lines(place, values)]
     return lines + _finished_rotation(session, values)
 
 
@@ -205,11 +207,11 @@ def command_for(place: Place, failures: list[Finding]) -> list[str]:
 
 def next_lines(place: Place, values: Values) -> list[str]:
     """Say how the first person signs in, and what to type to start the stack."""
-    return [*sign_in_lines(place, values), *_before_first_start(place, values), *_start_lines(place)]
+    return [*sign_in_lines(place, values), *_before_first_start(place, values), *_start_lines(place, values)]
 
 
-def _start_lines(place: Place) -> list[str]:
-    return ["", f"Next, on the host, in {place.words}:", f"  {place.sudo}docker compose up -d"]
+def _start_lines(place: Place, values: Values) -> list[str]:
+    return ["", f"Next, on the host, in {place.words}:", *console.indent(start_commands(values, place.sudo))]
 
 
 def sign_in_lines(place: Place, values: Values) -> list[str]:
@@ -228,16 +230,13 @@ def sign_in_lines(place: Place, values: Values) -> list[str]:
 
 
 def _before_first_start(place: Place, values: Values) -> list[str]:
+    is_loaded = is_airgapped(values) and values.resolved("AVATAR_REGISTRY").source is Source.DEFAULT
+    names = {"registry": registry_of(values["AVATAR_REGISTRY"] + "/"), "archive": IMAGE_ARCHIVE}
+    commands = engine_of(values).images(is_loaded and not values["REGISTRY_MIRROR"])
     lines = ["", "Only before the first start, on the host:"]
-    if (
-        is_airgapped(values)
-        and values.resolved("AVATAR_REGISTRY").source is Source.DEFAULT
-        and not values["REGISTRY_MIRROR"]
-    ):
-        lines.append(f"  {place.sudo}docker load -i {IMAGE_ARCHIVE}    # --images says how to make this file")
-    else:
-        lines.append(f"  {place.sudo}docker login {registry_of(values['AVATAR_REGISTRY'] + '/')}".rstrip())
-    if bundled_database(values):
+    for text in (*commands, *node_labels(values)):
+        lines.append("  " + command(values, text, sudo=place.sudo, **names).rstrip())
+    if bundled_database(values) and not on_kubernetes(values):
         lines.append(f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}")
         warning = "a name means that this host already has a database, which opens only with the secrets that made it"
         lines += console.paragraph(warning, "  # ")
@@ -272,8 +271,8 @@ def after_rotation(session: Session, values: Values, names: list[str]) -> list[s
     old_keys = backups.list_old_values(session.volume, secret_path(rotation.STORAGE_KEY))
     return [
         *rotation.list_commands_before(names, values, read_filled(session.volume), sudo),
-        f"{sudo}docker compose up -d",
-        *rotation.list_commands_after(names, old_keys, sudo),
+        *start_commands(values, sudo),
+        *rotation.list_commands_after(names, old_keys, values, sudo),
     ]
 
 

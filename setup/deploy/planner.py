@@ -6,17 +6,19 @@ from typing import NamedTuple
 
 from setup.config.advice import list_notes
 from setup.config.config_file import holds_secrets
+from setup.config.engines import engine_of
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, canonical, changes
 from setup.config.settings import SETTINGS
 from setup.config.types import show
+from setup.config.values import Values
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
 from setup.secrets.plan import Origin
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import STEP_NAMES
-from setup.volume.layout import CA_BUNDLE, CERTIFICATE, COMPOSE, CONFIG, ENV
+from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES
 from setup.volume.volume import Volume
 
 SECRETS_MARK = "secrets"  # in the state's basis: a fingerprint of all secrets
@@ -57,10 +59,23 @@ def find_work(
         for key in _stale_keys(volume, state, context):
             reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
         if state.basis.get(SECRETS_MARK) != context.targets.mark:
-            reasons.append((step_of_file(COMPOSE), f"{COMPOSE} follows from the secrets that services mount"))
+            main = engine_of(context.resolution.values).main
+            reasons.append((step_of_file(main), f"{main} follows from the secrets that services mount"))
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
-    notes = (*context.targets.tls.notes, *list_notes(context.resolution.values))
+    values = context.resolution.values
+    notes = (*context.targets.tls.notes, *list_notes(values), *_note_new_engine(state, values))
     return Work(first, [reason for _, reason in reasons if reason], edited, notes)
+
+
+def _note_new_engine(state: DeploymentState, values: Values) -> Iterator[str]:
+    """Warn that data stays where it is when TARGET changes on a complete deployment."""
+    for path in MAIN_FILES if state.is_complete() else ():
+        if path in state.files and path != engine_of(values).main:
+            yield (
+                f"TARGET={values['TARGET']}: data does not move: the database, the stored objects and the uploads stay "
+                f"in the volumes of what {path} has started, and no run changes {path} any more. "
+                "docs/operate/move-to-another-host.md says how to move it"
+            )
 
 
 def _compare_secrets(state: DeploymentState, context: Context) -> Iterator[_Reason]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from setup.deploy import baseline
 from setup.formats.digests import digest
 from setup.state_manager import DeploymentState, split_additions
-from setup.volume.layout import ENV, PROPOSAL_SUFFIX, File
+from setup.volume.layout import ENV, PROPOSAL_SUFFIX, File, written_path
 from setup.volume.volume import Volume
 
 
@@ -33,8 +33,11 @@ class Action(StrEnum):
     REFUSED = auto()
 
 
-# What follows the key of the fingerprints in the compose file and in the blueprint.
-MARK = rb'(?<=avatar-setup\.secrets: ")[0-9a-f]{16}|(?<=avatar-setup\.files: ")[0-9a-f]{16}|(?<=again: )[0-9a-f]{16}'
+# What follows the key of the fingerprints in the compose file, in names of other engines, and in the blueprint.
+MARK = (
+    rb'(?<=avatar-setup\.secrets: ")[0-9a-f]{16}|(?<=avatar-setup\.files: ")[0-9a-f]{16}|'
+    rb"(?<=again: )[0-9a-f]{16}|(?<=[_-])[0-9a-f]{16}\b"
+)
 _CHOSEN = {
     OnConflict.KEEP: Action.KEPT,
     OnConflict.REPLACE: Action.REPLACED,
@@ -73,6 +76,8 @@ def reconcile_file(
     if on_disk == new.data:
         return Change(file, Action.UNCHANGED, on_disk=on_disk)
     if state is None or state.knows(file.path, on_disk) or _unmarked(on_disk) == _unmarked(file.data):
+        return Change(file, Action.CHANGED, (new,), on_disk)
+    if on_disk == volume.read(written_path(file.path)):  # of a TARGET that this deployment had before
         return Change(file, Action.CHANGED, (new,), on_disk)
     if state.files.get(file.path) == digest(file.data):  # edited by hand, and our text is still the same
         return Change(file, Action.UNCHANGED, on_disk=on_disk)

@@ -16,7 +16,7 @@ from setup.config.settings import SETTINGS
 from setup.formats.quoting import quote_env
 from setup.formats.wrapping import unwrap
 from setup.state_manager import split_additions
-from setup.volume.layout import CONFIG, ENV, KEYS_FOLDER, TLS_FOLDER, written_path
+from setup.volume.layout import CONFIG, ENV, KEYS_FOLDER, KUBERNETES_ENV, SWARM_FILES, TLS_FOLDER, written_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -28,10 +28,16 @@ if TYPE_CHECKING:
 KEYED_BY = "storage_encryption_key"
 FOREIGN = "(a line not written by avatar-setup)"
 # The files of ours that show secrets: what an assignment looks like, and which key is that of which secret.
+_SHOWN = {key: name for name, secret in SECRETS.items() for key in secret.shown}
 _ASSIGNMENTS = {
-    ENV: (re.compile(r"(([\w.-]+)=)(.*)"), {key: name for name, secret in SECRETS.items() for key in secret.shown}),
+    ENV: (re.compile(r"(([\w.-]+)=)(.*)"), _SHOWN),
+    KUBERNETES_ENV: (re.compile(r"(([\w.-]+)=)(.*)"), _SHOWN),
     CONFIG: (re.compile(r"((?:# )?(\w+): )(.*)"), {name.upper(): name for name in SECRETS}),
 }
+
+
+# In the stacks of Swarm other keys than these are no assignments, and shown.
+_STACKS = re.compile(rf"( +({'|'.join(_SHOWN)}): )(.*)")
 
 
 class Lines(NamedTuple):
@@ -78,6 +84,8 @@ class Redactor:
                 with contextlib.suppress(ValueError):  # a text that a file cannot carry is in none
                     self._unquoted[name, config_file.spelled(text)] = text
                     self._unquoted[name, quote_env(unwrap(text))] = text
+                    escaped = unwrap(text).replace("$", "$$")
+                    self._unquoted |= {(name, escaped): text, (name, config_file.spelled(escaped)): text}
 
     def secret(self, name: str, text: str | None) -> str:
         """Return what is shown in place of a secret's text."""
@@ -107,7 +115,7 @@ class Redactor:
         """Return a line of ours; in the files that show secrets, only the values of settings are shown."""
         for mark in self._marks:
             line = line.replace(mark, "(to be generated)")
-        pattern, names = _ASSIGNMENTS.get(path, (None, {}))
+        pattern, names = _ASSIGNMENTS.get(path, (_STACKS if path in SWARM_FILES else None, _SHOWN))
         assignment = pattern.fullmatch(line) if pattern else None
         if not assignment or assignment[2] in SETTINGS:
             return line

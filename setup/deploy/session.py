@@ -17,7 +17,7 @@ from setup.deploy import baseline, planner
 from setup.deploy.options import Asker, RunOptions
 from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, reconcile_file
 from setup.deploy.steps import Context
-from setup.deploy.targets import OUR_LABEL, Parts, Targets
+from setup.deploy.targets import Parts, Targets, is_ours
 from setup.deploy.templates import Renderer
 from setup.errors import DecisionNeeded, InputError, SetupError
 from setup.secrets import guards
@@ -26,7 +26,7 @@ from setup.secrets.store import read_secrets
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.volume import backups
-from setup.volume.layout import COMPOSE, CONFIG, LABEL_KEY, File
+from setup.volume.layout import CONFIG, LABEL_KEY, MAIN_FILES, File
 from setup.volume.volume import Volume
 
 _REFUSED = (
@@ -197,8 +197,9 @@ class Session:
     def _refuse_unsafe(self, resolution: Resolution, on_disk: dict[str, str | None], given: dict[str, Given]) -> None:
         """Refuse what would lock the operator out: a lost secret, or another value for a bound one."""
         values, state = resolution.values, self.state
-        if not state.exists and OUR_LABEL in (self.volume.read(COMPOSE) or b""):
-            guards.refuse_without_secrets(values, on_disk, given)
+        for main in MAIN_FILES if not state.exists else ():
+            if is_ours(self.volume.read(main) or b""):
+                guards.refuse_without_secrets(main, values, on_disk, given)
         moved = state.exists and guards.has_moved(self.answers_before.get("DB_HOST"), values)
         others = {name: text for name, text in given.items() if name not in self.options.rotated}
         guards.refuse_unsafe(values, on_disk, others, state.secrets, moved)
@@ -266,7 +267,7 @@ class Session:
         return external_database(after) or bool(before and before.text != after["DB_VOLUME"])
 
     def files(self, context: Context) -> tuple[File, ...]:
-        """Return every file that the deployment should have, the compose file last; none while settings are missing."""
+        """Return every file that the deployment should have, the main file last; none while settings are missing."""
         return () if context.resolution.missing else (*context.saved, *context.targets.all)
 
     def reconcile(self, files: tuple[File, ...]) -> list[Change]:

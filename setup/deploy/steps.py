@@ -173,8 +173,8 @@ def prompt_user_secrets(context: Context) -> Outcome:
 
 
 def finalize(context: Context) -> Outcome:
-    """Write Authentik's blueprint, the saved configuration if wanted, and last of all the compose file."""
-    return Outcome((*context.targets.authentik, *context.saved, context.targets.compose))
+    """Write Authentik's blueprint, the saved configuration if wanted, and last of all what the engine is given."""
+    return Outcome((*context.targets.authentik, *context.saved, *context.targets.engine_files))
 
 
 def _to_publish(context: Context, mine: Callable[[Secret], bool], *, pending: bool = True) -> tuple[SecretFile, ...]:

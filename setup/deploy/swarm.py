@@ -6,20 +6,22 @@ Only a run with TARGET=swarm needs this module.
 from collections.abc import Iterable
 from typing import Any
 
+from setup.config.engines import LABELS, STORAGE_LABEL
 from setup.config.services import NETWORKS, Service, State
 from setup.deploy.content import Content, Mount, escape, literal, value_of
 from setup.formats.digests import fingerprint
 from setup.formats.yaml_file import dump_yaml
-from setup.volume.layout import STACK, STACK_EMPTY, STACK_JOBS, STACK_STATE, File, file_at, secret_path
+from setup.volume.layout import STACK, STACK_EMPTY, STACK_JOBS, STACK_STATE, SWARM_FILES, File, file_at, secret_path
 
-STACKS = (STACK_STATE, STACK_JOBS, STACK)  # in the order in which they are deployed
 EMPTY = b'{{""}}'  # Swarm takes no empty secret: this one is a template of nothing
 
+_HEADER = b"""\
+# Written by avatar-setup, for Docker Swarm. Change settings through avatar-setup, not here. It shows secrets.
+# A manager deploys stack.state.yml, stack.jobs.yml and stack.yml, in this order, each with:
+#   docker stack deploy --detach=false --with-registry-auth -c FILE avatar
+"""
 _STATE = frozenset({"db", "master", "volume", "filer", "s3"})
 _LAST = frozenset({"authentik_blueprint"})  # a one-shot for what the last stack starts
-# The label of the node that keeps a volume. Without such a node the service waits, and never starts empty elsewhere.
-_LABELS = {"postgres_data": "avatar.database", "authentik-data": "avatar.sign-in"}
-_STORAGE_LABEL = "avatar.storage"
 _RUN_SECRETS = "/run/secrets/"
 _NAME_LENGTH = 40  # of a config's key; with prefix and fingerprint at most the 64 characters that Swarm takes
 _OWN_NAME = frozenset({"master", "volume", "filer", "s3", "admin"})  # is asked by its name before DNS knows it
@@ -28,12 +30,12 @@ _TMPFS_SIZES = {"512mb": 512 * 1024 * 1024}
 
 def render(content: Content) -> tuple[File, ...]:
     """Render the three stacks, in the order in which they are deployed."""
-    parts: dict[str, list[Service]] = {name: [] for name in STACKS}
+    parts: dict[str, list[Service]] = {name: [] for name in SWARM_FILES}
     for row in content.rows:
         parts[_stack_of(row)].append(row)
     files = [file_at(STACK_EMPTY, EMPTY)]
     for name, rows in parts.items():
-        files.append(file_at(name, dump_yaml(_stack(content, rows))))
+        files.append(file_at(name, _HEADER + dump_yaml(_stack(content, rows))))
     return tuple(files)
 
 
@@ -74,8 +76,8 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
         service["command"] = [literal(content.scripts[row.name], content.env)]
     elif row.command:
         service["command"] = [literal(word, content.env) for word in row.command]
-    if row.environment:
-        service["environment"] = {each.name: value_of(each, content.env) for each in row.environment}
+    for each in row.environment:
+        service.setdefault("environment", {})[each.name] = value_of(each, content.env)
     if row.user:
         service["user"] = row.user
     hostname = row.hostname or (row.name if row.name in _OWN_NAME else "")
@@ -157,7 +159,7 @@ def _use(key: str, target: str, mode: int) -> dict[str, Any]:
 
 def _deploy(row: Service) -> dict[str, Any]:
     """Return how many tasks run, where, and how they are replaced."""
-    constraints = [f"node.labels.{_LABELS.get(volume.key, _STORAGE_LABEL)} == true" for volume in row.volumes]
+    constraints = [f"node.labels.{LABELS.get(volume.key, STORAGE_LABEL)} == true" for volume in row.volumes]
     if row.platform:
         constraints.append("node.platform.arch == x86_64")
     deploy: dict[str, Any] = {"endpoint_mode": "dnsrr"}

@@ -1,10 +1,12 @@
 """Render the files of a deployment from its values: which files there are, and their bytes."""
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
+from setup.config.engines import COMPOSE_ENGINE, SWARM
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
@@ -33,7 +35,8 @@ from setup.volume.layout import (
 if TYPE_CHECKING:
     from setup.deploy.content import Mount
 
-OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
+OURS = b"# Written by avatar-setup"  # the first line of what other engines than Compose are given
+_OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
 
 # Where Authentik's containers expect the files of `authentik/`. All mount them; those that apply it also mount the
 # blueprint.
@@ -67,6 +70,11 @@ class Parts(NamedTuple):
     def equals(self, other: "Parts") -> bool:
         """Tell whether both render to the same bytes, as far as the inputs tell."""
         return self[1:] == other[1:] and self.values.texts() == other.values.texts()
+
+
+def is_ours(main: bytes) -> bool:
+    """Tell whether avatar-setup wrote the file with which a deployment is started."""
+    return _OUR_LABEL in main or main.startswith(OURS)
 
 
 class Targets:
@@ -182,8 +190,13 @@ class Targets:
 
     @property
     def all(self) -> tuple[File, ...]:
-        """Return every file in the order in which the steps publish them; the compose file last."""
-        return (self.env, *self.nginx, *self.authentik, self.compose)
+        """Return every file in the order in which the steps publish them; the main file last."""
+        return (self.env, *self.nginx, *self.authentik, *self.engine_files)
+
+    @property
+    def engine_files(self) -> tuple[File, ...]:
+        """Return what the engine is given, its main file last."""
+        return self.stacks if self._values["TARGET"] == SWARM else (self.compose,)
 
     def _context(self) -> dict[str, Any]:
         return {key: self._values[key] for key in SETTINGS if self._values.applies(key)} | derived.facts(self._values)
@@ -250,6 +263,9 @@ class Targets:
     @property
     def marks(self) -> set[str]:
         """Return every text in the files that depends on the key and the secrets."""
+        if self._values["TARGET"] != COMPOSE_ENGINE:
+            rendered = b"\n".join(file.data for file in self.engine_files).decode()
+            return {self._blueprint_mark(), *re.findall(r"(?<=[_-])[0-9a-f]{16}\b", rendered)}
         marks = map(self._secrets_mark, self._mounted().values())
         return {*marks, self._blueprint_mark(), self._digests()["authentik_worker"]}
 

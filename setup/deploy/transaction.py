@@ -23,7 +23,7 @@ from setup.state_manager import digest_of_ours
 from setup.step_names import FINALIZE
 from setup.tls.plan import MARK
 from setup.volume import backups
-from setup.volume.layout import COMPOSE, HISTORY, LABEL_KEY, STATE, File, file_at, secret_path
+from setup.volume.layout import HISTORY, LABEL_KEY, MAIN_FILES, STATE, File, file_at, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -148,10 +148,10 @@ def _paths_with(changes: Iterable[Change], action: Action) -> tuple[str, ...]:
 
 
 def _stage(session: Session, files: list[File], secrets: tuple[SecretFile, ...]) -> list[Staged]:
-    """Stage secrets first, because the files are derived from them, then keys; the compose file last."""
+    """Stage secrets first, because the files are derived from them, then keys; the main file last."""
     as_files = [file_at(secret_path(s.name), s.text.encode(), once=not s.replace) for s in secrets]
     staged = session.volume.stage(sorted(as_files, key=lambda file: not file.once))
-    files = sorted(files, key=lambda file: (not file.once, file.path == COMPOSE))
+    files = sorted(files, key=lambda file: (not file.once, file.path in MAIN_FILES))
     return staged + session.volume.stage(files, backup=not session.use_state)
 
 

@@ -8,7 +8,7 @@ from setup.config.model import Given, Secret, always
 from setup.config.values import Values
 from setup.errors import DecisionNeeded, VolumeError
 from setup.secrets.plan import is_bound, is_external, is_operators, is_same, list_applicable, list_pending
-from setup.volume.layout import COMPOSE, secret_path
+from setup.volume.layout import secret_path
 
 
 class Unfilled(NamedTuple):
@@ -77,7 +77,9 @@ def refuse_unsafe(
         raise DecisionNeeded(*decisions)
 
 
-def refuse_without_secrets(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> None:
+def refuse_without_secrets(
+    main: str, values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]
+) -> None:
     """Raise VolumeError for a deployment that has neither a state nor the secrets that its data is bound to.
 
     That is the result of a copy that left out names that begin with a dot. New secrets would not open its database.
@@ -89,10 +91,10 @@ def refuse_without_secrets(values: Values, on_disk: Mapping[str, str | None], gi
             missing.append(secret.name)
     if missing:
         raise VolumeError(
-            f"{COMPOSE}: avatar-setup wrote it, but there is no state, and these secrets are missing that its "
+            f"{main}: avatar-setup wrote it, but there is no state, and these secrets are missing that its "
             f"data is bound to: {', '.join(missing)}. Was it copied without the files whose names begin with a dot? "
             "Copy .secrets again from where it came from (cp -a copies everything). For a new deployment with new "
-            "secrets, move docker-compose.yml away and run the same command again"
+            f"secrets, move {main} away and run the same command again"
         )
 
 

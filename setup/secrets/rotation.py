@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from setup.config.derived import bundled_database, database_is_verified
+from setup.config.engines import command, engine_of
 from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
 from setup.environment import shell_word
@@ -76,7 +77,11 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     The password goes through pipes and an environment that only root can read, never into a command line.
     """
     if bundled_database(values):
-        tls, server, into = "", '-U "$(cat /run/secrets/db_admin_user)"', f"{sudo}docker compose exec -T db "
+        tls, server, into = (
+            "",
+            '-U "$(cat /run/secrets/db_admin_user)"',
+            command(values, engine_of(values).inside, "db", sudo),
+        )
     else:
         tls = "" if values["DB_SSLMODE"] == "disable" else f"PGSSLMODE={values['DB_SSLMODE']} "
         if database_is_verified(values):
@@ -92,14 +97,15 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     return commands
 
 
-def list_commands_after(names: Collection[str], old_keys: Iterable[str], sudo: str) -> Iterator[str]:
+def list_commands_after(names: Collection[str], old_keys: Iterable[str], values: Values, sudo: str) -> Iterator[str]:
     """List what to do once the services run with the new values; `old_keys` are the files of the old storage keys.
 
     Removing a key that the storage does not have changes nothing (SeaweedFS, weed/shell/command_s3_configure.go).
     """
     if STORAGE_KEY in names:
         yield "# the storage still accepts each old key until it is removed"
-        shell = f"{sudo}docker compose exec -T master weed shell -master=master:9333 -filer=filer:8888"
+        inside = command(values, engine_of(values).inside, "master", sudo)
+        shell = f"{inside}weed shell -master=master:9333 -filer=filer:8888"
         for path in old_keys:
             yield f'echo "s3.configure -apply -delete -user power_user -access_key $({sudo}cat {path})" | {shell}'
     for name, secret in SECRETS.items():

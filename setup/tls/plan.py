@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
+from setup.config.engines import reload_of
 from setup.config.values import Values
 from setup.errors import InputError
 from setup.findings import Finding, Level
@@ -82,7 +83,7 @@ def _plan_provided(volume: Volume, values: Values, mark: str, issued: Issued) ->
         from setup.tls.certificates import inspect
 
         inspection = inspect(chain.pem, key.pem, names, read_trusted(volume, values), datetime.now(UTC))
-        reason = f"{chain.path} is new; a running nginx serves it after a restart (docker compose restart nginx)"
+        reason = f"{chain.path} is new; a running nginx serves it after a restart ({reload_of(values)})"
         beside = find_open(chain, chain) if b"PRIVATE KEY-----" in chain.pem.data else []
         notes, end = _notes([*unseen, *beside, *inspection.findings]), inspection.end
         mark = f"{end.isoformat() if end else ''} {seal}"

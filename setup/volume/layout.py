@@ -27,6 +27,11 @@ STACK_STATE = "stack.state.yml"  # of Docker Swarm, in the order in which they a
 STACK_JOBS = "stack.jobs.yml"
 STACK = "stack.yml"
 STACK_EMPTY = "stack.empty"  # what stands for an empty secret there
+SWARM_FILES = (STACK_STATE, STACK_JOBS, STACK)
+KUSTOMIZATION = "kustomization.yaml"
+KUBERNETES = "kubernetes"  # the folder of its objects
+KUBERNETES_ENV = f"{KUBERNETES}/secret.env"  # the secrets that services read from their environment
+MAIN_FILES = (COMPOSE, STACK, KUSTOMIZATION)  # the last that is published, one for each engine
 NGINX = "nginx/nginx.conf"
 AUTHENTIK = "authentik"
 BLUEPRINT = f"{AUTHENTIK}/octopize-avatar-blueprint.yaml"
@@ -93,9 +98,13 @@ PLACES = (
     Place(STACK_JOBS, 0o600, FINALIZE),
     Place(STACK, 0o600, FINALIZE),
     Place(STACK_EMPTY, 0o600, FINALIZE),
+    Place(KUSTOMIZATION, 0o644, FINALIZE),
+    Place(f"{KUBERNETES}/", 0o644, FINALIZE),
+    Place(KUBERNETES_ENV, 0o600, FINALIZE),
     Place(f"{WRITTEN}/", 0o600, GENERATE_ENV_FILE, private=True),
     Place(f"{WRITTEN}/nginx/", 0o600, GENERATE_NGINX_CONFIG, private=True),
     Place(f"{WRITTEN}/{AUTHENTIK}/", 0o600, FINALIZE, private=True),
+    Place(f"{WRITTEN}/{KUBERNETES}/", 0o600, FINALIZE, private=True),
     Place(f"{HISTORY}/", 0o600, "every run", private=True),
 )
 # Folders that may hold staged files while a run writes, and after it was killed.

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from setup.deploy.swarm import STACKS
+from setup.volume.layout import SWARM_FILES
 from tests.support import engine, trees
 from tests.support.client import Client
 from tests.support.swarm import Swarm, swarm
@@ -56,7 +56,7 @@ class Deployment:
             (self.directory / file.path).write_bytes(file.data)
 
     def deploy(self, *stacks: str, waits: bool = True) -> None:
-        for name in stacks or STACKS:
+        for name in stacks or SWARM_FILES:
             command = (
                 "stack",
                 "deploy",
@@ -110,14 +110,14 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         # Without the label of the database: it waits, and starts nowhere.
         cluster.docker("node", "update", "--label-add", "avatar.storage=true", "node2")
         cluster.docker("node", "update", "--label-add", "avatar.sign-in=true", "node2")
-        made.deploy(STACKS[0], waits=False)
+        made.deploy(SWARM_FILES[0], waits=False)
         engine.until("storage runs", lambda: cluster.settled(DATABASE), 60)
         pending = [task for task in cluster.tasks() if task["Name"] == "avatar_db.1"]
         assert [task["CurrentState"].split()[0] for task in pending] == ["Pending"]
         assert "no suitable node" in pending[0]["Error"]
         cluster.docker("node", "update", "--label-add", "avatar.database=true", "node2")
         made.wait()
-        made.deploy(*STACKS[1:])
+        made.deploy(*SWARM_FILES[1:])
         made.wait()
         assert not made.failed
         yield made

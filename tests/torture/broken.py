@@ -229,7 +229,11 @@ MUTANTS = (
     broken(
         "publish the compose file in any order",
         by_test("unit/volume/test_files", "compose_file_is_the_last"),
-        ("deploy/transaction", "(not file.once, file.path == COMPOSE)", "(not file.once, file.path != COMPOSE)"),
+        (
+            "deploy/transaction",
+            "(not file.once, file.path in MAIN_FILES)",
+            "(not file.once, file.path not in MAIN_FILES)",
+        ),
     ),
     broken(
         "rename a new secret over an old one",

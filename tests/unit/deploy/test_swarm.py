@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from setup.deploy.swarm import STACKS
+from setup.volume.layout import SWARM_FILES
 from tests.support.trees import CONFIGURATIONS, named_targets, secret_texts, targets
 from tests.unit.deploy.test_targets import environment, stack
 
@@ -17,7 +17,7 @@ ALL = tuple(CONFIGURATIONS)
 
 @cache
 def stacks(name: str) -> dict[str, dict[str, Any]]:
-    return {file.path: yaml.safe_load(file.data) for file in named_targets(name).stacks if file.path in STACKS}
+    return {file.path: yaml.safe_load(file.data) for file in named_targets(name).stacks if file.path in SWARM_FILES}
 
 
 def swarm_services(name: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
@@ -86,7 +86,9 @@ def test_a_new_secret_has_a_new_name_and_others_keep_theirs():
 
     def names(secrets: dict[str, str]) -> set[str]:
         made = targets(settings, secrets).stacks
-        return {key for file in made if file.path in STACKS for key in yaml.safe_load(file.data).get("secrets", ())}
+        return {
+            key for file in made if file.path in SWARM_FILES for key in yaml.safe_load(file.data).get("secrets", ())
+        }
 
     before, after = names({}), names({"authjwt_secret_key": "f" * 64})
     assert {key.rpartition("_")[0] for key in before ^ after} == {"authjwt_secret_key"}

@@ -96,12 +96,12 @@ def test_the_new_password_goes_to_a_server_elsewhere_as_authentik_connects_to_it
 
 
 def test_commands_after_the_restart() -> None:
-    output = list(
-        rotation.list_commands_after(
-            [rotation.STORAGE_KEY, "authentik_bootstrap_password"], [f"history/1/.secrets/{rotation.STORAGE_KEY}"], ""
-        )
+    names, old_keys = (
+        [rotation.STORAGE_KEY, "authentik_bootstrap_password"],
+        [f"history/1/.secrets/{rotation.STORAGE_KEY}"],
     )
+    output = list(rotation.list_commands_after(names, old_keys, values(), ""))
     assert "-delete" in output[1]
     assert "$(cat history/1/.secrets/storage_admin_access_key_id)" in output[1]
     assert "akadmin" in output[2]
-    assert list(rotation.list_commands_after(["db_password"], [], "")) == []
+    assert list(rotation.list_commands_after(["db_password"], [], values(), "")) == []

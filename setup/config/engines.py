@@ -1,0 +1,119 @@
+"""Know what runs the containers, by TARGET: its main file, and what people type on the host."""
+
+from typing import NamedTuple
+
+from setup.config.derived import bundled_database, keeps_uploads
+from setup.config.values import Values
+from setup.volume.layout import COMPOSE, KUSTOMIZATION, STACK, STACK_JOBS, STACK_STATE
+
+COMPOSE_ENGINE = "compose"
+SWARM = "swarm"
+KUBERNETES = "kubernetes"
+
+
+class Engine(NamedTuple):
+    """What runs the containers; `{sudo}`, `{namespace}`, `{service}` and more in a command are filled in.
+
+    `main` is the file that the deployment is started with, published after all others. `start` starts a deployment and
+    applies a change, `reload` lets nginx read a new certificate. `inside` runs a command in a service's container, with
+    input. `login` and `load` prepare the first start, with images from a registry or from a file.
+    """
+
+    main: str
+    start: tuple[str, ...]
+    status: str
+    logs: str
+    reload: str
+    inside: str
+    login: tuple[str, ...]
+    load: tuple[str, ...]
+
+    def images(self, is_loaded: bool) -> tuple[str, ...]:
+        """Return what makes the images known to the engine."""
+        return self.load if is_loaded else self.login
+
+
+def _deploy(file: str) -> str:
+    return f"{{sudo}}docker stack deploy --detach=false --with-registry-auth -c {file} avatar"
+
+
+_KUBECTL = "kubectl -n {namespace}"
+_LOGIN = "{sudo}docker login {registry}"
+_LOAD = "{sudo}docker load -i {archive}    # "
+ENGINES = {
+    COMPOSE_ENGINE: Engine(
+        main=COMPOSE,
+        start=("{sudo}docker compose up -d",),
+        status="docker compose ps",
+        logs="docker compose logs {service}",
+        reload="docker compose restart nginx",
+        inside="{sudo}docker compose exec -T {service} ",
+        login=(_LOGIN,),
+        load=(f"{_LOAD}--images says how to make this file",),
+    ),
+    SWARM: Engine(
+        main=STACK,
+        start=tuple(map(_deploy, (STACK_STATE, STACK_JOBS, STACK))),
+        status="docker stack ps avatar",
+        logs="docker service logs avatar_{service}",
+        reload=_deploy(STACK),
+        inside='{sudo}docker exec -i "$({sudo}docker ps -q -f name=avatar_{service}.)" ',
+        login=(_LOGIN,),
+        load=(f"{_LOAD}on every node; --images says how to make this file",),
+    ),
+    KUBERNETES: Engine(
+        main=KUSTOMIZATION,
+        start=("kubectl apply -k .",),
+        status=f"{_KUBECTL} get pods",
+        logs=f"{_KUBECTL} logs -l app.kubernetes.io/name={{service}} --tail=100",
+        reload="kubectl apply -k .",
+        inside=f"{_KUBECTL} exec -i svc/{{service}} -- ",
+        login=(),
+        load=(),
+    ),
+}
+# The label of the node that keeps a volume, by the volume's key. Without such a node the service waits: it never
+# starts empty elsewhere.
+STORAGE_LABEL = "avatar.storage"
+LABELS = {"postgres_data": "avatar.database", "authentik-data": "avatar.sign-in"}
+
+
+def engine_of(v: Values) -> Engine:
+    """Return the engine of a deployment."""
+    return ENGINES[v["TARGET"]]
+
+
+def command(v: Values, text: str, service: str = "", sudo: str = "", **names: str) -> str:
+    """Fill in a command of the engine; Kubernetes takes no underscore in a service's name."""
+    if v["TARGET"] == KUBERNETES:
+        return text.format(namespace=v["KUBERNETES_NAMESPACE"], service=service.replace("_", "-"), **names)
+    return text.format(service=service, sudo=sudo, **names)
+
+
+def node_labels(v: Values) -> list[str]:
+    """Return what tells a swarm which of its nodes keep data."""
+    if v["TARGET"] != SWARM:
+        return []
+    labels = [LABELS["postgres_data"]] if bundled_database(v) else []
+    labels += [STORAGE_LABEL, *([LABELS["authentik-data"]] if keeps_uploads(v) else [])]
+    return [f"{{sudo}}docker node update --label-add {label}=true NODE    # of docker node ls" for label in labels]
+
+
+def start_commands(v: Values, sudo: str) -> list[str]:
+    """Return what to type to start a deployment, or to apply a change."""
+    return [command(v, text, sudo=sudo) for text in engine_of(v).start]
+
+
+def status_of(v: Values) -> str:
+    """Return what shows which services run."""
+    return command(v, engine_of(v).status)
+
+
+def reload_of(v: Values) -> str:
+    """Return what makes nginx read a new certificate."""
+    return command(v, engine_of(v).reload)
+
+
+def logs_of(v: Values, service: str) -> str:
+    """Return what shows the logs of a service."""
+    return command(v, engine_of(v).logs, service)
