@@ -288,6 +288,18 @@ def server_names(v: Values) -> list[str]:
     return [netloc(name, None) for name in certificate_names(v)]
 
 
+# --- the target ---------------------------------------------------------------------------------
+
+
+def has_ingress(v: Values) -> bool:
+    return on_kubernetes(v) and bool(v["KUBERNETES_EXPOSURE"] == "Ingress")
+
+
+def cluster_dns(v: Values) -> str:
+    """Return the name that the DNS has in most clusters; nginx looks it up when it starts."""
+    return f"kube-dns.kube-system.svc.{v['KUBERNETES_CLUSTER_DOMAIN']}"
+
+
 # --- images -------------------------------------------------------------------------------------
 
 _IMAGE_NAMES = (
@@ -346,6 +358,7 @@ APPLIES_WITH: dict[Condition, str] = {
     on_compose: "TARGET=compose",
     on_kubernetes: "TARGET=kubernetes",
     on_swarm: "TARGET=swarm",
+    has_ingress: "KUBERNETES_EXPOSURE=Ingress",
     keeps_uploads: "an Authentik from 2025.12 on",
     serves_plain_http: "TLS_MODE=behind-proxy or off",
     telemetry_on: "TELEMETRY_ENABLED=true",

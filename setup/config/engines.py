@@ -1,10 +1,11 @@
 """Know what runs the containers, by TARGET: its main file, and what people type on the host."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from setup.config.derived import bundled_database, keeps_uploads
+from setup.config.derived import bundled_database, keeps_uploads, on_kubernetes
+from setup.config.hosts import netloc
 from setup.config.values import Values
-from setup.volume.layout import COMPOSE, KUSTOMIZATION, STACK, STACK_JOBS, STACK_STATE
+from setup.volume.layout import COMPOSE, KUBERNETES_NGINX, KUSTOMIZATION, NGINX, STACK, STACK_JOBS, STACK_STATE
 
 COMPOSE_ENGINE = "compose"
 SWARM = "swarm"
@@ -117,3 +118,19 @@ def reload_of(v: Values) -> str:
 def logs_of(v: Values, service: str) -> str:
     """Return what shows the logs of a service."""
     return command(v, engine_of(v).logs, service)
+
+
+def nginx_configuration(v: Values) -> str:
+    """Return the path of nginx's configuration, which on Kubernetes lies with what is made of it."""
+    return KUBERNETES_NGINX if on_kubernetes(v) else NGINX
+
+
+def nginx_facts(v: Values) -> dict[str, Any]:
+    """Return what nginx's configuration needs to find the other services: whom it asks, and for which names."""
+    names = {}
+    for name in ("web", "api", "authentik_server", "s3"):
+        names[name] = name
+        if on_kubernetes(v):
+            names[name] = f"{name.replace('_', '-')}.{v['KUBERNETES_NAMESPACE']}.svc.{v['KUBERNETES_CLUSTER_DOMAIN']}"
+    resolver = netloc(v["KUBERNETES_DNS_ADDRESS"], None) if on_kubernetes(v) else "127.0.0.11"
+    return {"kubernetes": on_kubernetes(v), "resolver": resolver, "upstreams": names}

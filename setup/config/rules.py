@@ -13,16 +13,21 @@ from setup.config.derived import (
     api_before_3,
     by_aws_mail,
     by_username,
+    certificate_is_given,
     database_is_verified,
     external_database,
+    has_ingress,
     https_port,
+    is_address,
     is_airgapped,
+    on_kubernetes,
     public_alias,
     tls_is_ours,
 )
 from setup.config.hosts import netloc
 from setup.config.releases import POSTGRES_NEWEST, postgres_major
 from setup.config.values import Values
+from setup.volume.layout import CERTIFICATE, CERTIFICATE_KEY
 
 SERVICES = frozenset({
     "api", "init-db", "dask-scheduler", "dask-worker", "web", "db", "master", "volume", "filer", "s3", "init-storage",
@@ -185,6 +190,46 @@ def _volume_of_postgres(v: Values) -> str:
     )
 
 
+def _exposed_by_the_cluster(v: Values) -> str:
+    """Refuse what says how a host publishes nginx: on Kubernetes, a Service or an Ingress does."""
+    if not on_kubernetes(v):
+        return ""
+    exposure, port = v["KUBERNETES_EXPOSURE"], v["NGINX_PUBLISHED_PORT"]
+    if v["NGINX_BIND_ADDRESS"]:
+        return f"NGINX_BIND_ADDRESS={v['NGINX_BIND_ADDRESS']}: a pod has no address of a host: remove it"
+    if port and exposure != "NodePort":
+        return f"NGINX_PUBLISHED_PORT={port}: only a NodePort has one: remove it, or set KUBERNETES_EXPOSURE=NodePort"
+    if port and not 30000 <= port <= 32767:
+        return f"NGINX_PUBLISHED_PORT={port}: a NodePort is between 30000 and 32767: give one of these, or none"
+    return ""
+
+
+def _ingress_ends_tls(v: Values) -> str:
+    if not has_ingress(v):
+        return ""
+    if tls_is_ours(v):
+        return (
+            f"KUBERNETES_EXPOSURE=Ingress terminates TLS, and so does TLS_MODE={v['TLS_MODE']}: "
+            "set TLS_MODE=behind-proxy, or KUBERNETES_EXPOSURE=LoadBalancer"
+        )
+    if is_address(v["PUBLIC_URL"].host):
+        return f"PUBLIC_URL: an Ingress takes no address, as {v['PUBLIC_URL'].host} is: give a host name"
+    return ""
+
+
+def _certificate_is_in_the_base(v: Values) -> str:
+    """Refuse a certificate that kustomize could not read: it opens only files below the base."""
+    places = {"NGINX_SSL_CERTIFICATE_PATH": CERTIFICATE, "NGINX_SSL_CERTIFICATE_KEY_PATH": CERTIFICATE_KEY}
+    for key, place in places.items():
+        path = v[key] if on_kubernetes(v) and certificate_is_given(v) else "./"
+        if not path.startswith("./") or "/../" in path or "=" in path:
+            return (
+                f"{key}={path}: kustomize reads only files below the deployment's directory, without = in their names: "
+                f"copy the file to ./{place} and remove {key}"
+            )
+    return ""
+
+
 RULES = (
     _public_host_is_free,
     _scheme_and_mode,
@@ -202,4 +247,7 @@ RULES = (
     _application_of_the_blueprint,
     _ca_of_the_database,
     _volume_of_postgres,
+    _exposed_by_the_cluster,
+    _ingress_ends_tls,
+    _certificate_is_in_the_base,
 )

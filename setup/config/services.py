@@ -101,24 +101,34 @@ class Service(NamedTuple):
     replicas: int = 1
     memory: str = ""  # the most of a container, as in 512m; "" for no limit, as in the next
     cpus: str = ""
+    serves: tuple[int, ...] = ()  # the ports at which other containers reach it
 
 
 NETWORKS = ("proxy", "dask", "storage", "seaweedfs", "database")
 AUTHENTIK_DATA = "authentik-data"
 OBJECTS = "authentik_objects.py"  # for the shell of Authentik
 _AMD64 = "linux/amd64"
+_SIGN_IN_PATH = "/sso/"
+# The ports at which others ask a service; SeaweedFS has one of gRPC 10000 above each.
+_SERVES = {
+    "api": (8000,), "web": (3000,), "dask-scheduler": (8786,), "db": (5432,), "authentik_server": (9000,),
+    "master": (9333, 19333), "volume": (8080, 18080), "filer": (8888, 18888), "s3": (8333, 18333),
+    "admin": (23646, 33646),
+}  # fmt: skip
 _SCHEDULER = "my-dask-scheduler"
 _WEED = ("-v=${AVATAR_SEAWEEDFS_LOG_VERBOSITY}", "-logtostderr")
 
 
 def list_services(v: Values) -> tuple[Service, ...]:
     """Return the services of a deployment, in the order of the compose file."""
-    return (*_sized(v, _avatar(v)), *_database(v), *_storage(), *_sign_in(v))
+    return tuple(_sized(v, (*_avatar(v), *_database(v), *_storage(), *_sign_in(v))))
 
 
 def _sized(v: Values, rows: tuple[Service, ...]) -> Iterator[Service]:
-    """Yield the rows, those that have settings for it with their replicas and limits."""
-    for row in rows:
+    """Yield the rows with their ports, those that have settings for it with their replicas and limits."""
+    for unsized in rows:
+        serves = tuple(port.target for port in unsized.ports)
+        row = unsized._replace(serves=_SERVES.get(unsized.name, serves))
         name = row.name.upper().replace("-", "_")
         if f"REPLICAS_{name}" in SETTINGS:
             limits = {"memory": v[f"MEMORY_{name}"], "cpus": v[f"CPUS_{name}"]}
@@ -307,7 +317,11 @@ def _sign_in(v: Values) -> tuple[Service, ...]:
     blueprint = inside._replace(name="authentik_blueprint", state=State.ONCE)
     return (
         init_db._replace(after=(After("db"),) if bundled else ()),
-        server._replace(command=("server",), health=health, after=(After("authentik_init_db", Condition.COMPLETED),)),
+        server._replace(
+            command=("server",),
+            health=health._replace(port=9000, path=f"{_SIGN_IN_PATH}-/health/live/"),
+            after=(After("authentik_init_db", Condition.COMPLETED),),
+        ),
         inside._replace(
             name="authentik_worker", command=("worker",), user="root", health=health, after=(After("authentik_server"),)
         ),
@@ -338,7 +352,7 @@ def _authentik_environment(v: Values) -> tuple[Variable, ...]:
 
 def _authentik_database(v: Values) -> list[Variable]:
     key, secret = "AUTHENTIK_POSTGRESQL__", "file:///run/secrets/authentik_"
-    variables = [Variable("AUTHENTIK_WEB__PATH", "/sso/"), Variable(f"{key}HOST", "${DB_HOST}")]
+    variables = [Variable("AUTHENTIK_WEB__PATH", _SIGN_IN_PATH), Variable(f"{key}HOST", "${DB_HOST}")]
     if not derived.bundled_database(v):
         variables += [Variable(f"{key}PORT", "${DB_PORT}"), Variable(f"{key}SSLMODE", "${DB_SSLMODE}")]
     if derived.database_is_verified(v):

@@ -21,6 +21,7 @@ TELEMETRY = "Telemetry"
 LOGGING = "Logging"
 STORAGE = "Data and Storage"
 SIZE = "Size"
+KUBERNETES = "Kubernetes"
 IMAGES = "Images"
 DERIVED = "Derived Addresses"
 
@@ -185,6 +186,44 @@ _ROWS = (
       kinds.CPUS, "", example="0.5", empty=True, in_env=False),
     S("CPUS_DASK_WORKER", SIZE, "Processors of a Dask worker", "How many processors a Dask worker may use; empty: all.",
       kinds.CPUS, "", example="4", empty=True, in_env=False),
+
+    S("KUBERNETES_NAMESPACE", KUBERNETES, "Namespace", "The namespace of all objects; it must exist.",
+      kinds.LABEL, "avatar", when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_EXPOSURE", KUBERNETES, "Exposure",
+      "How nginx is reached from outside: LoadBalancer and NodePort are types of its Service and show it the client's "
+      "address; Ingress is for a controller, at which TLS terminates.",
+      kinds.choice("LoadBalancer", "NodePort", "Ingress"), "LoadBalancer", when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_INGRESS_CLASS", KUBERNETES, "Ingress class", "The class of the Ingress; empty: the cluster's default.",
+      kinds.OBJECT, "", example="nginx", when=derived.has_ingress, empty=True, in_env=False),
+    S("KUBERNETES_INGRESS_TLS_SECRET", KUBERNETES, "TLS secret of the Ingress",
+      "The Secret with the certificate of the public name, of type kubernetes.io/tls; empty: the controller's own.",
+      kinds.OBJECT, "", example="avatar-tls", when=derived.has_ingress, empty=True, in_env=False),
+    S("KUBERNETES_STORAGE_CLASS", KUBERNETES, "Storage class",
+      "The class of all volumes when they are created; empty: the cluster's default.",
+      kinds.OBJECT, "", example="fast", when=derived.on_kubernetes, empty=True, in_env=False),
+    S("KUBERNETES_DATABASE_SIZE", KUBERNETES, "Size of the database", "The size of the database's volume when it is created.",
+      kinds.QUANTITY, "20Gi", when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_BLOCKS_SIZE", KUBERNETES, "Size of the stored blocks",
+      "The size of the volume that holds the stored objects, when it is created.",
+      kinds.QUANTITY, "100Gi", when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_METADATA_SIZE", KUBERNETES, "Size of the storage's metadata",
+      "The size of each of the two volumes of the object storage's metadata, when it is created.",
+      kinds.QUANTITY, "10Gi", when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_UPLOADS_SIZE", KUBERNETES, "Size of the uploads",
+      "The size of the volume of pictures uploaded to Authentik, when it is created.",
+      kinds.QUANTITY, "1Gi", when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_IMAGE_PULL_SECRET", KUBERNETES, "Image pull secret",
+      "The Secret of the namespace with the account of your registry; empty: images are pulled without.",
+      kinds.OBJECT, "", example="registry", when=derived.on_kubernetes, empty=True, in_env=False),
+    S("KUBERNETES_CLUSTER_DOMAIN", KUBERNETES, "Cluster domain", "The domain of the cluster's own names.",
+      kinds.OBJECT, "cluster.local", when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_DNS_ADDRESS", KUBERNETES, "Cluster DNS",
+      "The address of the cluster's DNS, which nginx asks for the other services.",
+      kinds.HOST, derived.cluster_dns, when=derived.on_kubernetes, in_env=False),
+    S("KUBERNETES_NGINX_ADDRESS", KUBERNETES, "Address of nginx in the cluster",
+      "A free address of the cluster's service range: the pods then reach the public name there, rather than where DNS "
+      "leads; empty: any address.",
+      kinds.ADDRESS, "", example="10.96.0.80", when=derived.on_kubernetes, empty=True, in_env=False),
 
     S("AVATAR_API_VERSION", IMAGES, "API version", "Tag of the API's image.", kinds.VERSION, asked=True),
     S("AVATAR_WEB_VERSION", IMAGES, "Web client version", "Tag of the web client's image.", kinds.VERSION, asked=True),

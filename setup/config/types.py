@@ -175,6 +175,11 @@ MEMORY = _patterned("memory", "a number and m or g, as in 512m or 8g", r"[1-9][0
 CPUS = _patterned(
     "processors", "a number of processors, as in 2 or 0.5", r"(?!0+(?:\.0*)?$)[0-9]{1,3}(?:\.[0-9]{1,2})?"
 )
+QUANTITY = _patterned("size", "a number and Mi, Gi or Ti, as in 20Gi", r"[1-9][0-9]{0,5}[MGT]i")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+LABEL = _patterned("name", "lower-case letters, digits and dashes, at most 63, no dash at either end", _LABEL)
+OBJECT = _patterned("name", "lower-case letters, digits, dots and dashes, no dash at either end of a part",
+                    rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")  # fmt: skip
 HOST = Kind("host", "a host name or an IP address", hosts.host)
 ADDRESS = Kind("address", "an IP address", hosts.address)
 SERVER = HOST._replace(parse=_server)

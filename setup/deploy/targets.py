@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
-from setup.config.engines import COMPOSE_ENGINE, SWARM
+from setup.config.engines import COMPOSE_ENGINE, KUBERNETES, SWARM, nginx_configuration, nginx_facts
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
@@ -33,7 +33,7 @@ from setup.volume.layout import (
 )
 
 if TYPE_CHECKING:
-    from setup.deploy.content import Mount
+    from setup.deploy.content import Content, Mount
 
 OURS = b"# Written by avatar-setup"  # the first line of what other engines than Compose are given
 _OUR_LABEL = b" avatar-setup.secrets: "  # in every compose file that avatar-setup wrote
@@ -49,6 +49,7 @@ _IN_AUTHENTIK = (
 )
 _IN_AUTHENTIK_SHELL = "objects=$(cat <<'PYTHON'\n{}PYTHON\n)\nexec ak shell -c \"$objects\"\n"
 _MEDIA = "/media/"
+WAITING = ("wait_database.sh", "wait_storage.py")  # for what a one-shot does, where no engine tells that it has ended
 _API_SERVICES = SECRETS["db_name"].services
 
 _BLUEPRINT_PREFIX = "AVATAR_AUTHENTIK_BLUEPRINT_"
@@ -94,7 +95,8 @@ class Targets:
     @cached_property
     def nginx(self) -> tuple[File, ...]:
         """Render nginx's configuration, and add our own certificate and the CA bundle of the API services."""
-        files = [file_at(NGINX, self._renderer.text("nginx.conf.j2", self._context())), *self.tls.files]
+        path = nginx_configuration(self._values)
+        files = [file_at(path, self._renderer.text("nginx.conf.j2", self._context())), *self.tls.files]
         if self.tls.ca_bundle:
             files.append(file_at(CA_BUNDLE, self.tls.ca_bundle))
         return tuple(files)
@@ -148,22 +150,34 @@ class Targets:
     @cached_property
     def stacks(self) -> tuple[File, ...]:
         """Render the stacks of Docker Swarm, of the same services with the same secrets and files."""
-        from setup.config.services import list_services, list_volumes
         from setup.deploy import swarm
+
+        return swarm.render(self._content())
+
+    @cached_property
+    def kubernetes(self) -> tuple[File, ...]:
+        """Render the base of Kubernetes, of the same services with the same secrets and files."""
+        from setup.deploy import kubernetes
+
+        return kubernetes.render(self._content(), kubernetes.read_cluster(self._values))
+
+    def _content(self) -> "Content":
+        """Return what the files of Swarm and Kubernetes are made of."""
+        from setup.config.services import list_services, list_volumes
         from setup.deploy.content import Content
 
         rows = list_services(self._values)
-        content = Content(
+        scripts = {row.name: self._script(row.script) for row in rows}
+        return Content(
             rows,
             list_volumes(self._values),
             self.env_values(),
-            {row.name: self._script(row.script) for row in rows},
+            scripts | {name: self._renderer.static(f"scripts/{name}").decode() for name in WAITING},
             self._secrets,
             self._mounted(),
             self._stack_files(),
             self._key,
         )
-        return swarm.render(content)
 
     def _stack_files(self) -> "dict[str, tuple[Mount, ...]]":
         """Return for each service the files that it mounts, a given certificate included."""
@@ -196,14 +210,17 @@ class Targets:
     @property
     def engine_files(self) -> tuple[File, ...]:
         """Return what the engine is given, its main file last."""
+        if self._values["TARGET"] == KUBERNETES:
+            return self.kubernetes
         return self.stacks if self._values["TARGET"] == SWARM else (self.compose,)
 
     def _context(self) -> dict[str, Any]:
-        return {key: self._values[key] for key in SETTINGS if self._values.applies(key)} | derived.facts(self._values)
+        values = {key: self._values[key] for key in SETTINGS if self._values.applies(key)}
+        return values | derived.facts(self._values) | nginx_facts(self._values)
 
     def _file_mounts(self) -> dict[str, list[tuple[str, str]]]:
         """Return for each service the files that it mounts: path in the deployment, and path in the container."""
-        mounts = {"nginx": [(NGINX, f"/etc/{NGINX}")]}
+        mounts = {"nginx": [(nginx_configuration(self._values), f"/etc/{NGINX}")]}
         for path in (CERTIFICATE, CERTIFICATE_KEY) if self.tls.files else ():
             mounts["nginx"].append((path, f"/etc/nginx/{path}"))
         trusted = [(CA_BUNDLE, derived.CA_BUNDLE_AT)] if derived.has_private_ca(self._values) else []

@@ -30,6 +30,10 @@ STACK_EMPTY = "stack.empty"  # what stands for an empty secret there
 SWARM_FILES = (STACK_STATE, STACK_JOBS, STACK)
 KUSTOMIZATION = "kustomization.yaml"
 KUBERNETES = "kubernetes"  # the folder of its objects
+KUBERNETES_WORKLOADS = f"{KUBERNETES}/workloads.yaml"
+KUBERNETES_JOBS = f"{KUBERNETES}/jobs.yaml"
+KUBERNETES_NETWORK = f"{KUBERNETES}/network.yaml"
+KUBERNETES_NGINX = f"{KUBERNETES}/nginx.conf"
 KUBERNETES_ENV = f"{KUBERNETES}/secret.env"  # the secrets that services read from their environment
 MAIN_FILES = (COMPOSE, STACK, KUSTOMIZATION)  # the last that is published, one for each engine
 NGINX = "nginx/nginx.conf"
@@ -101,6 +105,7 @@ PLACES = (
     Place(KUSTOMIZATION, 0o644, FINALIZE),
     Place(f"{KUBERNETES}/", 0o644, FINALIZE),
     Place(KUBERNETES_ENV, 0o600, FINALIZE),
+    Place(KUBERNETES_NGINX, 0o644, GENERATE_NGINX_CONFIG),
     Place(f"{WRITTEN}/", 0o600, GENERATE_ENV_FILE, private=True),
     Place(f"{WRITTEN}/nginx/", 0o600, GENERATE_NGINX_CONFIG, private=True),
     Place(f"{WRITTEN}/{AUTHENTIK}/", 0o600, FINALIZE, private=True),

@@ -60,6 +60,9 @@ ACCEPTED = {
     "REPLICAS": [("1", "1"), (" 6 ", "6"), ("100", "100")],
     "MEMORY": [("512m", "512m"), ("8g", "8g")],
     "CPUS": [("2", "2"), ("0.5", "0.5"), ("16", "16"), ("0.25", "0.25")],
+    "QUANTITY": [("20Gi", "20Gi"), (" 512Mi ", "512Mi"), ("1Ti", "1Ti")],
+    "LABEL": [("avatar", "avatar"), ("a-1", "a-1"), ("7", "7"), ("a" * 63, "a" * 63)],
+    "OBJECT": [("avatar-tls", "avatar-tls"), ("cluster.local", "cluster.local"), ("a.b-c.d", "a.b-c.d")],
     "ADDRESS": [("127.0.0.1", "127.0.0.1"), (" [2001:DB8::1] ", "2001:db8::1"), ("::1", "::1")],
     "EMAIL": [
         ("ada@example.com", "ada@example.com"), (" Ada.L+x@Example.COM ", "Ada.L+x@example.com"),
@@ -159,6 +162,9 @@ REFUSED = {
     "REPLICAS": [(text, "a whole number from 1 to 100") for text in ("0", "-1", "1.5", "101", "two", "")],
     "MEMORY": [(text, "m or g") for text in ("", "8", "0g", "8 g", "8gb", "8G", "-1m", "1.5g")],
     "CPUS": [(text, "as in 2 or 0.5") for text in ("", "0", "0.0", "-1", ".5", "1,5", "2cores", "0.005")],
+    "QUANTITY": [(text, "as in 20Gi") for text in ("", "20", "20G", "0Gi", "1.5Gi", "20gi", "-1Gi", "20 Gi")],
+    "LABEL": [(text, "at most 63") for text in ("", "Avatar", "a.b", "a_b", "-a", "a-", "a" * 64)],
+    "OBJECT": [(text, "either end") for text in ("", "A", "a_b", "a..b", "-a", "a-.b", ".a", "a" * 64)],
     "ADDRESS": [
         (text, "IP address") for text in ("", "localhost", "10.0.0.256", "10.0.0.0/8", "127.0.0.1:443", "a.example")
     ],

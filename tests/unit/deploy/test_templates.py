@@ -232,10 +232,12 @@ def test_a_comment_filter_stands_only_in_comments(name):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_ask_only_for_what_targets_know(name):
     from setup.config import derived
+    from setup.config.engines import nginx_facts
     from setup.config.settings import SETTINGS
     from tests.support.trees import resolution
 
     known = set(SETTINGS) | set(derived.facts(resolution({}).values))
+    known |= set(nginx_facts(resolution({}).values))
     known |= {"groups", "secret_names", "secret_directory", "service_secrets", "fingerprints"}
     known |= {"file_mounts", "digests", "owner", "row", "scripts", "networks", "data_volumes"}
     assert meta.find_undeclared_variables(_parsed(name)) <= known
