@@ -6,7 +6,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
-from setup.config.engines import COMPOSE_ENGINE, KUBERNETES, SWARM, nginx_configuration, nginx_facts
+from setup.config.engines import (
+    COMPOSE_ENGINE,
+    KUBERNETES,
+    SWARM,
+    logs_of,
+    nginx_configuration,
+    nginx_facts,
+    start_commands,
+)
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
@@ -199,6 +207,8 @@ class Targets:
         parts = []
         for name in names:
             part = self._renderer.static(f"scripts/{name}").decode()
+            part = part.replace("LOGS_OF_THE_WORKER", logs_of(self._values, "authentik_worker"))
+            part = part.replace("START_AGAIN", " && ".join(start_commands(self._values, "")))
             parts.append(_IN_AUTHENTIK_SHELL.format(part) if name.endswith(".py") else part)
         return "".join(parts)
 

@@ -28,6 +28,6 @@ lacking = [name for name, objects in wanted.items() if not objects.exists()]
 if lacking:
     raise SystemExit(
         "Authentik has taken the blueprint but lacks " + ", ".join(lacking)
-        + ". See: docker compose logs authentik_worker; then: docker compose up -d"
+        + ". See: LOGS_OF_THE_WORKER; then: START_AGAIN"
     )
 print("Authentik has all that Avatar needs for signing in")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import http.server
 import itertools
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,7 +21,7 @@ from setup.config.services import NETWORKS
 from setup.deploy.targets import Targets
 from setup.deploy.templates import CannotCarry
 from setup.volume.layout import KUBERNETES_ENV, KUBERNETES_NGINX, KUSTOMIZATION
-from tests.support.trees import CONFIGURATIONS, named_targets, targets
+from tests.support.trees import CONFIGURATIONS, TEMPLATES, named_targets, resolution, targets
 from tests.unit.deploy.test_targets import environment, stack
 
 # A certificate must lie below the base, and so these have it where it is by default.
@@ -298,6 +304,74 @@ def test_pods_find_the_public_name_at_a_given_address():
 def test_every_pod_pulls_with_the_account_of_the_registry():
     made = changed(KUBERNETES_IMAGE_PULL_SECRET="registry")
     assert {str(pod["spec"]["imagePullSecrets"]) for pod in made.pods.values()} == {"[{'name': 'registry'}]"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"NGINX_BIND_ADDRESS": "127.0.0.1"},
+            "NGINX_BIND_ADDRESS=127.0.0.1: a pod has no address of a host: remove it",
+        ),
+        ({"NGINX_PUBLISHED_PORT": "8443"}, "NGINX_PUBLISHED_PORT=8443: only a NodePort has one"),
+        (
+            {"KUBERNETES_EXPOSURE": "NodePort", "NGINX_PUBLISHED_PORT": "443"},
+            "NGINX_PUBLISHED_PORT=443: a NodePort is between 30000 and 32767",
+        ),
+        ({"KUBERNETES_EXPOSURE": "Ingress"}, "set TLS_MODE=behind-proxy"),
+        (
+            {"KUBERNETES_EXPOSURE": "Ingress", "TLS_MODE": "behind-proxy", "PUBLIC_URL": "192.0.2.1"},
+            "PUBLIC_URL: an Ingress takes no address",
+        ),
+        ({"NGINX_SSL_CERTIFICATE_PATH": "/etc/ssl/a.crt"}, "copy the file to ./tls/server.fullchain.crt and remove"),
+        (
+            {"NGINX_SSL_CERTIFICATE_KEY_PATH": "./tls/../../a.key"},
+            "copy the file to ./tls/private/server.decrypted.key",
+        ),
+        ({"NGINX_SSL_CERTIFICATE_PATH": "./tls/a=b.crt"}, "without = in their names"),
+    ],
+)
+def test_what_a_cluster_could_not_do_is_refused(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        resolution({"TARGET": "kubernetes", **settings})
+    if "KUBERNETES_EXPOSURE" not in settings:
+        assert resolution(settings).problems == ()
+
+
+def test_the_script_that_waits_for_the_storage_signs_what_it_asks(tmp_path):
+    """The signature is compared with one that is made here, by the steps of Amazon's "Signature Version 4"."""
+    asked: list[Any] = []
+
+    class Storage(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers)
+            self.send_response(200 if len(asked) > 1 else 403)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    def sign(key: bytes, text: str) -> bytes:
+        return hmac.new(key, text.encode(), hashlib.sha256).digest()
+
+    (tmp_path / "storage_admin_access_key_id").write_text("id")
+    (tmp_path / "storage_admin_secret_access_key").write_text("key")
+    with http.server.HTTPServer(("127.0.0.1", 0), Storage) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        script = (TEMPLATES / "scripts" / "wait_storage.py").read_text()
+        script = script.replace("/run/secrets", str(tmp_path)).replace("s3:8333", host).replace("sleep(3)", "sleep(0)")
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+        server.shutdown()
+    assert done.stdout == f"waiting for {host}: HTTP Error 403: Forbidden\n"
+    sent = asked[1]
+    day, nothing = sent["X-Amz-Date"][:8], hashlib.sha256(b"").hexdigest()
+    request = f"GET\n/\n\nhost:{host}\nx-amz-content-sha256:{nothing}\nx-amz-date:{sent['X-Amz-Date']}\n"
+    request += f"\nhost;x-amz-content-sha256;x-amz-date\n{nothing}"
+    text = f"AWS4-HMAC-SHA256\n{sent['X-Amz-Date']}\n{day}/us-east-1/s3/aws4_request\n"
+    text += hashlib.sha256(request.encode()).hexdigest()
+    key = sign(sign(sign(sign(b"AWS4key", day), "us-east-1"), "s3"), "aws4_request")
+    assert sent["Authorization"].endswith(f", Signature={sign(key, text).hex()}")
+    assert f"Credential=id/{day}/us-east-1/s3/aws4_request," in sent["Authorization"]
 
 
 def test_a_secret_of_two_lines_is_refused():
