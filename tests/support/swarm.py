@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +30,16 @@ until ip -o address show dev eth0 2>/dev/null | grep -q 'inet '; do sleep 0.05; 
 wait
 """
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")  # tests that are killed leave no process either
+# Removes a folder and the control groups of its name once the tests end, also if they are killed: its input is theirs.
+_REMOVES = """\
+read -r _
+for _ in $(seq 100); do
+    rm -rf "$1" 2>/dev/null
+    find /sys/fs/cgroup -maxdepth 2 -name "${1##*/}" -exec find {} -depth -type d -delete \\; 2>/dev/null
+    [ -e "$1" ] || [ "$(find /sys/fs/cgroup -maxdepth 2 -name "${1##*/}")" ] || break
+    sleep 0.1
+done
+"""
 _PREFIX = "10.203.77"
 
 
@@ -102,11 +111,10 @@ class Node:
 
     def load(self, images: Iterable[str]) -> None:
         """Gives the engine images of this machine's engine."""
-        save = subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE, env=engine.environment())
-        assert save.stdout
         load = ["docker", "-H", f"unix://{self.socket}", "load", "-q"]
-        subprocess.run(load, stdin=save.stdout, stdout=subprocess.DEVNULL, check=True, env=engine.environment())
-        assert save.wait() == 0
+        with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE, env=engine.environment()) as save:
+            subprocess.run(load, stdin=save.stdout, stdout=subprocess.DEVNULL, check=True, env=engine.environment())
+        assert save.returncode == 0
 
     def kill(self) -> None:
         """Kills the first process, and with it the engine, its containers, and all their mounts."""
@@ -186,10 +194,13 @@ def inside(pid: int, *command: str, check: bool = True) -> subprocess.CompletedP
 def swarm(count: int = 3, images: Iterable[str] = ()) -> Iterator[Swarm]:
     """A swarm of so many engines that have these images; removed with all it has at the end."""
     folder = Path(tempfile.mkdtemp(prefix="avsw-"))  # short: the path of a socket has 107 characters at most
-    group = folder.name
     with contextlib.ExitStack() as stack:
-        stack.callback(_remove_groups, group)
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        remover = subprocess.Popen(
+            ["bash", "-c", _REMOVES, "remover", folder], stdin=subprocess.PIPE, start_new_session=True
+        )
+        assert remover.stdin
+        stack.callback(remover.wait, 60)
+        stack.callback(remover.stdin.close)
         cable = subprocess.Popen([*_DIES_WITH_US, "unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"])
         stack.callback(cable.wait)
         stack.callback(cable.kill)
@@ -226,12 +237,3 @@ def _first_child(parent: subprocess.Popen[bytes]) -> int:
         assert time.monotonic() < end, "unshare started nothing"
         time.sleep(0.02)
     return int(started[0])
-
-
-def _remove_groups(group: str) -> None:
-    """Removes the control groups of the containers, which are empty once their processes ended."""
-    for top in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
-        if (top / group).is_dir():
-            for folder, _, _ in os.walk(top / group, topdown=False):
-                with contextlib.suppress(OSError):
-                    Path(folder).rmdir()
