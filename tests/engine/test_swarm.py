@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from setup.volume.layout import SWARM_FILES
+from setup.config import derived
+from setup.config.engines import prune_commands, start_commands
+from setup.volume.layout import STACK, STACK_JOBS, STACK_STATE
 from tests.support import engine, trees
 from tests.support.client import Client
 from tests.support.swarm import Swarm, swarm
@@ -25,8 +27,8 @@ pytestmark = pytest.mark.docker
 PORT = 8080
 HOST = f"avatar.test:{PORT}"
 SIZE = {"REPLICAS_API": "4", "REPLICAS_WEB": "2", "REPLICAS_DASK_WORKER": "6"}
-SETTINGS = dict(trees.CONFIGURATIONS["usual"].settings) | {"PUBLIC_URL": f"http://{HOST}"} | SIZE
-DATABASE = frozenset({"db", "init-db", "authentik_init_db"})
+SETTINGS = {"TARGET": "swarm", "PUBLIC_URL": f"http://{HOST}"} | SIZE
+VALUES = trees.resolution(SETTINGS).values
 
 
 @dataclass(frozen=True)
@@ -49,25 +51,17 @@ class Deployment:
 
     def write(self, secrets: Mapping[str, str] | None = None, **settings: str) -> None:
         given = SETTINGS | settings
-        made = trees.targets(given, secrets)
         shutil.rmtree(self.directory)
-        trees.write_tree(self.directory, made, trees.secret_texts(given, secrets))
-        for file in made.stacks:
-            (self.directory / file.path).write_bytes(file.data)
+        trees.write_tree(self.directory, trees.targets(given, secrets), trees.secret_texts(given, secrets))
 
-    def deploy(self, *stacks: str, waits: bool = True) -> None:
-        for name in stacks or SWARM_FILES:
-            command = (
-                "stack",
-                "deploy",
-                f"--detach={str(not waits).lower()}",
-                "--resolve-image",
-                "never",
-                "-c",
-                name,
-                "avatar",
-            )
-            self.cluster.docker(*command, cwd=self.directory)
+    def deploy(self, *stacks: str) -> None:
+        """Types the lines that avatar-setup prints; only what others need is waited for."""
+        for line in start_commands(VALUES, ""):
+            if not stacks or any(f" {name} " in line for name in stacks):
+                # Only jobs: else each service would be watched for five seconds, one after the other.
+                detached = line if STACK_JOBS in line else line.replace("--detach=false", "--detach=true")
+                done = self.cluster.shell(f"{detached} --resolve-image never", self.directory)
+                assert done.returncode == 0, done.stderr
 
     def wait(self, but: frozenset[str] = frozenset(), seconds: float = 120) -> None:
         try:
@@ -83,41 +77,44 @@ class Deployment:
 
     @property
     def visitor(self) -> Visitor:
-        nodes = {node.name: node.address for node in self.cluster.nodes}
-        running = self.running("nginx")
-        return Visitor(PORT, HOST, cluster=self.cluster, address=nodes[running[0]["Node"]])
+        return self.visitor_at({node.name for node in self.cluster.nodes})
 
-    def running(self, service: str) -> list[dict[str, str]]:
-        name = f"avatar_{service}."
-        tasks = self.cluster.tasks()
-        return [task for task in tasks if task["Name"].startswith(name) and task["CurrentState"].startswith("Running")]
+    def visitor_at(self, nodes: set[str]) -> Visitor:
+        """A visitor of nginx, which runs on one of these nodes."""
+        addresses = {node.name: node.address for node in self.cluster.nodes}
+        task = self.running("nginx", nodes)[0]
+        return Visitor(PORT, HOST, cluster=self.cluster, address=addresses[task["Node"]])
+
+    def tasks(self, service: str) -> list[dict[str, str]]:
+        return [task for task in self.cluster.tasks() if task["Name"].startswith(f"avatar_{service}.")]
+
+    def running(self, service: str, nodes: set[str] | None = None) -> list[dict[str, str]]:
+        """The running tasks of a service, only those on these nodes."""
+        tasks = [task for task in self.tasks(service) if task["CurrentState"].startswith("Running")]
+        return [task for task in tasks if nodes is None or task["Node"] in nodes]
+
+    def secrets(self) -> set[str]:
+        return set(self.cluster.docker("secret", "ls", "--format", "{{.Name}}").split())
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     engine.stand_ins()
-    defaults = trees.resolution(SETTINGS).values
-    versions = {key: defaults[key] for key in ("POSTGRES_IMAGE", "NGINX_IMAGE")}
-    images = set(versions.values()) | {
-        f"{defaults['AVATAR_REGISTRY']}/avatar-service-api:{defaults['AVATAR_API_VERSION']}",
-        f"{defaults['AVATAR_REGISTRY']}/avatar-web:{defaults['AVATAR_WEB_VERSION']}",
-        f"{defaults['AVATAR_SEAWEEDFS_REGISTRY']}/seaweedfs:{defaults['AVATAR_SEAWEEDFS_VERSION']}",
-        f"{defaults['AVATAR_AUTHENTIK_REPOSITORY']}/server:{defaults['AVATAR_AUTHENTIK_VERSION']}",
-    }
-    with swarm(3, sorted(images)) as cluster:
+    images = sorted(set(derived.images(VALUES)))
+    with swarm(3, images) as cluster:
         made = Deployment(cluster, tmp_path_factory.mktemp("swarm"))
         made.write()
         # Without the label of the database: it waits, and starts nowhere.
-        cluster.docker("node", "update", "--label-add", "avatar.storage=true", "node2")
-        cluster.docker("node", "update", "--label-add", "avatar.sign-in=true", "node2")
-        made.deploy(SWARM_FILES[0], waits=False)
-        engine.until("storage runs", lambda: cluster.settled(DATABASE), 60)
-        pending = [task for task in cluster.tasks() if task["Name"] == "avatar_db.1"]
-        assert [task["CurrentState"].split()[0] for task in pending] == ["Pending"]
-        assert "no suitable node" in pending[0]["Error"]
-        cluster.docker("node", "update", "--label-add", "avatar.database=true", "node2")
+        label = ("node", "update", "--label-add")
+        cluster.docker(*label, "avatar.storage=true", "--label-add", "avatar.sign-in=true", "node2")
+        made.deploy(STACK_STATE)
+        made.wait(frozenset({"db"}))
+        (pending,) = made.tasks("db")
+        assert pending["CurrentState"].startswith("Pending")
+        assert "no suitable node" in pending["Error"]
+        cluster.docker(*label, "avatar.database=true", "node2")
         made.wait()
-        made.deploy(*SWARM_FILES[1:])
+        made.deploy(STACK_JOBS, STACK)
         made.wait()
         assert not made.failed
         yield made
@@ -140,41 +137,62 @@ def test_secrets_are_readable_by_the_user_of_the_image(deployed, path, uid):
     assert set(seen["secrets"].values()) == {"readable"}
 
 
-def test_a_second_deploy_replaces_nothing(deployed):
-    before = {task["ID"] for task in deployed.cluster.tasks()}
-    deployed.write()
+def test_a_second_deploy_replaces_nothing_and_adds_what_a_setting_adds(deployed):
+    before = lasting(deployed)
+    deployed.write(REPLICAS_WEB="3")
     deployed.deploy()
     deployed.wait()
-    assert {task["ID"] for task in deployed.cluster.tasks()} == before
-
-
-def test_a_rotation_under_load_fails_no_request(deployed):
-    before = {task["ID"] for task in deployed.running("api")}
-    with Load(deployed.visitor, ("/api/x", "/web")) as load:
-        deployed.write({"authjwt_secret_key": "f" * 64})
-        deployed.deploy()
-        engine.until("every task is new", lambda: not before & ids(deployed.running("api")), 90)
-        deployed.wait()
-    assert load.answers[200] > 100
-    assert set(load.answers) == {200}
+    after = lasting(deployed)
+    assert before < after
+    assert [deployed.cluster.docker("inspect", "-f", "{{.Slot}}", task).strip() for task in after - before] == ["3"]
+    assert len(deployed.running("web")) == 3
 
 
 def test_a_lost_node_is_replaced(deployed):
-    lost = deployed.cluster.nodes[2]
+    lost, *others = reversed(deployed.cluster.nodes)
+    names = {node.name for node in others}
     lost.cut_off()
     try:
-        engine.until("tasks moved", lambda: len(running_on(deployed, "api", {"node1", "node2"})) == 4, 60)
+        engine.until("tasks moved", lambda: len(deployed.running("api", names)) == 4, 60)
+        engine.until("nginx runs elsewhere", lambda: bool(deployed.running("nginx", names)), 20)
+        visitor = deployed.visitor_at(names)
+        engine.until("it answers", visitor.answers, 20)
+        for path in ("/api/x", "/web", "/sso/x"):
+            assert visitor.ask(path).status == 200
     finally:
         lost.reconnect()
-    engine.until("the node is back", lambda: "Down" not in deployed.cluster.docker("node", "ls"), 60)
+    engine.until("the node is back", lambda: "Down" not in deployed.cluster.docker("node", "ls"))
+    deployed.wait()
+
+
+def test_a_rotation_under_load_fails_no_request_and_leaves_secrets_that_are_not_used(deployed):
+    before, old = ids(deployed.running("api")), deployed.secrets()
+    rotated = ("authjwt_secret_key", "authentik_secret_key", "sso_client_secret")
+    with Load(deployed.visitor, ("/api/x", "/web")) as load:
+        deployed.write(dict.fromkeys(rotated, "f" * 64), REPLICAS_WEB="3")
+        deployed.deploy()
+        engine.until("every task is new", lambda: not before & ids(deployed.running("api")), 120)
+        # The workers are replaced one after the other, for longer than a test needs to see.
+        deployed.wait(frozenset({"dask-worker"}))
+    assert load.answers[200] > 100
+    assert set(load.answers) == {200}
+    new = deployed.secrets()
+    assert {name.rpartition("_")[0] for name in new - old} == {f"avatar_{name}" for name in rotated[:2]}
+    for line in prune_commands(VALUES, ""):
+        deployed.cluster.shell(line)
+    assert {name.rpartition("_")[0] for name in new - deployed.secrets()} == {f"avatar_{name}" for name in rotated[:2]}
+
+
+def lasting(deployed: Deployment) -> set[str]:
+    """The tasks of all services but the jobs, which every deploy runs again."""
+    jobs = ("init-db", "init-storage", "authentik_init_db", "authentik_blueprint")
+    return {
+        task["ID"] for task in deployed.cluster.tasks() if task["Name"].rpartition(".")[0].partition("_")[2] not in jobs
+    }
 
 
 def ids(tasks: list[dict[str, str]]) -> set[str]:
     return {task["ID"] for task in tasks}
-
-
-def running_on(deployed: Deployment, service: str, nodes: set[str]) -> list[dict[str, str]]:
-    return [task for task in deployed.running(service) if task["Node"] in nodes]
 
 
 class Load:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -139,6 +140,11 @@ class Swarm:
     def docker(self, *arguments: str | Path, **options: Any) -> str:
         return self.manager.docker(*arguments, **options)
 
+    def shell(self, line: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a line as somebody types it on the manager."""
+        variables = engine.environment() | {"DOCKER_HOST": f"unix://{self.manager.socket}"}
+        return subprocess.run(["sh", "-c", line], cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+
     def form(self) -> None:
         """Makes the engines a swarm."""
         pool = ("--default-addr-pool", "10.220.0.0/16", "--default-addr-pool-mask-length", "24")
@@ -164,12 +170,11 @@ class Swarm:
         return [json.loads(line) for line in lines]
 
     def settled(self, but: frozenset[str] = frozenset()) -> bool:
-        """Tell whether every service has all its tasks, those named aside."""
+        """Tell whether every service has all its tasks and every job has completed, those named aside."""
         for line in self.docker("service", "ls", "--format", "{{.Name}} {{.Replicas}}").splitlines():
-            name, *counts = line.split()
-            have, want = counts[0].split("/")
-            is_complete = have == want or (len(counts) > 1 and counts[1].startswith(f"({want}/{want}"))
-            if name.partition("_")[2] not in but and not is_complete:
+            name, have, *completed = line.split()  # as in "avatar_web 2/2", "avatar_init-db 0/1 (1/1 completed)"
+            done, _, wanted = (completed[0].strip("(") if completed else have).partition("/")
+            if name.partition("_")[2] not in but and done != wanted:
                 return False
         return True
 
@@ -193,7 +198,7 @@ def inside(pid: int, *command: str, check: bool = True) -> subprocess.CompletedP
 @contextlib.contextmanager
 def swarm(count: int = 3, images: Iterable[str] = ()) -> Iterator[Swarm]:
     """A swarm of so many engines that have these images; removed with all it has at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="avsw-"))  # short: the path of a socket has 107 characters at most
+    folder = Path(tempfile.mkdtemp(prefix="avsw-", dir=_place()))
     with contextlib.ExitStack() as stack:
         remover = subprocess.Popen(
             ["bash", "-c", _REMOVES, "remover", folder], stdin=subprocess.PIPE, start_new_session=True
@@ -222,6 +227,17 @@ def swarm(count: int = 3, images: Iterable[str] = ()) -> Iterator[Swarm]:
         made.form()
         stack.callback(_kill_all, nodes)  # at once: one after the other takes three times as long
         yield made
+
+
+def _place() -> str:
+    """Return where the engines keep their data: in memory if there is enough, which is filled and emptied at once.
+
+    The path is short, because that of a socket has 107 characters at most.
+    """
+    memory = Path("/dev/shm")
+    in_all = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    is_large = memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30 and in_all > 12 << 30
+    return str(memory) if is_large else tempfile.gettempdir()
 
 
 def _kill_all(nodes: list[Node]) -> None:
