@@ -17,7 +17,8 @@ class Engine(NamedTuple):
 
     `main` is the file that the deployment is started with, published after all others. `start` starts a deployment and
     applies a change, `reload` lets nginx read a new certificate. `inside` runs a command in a service's container, with
-    input. `login` and `load` prepare the first start, with images from a registry or from a file.
+    input. `login` and `load` prepare the first start, with images from a registry or from a file. `prune` removes
+    secrets and files of earlier deploys.
     """
 
     main: str
@@ -28,6 +29,7 @@ class Engine(NamedTuple):
     inside: str
     login: tuple[str, ...]
     load: tuple[str, ...]
+    prune: tuple[str, ...] = ()
 
     def images(self, is_loaded: bool) -> tuple[str, ...]:
         """Return what makes the images known to the engine."""
@@ -36,6 +38,12 @@ class Engine(NamedTuple):
 
 def _deploy(file: str) -> str:
     return f"{{sudo}}docker stack deploy --detach=false --with-registry-auth -c {file} avatar"
+
+
+def _prune(kind: str) -> str:
+    """Return what removes every secret or config that no service uses: Swarm refuses to remove the others."""
+    listed = f"{{sudo}}docker {kind} ls -q -f label=com.docker.stack.namespace=avatar"
+    return f"{listed} | xargs -r {{sudo}}docker {kind} rm 2>/dev/null"
 
 
 _KUBECTL = "kubectl -n {namespace}"
@@ -61,6 +69,7 @@ ENGINES = {
         inside='{sudo}docker exec -i "$({sudo}docker ps -q -f name=avatar_{service}.)" ',
         login=(_LOGIN,),
         load=(f"{_LOAD}on every node; --images says how to make this file",),
+        prune=tuple(map(_prune, ("secret", "config"))),
     ),
     KUBERNETES: Engine(
         main=KUSTOMIZATION,
@@ -103,6 +112,11 @@ def node_labels(v: Values) -> list[str]:
 def start_commands(v: Values, sudo: str) -> list[str]:
     """Return what to type to start a deployment, or to apply a change."""
     return [command(v, text, sudo=sudo) for text in engine_of(v).start]
+
+
+def prune_commands(v: Values, sudo: str) -> list[str]:
+    """Return what removes what earlier deploys left, once everything runs with what is new."""
+    return [command(v, text, sudo=sudo) for text in engine_of(v).prune]
 
 
 def status_of(v: Values) -> str:

@@ -21,6 +21,7 @@ from setup.config.derived import (
     is_address,
     is_airgapped,
     on_kubernetes,
+    on_swarm,
     public_alias,
     tls_is_ours,
 )
@@ -100,6 +101,15 @@ def _redirect_port_is_free(v: Values) -> str:
     if tls_is_ours(v) and port == v["NGINX_HTTPS_PORT"]:
         return f"NGINX_HTTP_REDIRECT_PORT={port} is also the https port: give another, as in 80"
     return ""
+
+
+def _swarm_publishes_everywhere(v: Values) -> str:
+    if not on_swarm(v) or not v["NGINX_BIND_ADDRESS"].strip("0.:"):  # none, or that of every interface
+        return ""
+    return (
+        f"NGINX_BIND_ADDRESS={v['NGINX_BIND_ADDRESS']}: Swarm publishes a port at all addresses of a node: "
+        "remove NGINX_BIND_ADDRESS, and keep others out with a firewall"
+    )
 
 
 def _one_kind_of_smtp_tls(v: Values) -> str:
@@ -237,6 +247,7 @@ RULES = (
     _one_https_port,
     _one_http_port,
     _redirect_port_is_free,
+    _swarm_publishes_everywhere,
     _one_kind_of_smtp_tls,
     _amazon_takes_no_mail_without_a_user,
     _mail_stays_inside,

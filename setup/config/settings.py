@@ -48,6 +48,14 @@ _ROWS = (
       "compose: Docker Compose, on one host; swarm: Docker Swarm, on several; kubernetes: a cluster that you have. Each gets "
       "files of its own from the same answers and secrets. Data does not move from one to another.",
       kinds.choice("compose", "kubernetes", "swarm"), "compose", in_env=False),
+    S("SWARM_ENCRYPTED", INSTALLATION, "Encryption between the nodes",
+      "Whether Swarm encrypts what containers on different nodes send each other (IPsec). The nodes must let IP protocol 50 "
+      "(ESP) through; existing networks stay as they are until the stack is removed and deployed again.",
+      kinds.BOOLEAN, "false", when=derived.on_swarm, in_env=False),
+    S("SWARM_PORT_MODE", INSTALLATION, "How Swarm publishes nginx",
+      "host: at the node that runs nginx, which sees each client's address; ingress: at every node, and the logs and the "
+      "API then see an address of Swarm's instead.",
+      kinds.choice("host", "ingress"), "host", when=derived.on_swarm, in_env=False),
     S("AUTH_TYPE", INSTALLATION, "Sign-in by e-mail address or by user name",
       "How people sign in: with their e-mail address, or, with an API release before 3, with a user name.",
       kinds.choice("email", "username"), derived.auth_type, when=derived.api_before_3, in_env=False,

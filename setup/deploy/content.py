@@ -30,7 +30,8 @@ class Content(NamedTuple):
     mounted: Mapping[str, tuple[str, ...]]
     files: Mapping[str, tuple[Mount, ...]]
     key: bytes
-    is_encrypted: bool = False  # Swarm's overlay networks
+    is_encrypted: bool = False  # Swarm's overlay networks, as the next
+    port_mode: str = "host"
 
 
 def literal(text: str, env: Mapping[str, str]) -> str:

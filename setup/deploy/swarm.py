@@ -90,13 +90,15 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
         service["healthcheck"] = _health(row)
     if row.ports:
         service["ports"] = [
-            {"target": port.target, "published": port.published, "protocol": "tcp", "mode": "host"}
+            {"target": port.target, "published": port.published, "protocol": "tcp", "mode": content.port_mode}
             for port in row.ports
         ]
     service |= _mounts(content, row, stack)
     service["stop_grace_period"] = f"{row.stop_grace}s"
     service["logging"] = {"driver": "json-file", "options": {"max-size": "12m", "max-file": "5"}}
     service["deploy"] = _deploy(row)
+    if row.ports and content.port_mode == "ingress":
+        service["deploy"]["endpoint_mode"] = "vip"  # which it needs
     return service
 
 

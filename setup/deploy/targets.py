@@ -185,6 +185,8 @@ class Targets:
             self._mounted(),
             self._stack_files(),
             self._key,
+            self._values["SWARM_ENCRYPTED"],
+            self._values["SWARM_PORT_MODE"],
         )
 
     def _stack_files(self) -> "dict[str, tuple[Mount, ...]]":

@@ -110,6 +110,7 @@ REFUSED = [
     (BEHIND | OLD_ON, ["NGINX_TLS_ENABLED=true", "TLS_MODE=behind-proxy", "give only TLS_MODE"]),
     ({"NGINX_HTTP_REDIRECT_PORT": "443"}, ["NGINX_HTTP_REDIRECT_PORT=443", "as in 80"]),
     ({"PUBLIC_URL": f"{HOST}:80", "NGINX_HTTP_REDIRECT_PORT": "80"}, ["NGINX_HTTP_REDIRECT_PORT=80"]),
+    ({"TARGET": "swarm", "NGINX_BIND_ADDRESS": "127.0.0.1"}, ["NGINX_BIND_ADDRESS=127.0.0.1", "Swarm", "remove"]),
     (MAIL | {"SMTP_USE_TLS": "true", "SMTP_START_TLS": "true"}, ["SMTP_USE_TLS", "SMTP_START_TLS", "false"]),
     ({"AUTH_TYPE": "email", "USE_EMAIL_AUTHENTICATION": "false"}, ["USE_EMAIL_AUTHENTICATION", "give only AUTH_TYPE"]),
     (API_2 | {"AUTH_TYPE": "username", "USE_EMAIL_AUTHENTICATION": "true"}, ["USE_EMAIL_AUTHENTICATION",

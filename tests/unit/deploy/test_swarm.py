@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from setup.volume.layout import SWARM_FILES
+from setup.volume.layout import STACK, SWARM_FILES
 from tests.support.trees import CONFIGURATIONS, named_targets, secret_texts, targets
 from tests.unit.deploy.test_targets import environment, stack
 
@@ -97,3 +97,30 @@ def test_a_new_secret_has_a_new_name_and_others_keep_theirs():
 
 def test_only_the_owner_may_read_the_stacks():
     assert {file.mode for file in named_targets("usual").stacks} == {0o600}
+
+
+def document(path: str, **settings: str) -> dict[str, Any]:
+    """One stack of the usual deployment with these settings."""
+    made = targets({"TARGET": "swarm"} | settings).stacks
+    return next(yaml.safe_load(file.data) for file in made if file.path == path)
+
+
+@pytest.mark.parametrize("path", SWARM_FILES)
+def test_every_network_is_encrypted_if_a_setting_says_so_and_none_otherwise(path):
+    for setting, options in (("true", {"encrypted": ""}), ("false", None)):
+        networks = document(path, SWARM_ENCRYPTED=setting)["networks"].values()
+        assert [network.get("driver_opts") for network in networks] == [options] * len(networks)
+
+
+def test_nginx_is_published_at_its_node_or_at_all_of_them():
+    at_its_node, at_all = (document(STACK, SWARM_PORT_MODE=mode)["services"] for mode in ("host", "ingress"))
+    assert [port["mode"] for port in at_its_node["nginx"]["ports"]] == ["host"]
+    assert [port["mode"] for port in at_all["nginx"]["ports"]] == ["ingress"]
+    # Swarm refuses a published port of all nodes without an address of the service's own.
+    assert {name for name, row in at_all.items() if row["deploy"]["endpoint_mode"] == "vip"} == {"nginx"}
+    assert {row["deploy"]["endpoint_mode"] for row in at_its_node.values()} == {"dnsrr"}
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_all_addresses_of_a_node_may_be_named(address):
+    assert document(STACK, NGINX_BIND_ADDRESS=address) == document(STACK)
