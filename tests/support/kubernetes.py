@@ -46,14 +46,17 @@ def kubectl() -> str:
 
 def schema_faults(objects: Objects, release: str) -> list[str]:
     """What the strict schemas of a release refuse, unknown keys included."""
-    faults = []
-    for entry in objects:
-        validator = _validator(release, entry["kind"], entry["apiVersion"])
-        for error in validator.iter_errors(entry) if validator else ():
-            faults.append(f"{label(entry)}: {'.'.join(map(str, error.absolute_path))}: {error.message[:300]}")
-        if not validator:
-            faults.append(f"{label(entry)}: {release} has no {entry['apiVersion']}")
-    return faults
+    return [fault for entry in objects for fault in _schema_faults(json.dumps(entry), release)]
+
+
+@cache  # most objects are the same whatever the answers are
+def _schema_faults(text: str, release: str) -> tuple[str, ...]:
+    entry = json.loads(text)
+    validator = _validator(release, entry["kind"], entry["apiVersion"])
+    if not validator:
+        return (f"{label(entry)}: {release} has no {entry['apiVersion']}",)
+    errors = validator.iter_errors(entry)
+    return tuple(f"{label(entry)}: {error.json_path}: {error.message[:300]}" for error in errors)
 
 
 @cache
