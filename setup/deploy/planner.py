@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from setup.config.advice import list_notes
 from setup.config.config_file import holds_secrets
-from setup.config.engines import engine_of
+from setup.config.engines import KUBERNETES, engine_of
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, canonical, changes
 from setup.config.settings import SETTINGS
@@ -22,6 +22,10 @@ from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES
 from setup.volume.volume import Volume
 
 SECRETS_MARK = "secrets"  # in the state's basis: a fingerprint of all secrets
+# What Kubernetes reads when it creates a volume of a StatefulSet.
+_FIXED = frozenset({
+    "KUBERNETES_STORAGE_CLASS", "KUBERNETES_DATABASE_SIZE", "KUBERNETES_BLOCKS_SIZE", "KUBERNETES_METADATA_SIZE",
+})  # fmt: skip
 BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image
 
 
@@ -63,7 +67,8 @@ def find_work(
             reasons.append((step_of_file(main), f"{main} follows from the secrets that services mount"))
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
     values = context.resolution.values
-    notes = (*context.targets.tls.notes, *list_notes(values), *_note_new_engine(state, values))
+    changed = [*_note_new_engine(state, values), *_note_fixed_volumes(state, values, [reason for _, reason in reasons])]
+    notes = (*context.targets.tls.notes, *list_notes(values), *changed)
     return Work(first, [reason for _, reason in reasons if reason], edited, notes)
 
 
@@ -75,6 +80,17 @@ def _note_new_engine(state: DeploymentState, values: Values) -> Iterator[str]:
                 f"TARGET={values['TARGET']}: data does not move: the database, the stored objects and the uploads stay "
                 f"in the volumes of what {path} has started, and no run changes {path} any more. "
                 "docs/operate/move-to-another-host.md says how to move it"
+            )
+
+
+def _note_fixed_volumes(state: DeploymentState, values: Values, reasons: list[str]) -> Iterator[str]:
+    """Warn that a cluster changes neither class nor size of a volume that exists."""
+    for line in reasons if state.is_complete() and values["TARGET"] == KUBERNETES else ():
+        key = line.partition(":")[0]
+        if key in _FIXED:
+            yield (
+                f"{key}: volumes that exist keep theirs, and kubectl apply will refuse the change: "
+                "docs/install/kubernetes.md says how a volume grows"
             )
 
 
