@@ -28,6 +28,7 @@ _COMPOSE = {
 }  # fmt: skip
 _DOCKER = {
     "login", "build", "pull", "push", "tag", "save", "load", "image", "images", "version", "info", "ps", "inspect",
+    "node", "stack", "service", "secret", "config",
 }  # fmt: skip
 _NETWORKS = ("proxy", "dask", "storage", "seaweedfs", "database")
 
@@ -59,6 +60,7 @@ def install(folder: Path) -> None:
         "sudo": 'exec "$@"',
         "certbot": 'echo "certbot $*"',
         "systemctl": 'echo "systemctl $*"',
+        "kubectl": 'echo "kubectl $*"',
     }
     folder.mkdir()
     for name, line in programs.items():
