@@ -1,4 +1,4 @@
-"""Check that `.env`, the compose file, nginx's configuration and the settings agree; pure."""
+"""Check that `.env`, what the engine is given, nginx's configuration and the settings agree; pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
+from setup.config.engines import nginx_configuration
 from setup.config.secrets import SECRETS
 from setup.config.settings import DERIVED, SETTINGS
 from setup.config.types import show
@@ -16,22 +17,23 @@ from setup.formats.quoting import quote_env
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.secrets.plan import check_filled
-from setup.volume.layout import COMPOSE, ENV, NGINX, secret_path
+from setup.volume.layout import COMPOSE, ENV, KUSTOMIZATION, STACK, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _VARIABLE = r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # of the form that the template uses
-_MOUNT = r'^ +(?:file|source): "?(\./[^"\s]+)'  # as the template spells what comes from here
+_MOUNT = r'^ +(?:file|source): "?(\./[^"\s]+)'  # as a compose file or a stack spells what comes from here
+_GENERATOR = r'^ +- "?(?:[\w.-]+=)?(\.?[\w.-]+/[^"\s]+)'  # as kustomization.yaml does
 _LISTEN = r"^[ \t]*listen\s+(?:\[::\]:)?([0-9]+)"
 _RUN_AGAIN = "undo your edit, or move the file away; then run avatar-setup, which generates it again"
 
 
 class Generated(NamedTuple):
-    """The three files that belong together."""
+    """The files that belong together; `engine` are those that the engine is given, by path, the main file last."""
 
     env: bytes
-    compose: bytes
+    engine: Mapping[str, bytes]
     nginx: bytes
     env_is_edited: bool = False
 
@@ -47,19 +49,24 @@ def check_consistency(
     env = dotenv.Env({}, {})
     try:
         env = dotenv.parse(files.env)
-        findings += _check_variables(files.compose, env)
+        findings += _check_variables(files.engine, env)
         findings += _check_shown_secrets(files, env.values, values, _valid(texts))
         findings += [*_check_addresses(env, values), *_check_overrides(env, values)]
     except Malformed as error:
         findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN, RUN_AFTER))
-    try:
-        findings += _check_mounts(_list_sources(load_yaml(files.compose, aliases=True)), values, exists)
-        findings += _check_ports(files, env, values)
-    except Malformed as error:
-        findings.append(Finding("compose-form", Level.FAIL, f"{COMPOSE}: {error}", _RUN_AGAIN, RUN_AFTER))
+    for path, data in files.engine.items():
+        try:
+            findings += _check_mounts(path, _list_sources(path, load_yaml(data, aliases=True)), values, exists)
+            findings += _check_published(path, data, env, values)
+        except Malformed as error:
+            findings.append(Finding("compose-form", Level.FAIL, f"{path}: {error}", _RUN_AGAIN, RUN_AFTER))
+    findings += _check_listening(files, values)
     yield from findings
     if not findings:
-        yield Finding("agreement", Level.OK, f"{ENV}, {COMPOSE} and {NGINX} agree with each other and the settings")
+        names = ", ".join([ENV, *files.engine])
+        yield Finding(
+            "agreement", Level.OK, f"{names} and {nginx_configuration(values)} agree with each other and the settings"
+        )
 
 
 def check_unmodified(
@@ -69,12 +76,15 @@ def check_unmodified(
     shown = dict(line.partition("=")[::2] for line in files.env.decode().splitlines())
     valid = _valid(texts)
     quoted = dict(zip(valid, map(quote_env, valid.values()), strict=True))
-    sources = re.findall(_MOUNT, files.compose.decode(), re.MULTILINE)
-    return [*_check_shown_secrets(files, shown, values, quoted), *_check_mounts(sources, values, exists)]
+    findings = [*_check_shown_secrets(files, shown, values, quoted)]
+    for path, data in files.engine.items():
+        sources = re.findall(_GENERATOR if path == KUSTOMIZATION else _MOUNT, data.decode(), re.MULTILINE)
+        findings += _check_mounts(path, sources, values, exists)
+    return findings
 
 
-def _check_variables(compose: bytes, env: dotenv.Env) -> Iterator[Finding]:
-    used = set(re.findall(_VARIABLE, compose.decode(errors="replace")))
+def _check_variables(engine: Mapping[str, bytes], env: dotenv.Env) -> Iterator[Finding]:
+    used = set(re.findall(_VARIABLE, engine.get(COMPOSE, b"").decode(errors="replace")))
     unset = sorted(used - env.values.keys() - env.unsure.keys())
     if unset:
         text = f"{COMPOSE} uses variables that {ENV} does not set: {', '.join(unset)}"
@@ -138,13 +148,18 @@ def _check_overrides(env: dotenv.Env, values: Values) -> Iterator[Finding]:
         yield Finding("env-differs", Level.WARN, text, todo)
 
 
-def _list_sources(document: Any) -> list[Any]:
-    """Return what a compose file mounts, as it names it."""
+def _list_sources(path: str, document: Any) -> list[Any]:
+    """Return what a compose file, a stack or a kustomization mounts, as it names it."""
     from setup.formats import compose_file
 
     sources = []
-    for secret in _mapping(document, "secrets").values():
-        sources.append(compose_file.value(secret, "file"))
+    for section in ("secrets", "configs"):
+        for entry in _mapping(document, section).values():
+            sources.append(compose_file.value(entry, "file"))
+    for section in ("secretGenerator", "configMapGenerator") if path == KUSTOMIZATION else ():
+        for generator in compose_file.value(document, section) or ():
+            for kind in ("files", "envs"):
+                sources += [str(name).rpartition("=")[2] for name in compose_file.value(generator, kind) or ()]
     for service in _mapping(document, "services").values():
         volumes = compose_file.value(service, "volumes")
         for volume in volumes if isinstance(volumes, list) else ():
@@ -152,35 +167,51 @@ def _list_sources(document: Any) -> list[Any]:
     return sources
 
 
-def _check_mounts(sources: list[Any], values: Values, exists: Callable[[str], bool]) -> Iterator[Finding]:
-    """Check that what the compose file mounts from here exists; a provided certificate has findings of its own."""
+def _check_mounts(path: str, sources: list[Any], values: Values, exists: Callable[[str], bool]) -> Iterator[Finding]:
+    """Check that what a file mounts from here exists; a provided certificate has findings of its own."""
     provided = set()
     if derived.certificate_is_given(values):
         provided = {show(values["NGINX_SSL_CERTIFICATE_PATH"]), show(values["NGINX_SSL_CERTIFICATE_KEY_PATH"])}
     missing = set()
-    for source in sources:
+    for source in map("./{}".format, sources) if path == KUSTOMIZATION else sources:
         is_ours = isinstance(source, str) and source.startswith("./") and source not in provided
         if is_ours and not exists(source.removeprefix("./")):
             missing.add(source)
     if missing:
-        text = f"{COMPOSE} mounts files that do not exist: {', '.join(sorted(missing))}"
+        text = f"{path} mounts files that do not exist: {', '.join(sorted(missing))}"
         todo = "put those of yours there; then run avatar-setup, which writes its own"
         yield Finding("mount-missing", Level.FAIL, text, todo, RUN_AFTER)
 
 
-def _check_ports(files: Generated, env: dotenv.Env, values: Values) -> Iterator[Finding]:
+def _check_published(path: str, data: bytes, env: dotenv.Env, values: Values) -> Iterator[Finding]:
+    """Check that the stack of nginx publishes the port; in a cluster, a Service does."""
     from setup.formats import compose_file
 
-    port = str(derived.listen_port(values))
-    use = "which the proxy connects to" if derived.behind_proxy(values) else f"the port of {derived.base_url(values)}"
+    if path not in (COMPOSE, STACK):
+        return
+    port, use = _port(values)
     published = str(values["NGINX_PUBLISHED_PORT"] or port)
-    service = compose_file.read([files.compose], env).services.get("nginx")
+    service = compose_file.read([data], env).services.get("nginx")
     if not service or published not in [mapping.published for mapping in service.ports]:
-        yield Finding(
-            "address", Level.FAIL, f"{COMPOSE} does not publish port {published}, {use}", _RUN_AGAIN, RUN_AFTER
-        )
+        yield Finding("address", Level.FAIL, f"{path} does not publish port {published}, {use}", _RUN_AGAIN, RUN_AFTER)
+
+
+def _check_listening(files: Generated, values: Values) -> Iterator[Finding]:
+    port, use = _port(values)
     if port not in re.findall(_LISTEN, files.nginx.decode(errors="replace"), re.MULTILINE):
-        yield Finding("address", Level.FAIL, f"{NGINX} does not listen on port {port}, {use}", _RUN_AGAIN, RUN_AFTER)
+        yield Finding(
+            "address",
+            Level.FAIL,
+            f"{nginx_configuration(values)} does not listen on port {port}, {use}",
+            _RUN_AGAIN,
+            RUN_AFTER,
+        )
+
+
+def _port(values: Values) -> tuple[str, str]:
+    """Return the port on which nginx listens, and what it is for."""
+    use = "which the proxy connects to" if derived.behind_proxy(values) else f"the port of {derived.base_url(values)}"
+    return str(derived.listen_port(values)), use
 
 
 def _mapping(document: Any, key: str) -> dict[str, Any]:

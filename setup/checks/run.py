@@ -11,6 +11,7 @@ from setup.checks.consistency import Generated, check_consistency, check_unmodif
 from setup.checks.volume import check_modes, check_secrets, check_volume, read_regular, read_secrets
 from setup.config import derived, releases
 from setup.config.advice import list_notes
+from setup.config.engines import engine_of, nginx_configuration
 from setup.config.values import Values
 from setup.console import Answer, Colour
 from setup.deploy import ending
@@ -20,7 +21,7 @@ from setup.formats import dotenv
 from setup.secrets import guards
 from setup.secrets.store import read_filled
 from setup.tls.plan import MARK
-from setup.volume.layout import COMPOSE, ENV, NGINX, secret_path
+from setup.volume.layout import ENV, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -149,16 +150,19 @@ def _check_postgres(values: Values) -> Iterator[Finding]:
 
 def _check_generated(session: Session, values: Values, texts: Mapping[str, str], quick: bool) -> Iterator[Finding]:
     volume, state = session.volume, session.state
-    env, compose, nginx = (read_regular(volume, path) for path in (ENV, COMPOSE, NGINX))
-    if env is None or compose is None or nginx is None:
+    nginx_path = nginx_configuration(values)
+    data = {path: read_regular(volume, path) for path in (ENV, nginx_path, *engine_of(values).files)}
+    present = {path: each for path, each in data.items() if each is not None}
+    if present != data:
         return  # `check_volume` reports what is missing
     lost = {secret_path(secret.name) for secret in guards.find_lost(values, texts, state.secrets)}
 
     def exists(path: str) -> bool:
         return path in lost or volume.status(path) is not None  # a lost secret is reported as such
 
-    files = Generated(env, compose, nginx, env_is_edited=not state.knows(ENV, env))
-    edited = files.env_is_edited or not (state.knows(COMPOSE, compose) and state.knows(NGINX, nginx))
+    edited = [path for path, each in present.items() if not state.knows(path, each)]
+    env, nginx = present.pop(ENV), present.pop(nginx_path)
+    files = Generated(env, present, nginx, env_is_edited=ENV in edited)
     same_release = state.basis.items() >= session.basis.items()
     if quick and same_release and not edited and not dotenv.has_additions(env):
         yield from check_unmodified(files, values, texts, exists)

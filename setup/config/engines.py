@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from setup.config.derived import bundled_database, keeps_uploads, on_kubernetes
 from setup.config.hosts import netloc
 from setup.config.values import Values
-from setup.volume.layout import COMPOSE, KUBERNETES_NGINX, KUSTOMIZATION, NGINX, STACK, STACK_JOBS, STACK_STATE
+from setup.volume.layout import COMPOSE, KUBERNETES_NGINX, KUSTOMIZATION, NGINX, STACK, SWARM_FILES
 
 COMPOSE_ENGINE = "compose"
 SWARM = "swarm"
@@ -15,13 +15,13 @@ KUBERNETES = "kubernetes"
 class Engine(NamedTuple):
     """What runs the containers; `{sudo}`, `{namespace}`, `{service}` and more in a command are filled in.
 
-    `main` is the file that the deployment is started with, published after all others. `start` starts a deployment and
+    `files` are what it is given; the last is the main file, published after all others. `start` starts a deployment and
     applies a change, `reload` lets nginx read a new certificate. `inside` runs a command in a service's container, with
     input. `login` and `load` prepare the first start, with images from a registry or from a file. `prune` removes
     secrets and files of earlier deploys.
     """
 
-    main: str
+    files: tuple[str, ...]
     start: tuple[str, ...]
     status: str
     logs: str
@@ -30,6 +30,11 @@ class Engine(NamedTuple):
     login: tuple[str, ...]
     load: tuple[str, ...]
     prune: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> str:
+        """Return the file that shows that there is a deployment of this engine."""
+        return self.files[-1]
 
     def images(self, is_loaded: bool) -> tuple[str, ...]:
         """Return what makes the images known to the engine."""
@@ -51,7 +56,7 @@ _LOGIN = "{sudo}docker login {registry}"
 _LOAD = "{sudo}docker load -i {archive}    # "
 ENGINES = {
     COMPOSE_ENGINE: Engine(
-        main=COMPOSE,
+        files=(COMPOSE,),
         start=("{sudo}docker compose up -d",),
         status="docker compose ps",
         logs="docker compose logs {service}",
@@ -61,8 +66,8 @@ ENGINES = {
         load=(f"{_LOAD}--images says how to make this file",),
     ),
     SWARM: Engine(
-        main=STACK,
-        start=tuple(map(_deploy, (STACK_STATE, STACK_JOBS, STACK))),
+        files=SWARM_FILES,
+        start=tuple(map(_deploy, SWARM_FILES)),
         status="docker stack ps avatar",
         logs="docker service logs avatar_{service}",
         reload=_deploy(STACK),
@@ -72,7 +77,7 @@ ENGINES = {
         prune=tuple(map(_prune, ("secret", "config"))),
     ),
     KUBERNETES: Engine(
-        main=KUSTOMIZATION,
+        files=(KUSTOMIZATION,),
         start=("kubectl apply -k .",),
         status=f"{_KUBECTL} get pods",
         logs=f"{_KUBECTL} logs -l app.kubernetes.io/name={{service}} --tail=100",
@@ -104,14 +109,23 @@ def node_labels(v: Values) -> list[str]:
     """Return what tells a swarm which of its nodes keep data."""
     if v["TARGET"] != SWARM:
         return []
-    labels = [LABELS["postgres_data"]] if bundled_database(v) else []
-    labels += [STORAGE_LABEL, *([LABELS["authentik-data"]] if keeps_uploads(v) else [])]
-    return [f"{{sudo}}docker node update --label-add {label}=true NODE    # of docker node ls" for label in labels]
+    labels = [STORAGE_LABEL]
+    if bundled_database(v):
+        labels.append(LABELS["postgres_data"])
+    if keeps_uploads(v):
+        labels.append(LABELS["authentik-data"])
+    commands = []
+    for label in labels:
+        commands.append(f"{{sudo}}docker node update --label-add {label}=true NODE    # a name of docker node ls")
+    return commands
 
 
 def start_commands(v: Values, sudo: str) -> list[str]:
     """Return what to type to start a deployment, or to apply a change."""
-    return [command(v, text, sudo=sudo) for text in engine_of(v).start]
+    commands = []
+    for text in engine_of(v).start:
+        commands.append(command(v, text, sudo=sudo))
+    return commands
 
 
 def prune_commands(v: Values, sudo: str) -> list[str]:

@@ -11,6 +11,7 @@ __all__ = [
     "session",
     "steps",
     "summary",
+    "targets",
     "templates",
     "transaction",
 ]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
 from setup.commands.adopt import running, source
+from setup.config.engines import COMPOSE_ENGINE, ENGINES
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
+from setup.deploy.targets import is_ours
 from setup.formats import dotenv
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
@@ -73,17 +75,12 @@ _Entries = dict[str, list[Entry]]
 def interpret(tree: source.Tree) -> Interpretation:
     """Interpret all files of a tree: what runs by the compose file outranks the latest state, and that `.env`."""
     state, env = _read_state(tree), _read_env(tree)
-    now = running.Running({}, {}, ()) if env.problems else _read_running(tree, tree.compose, NGINX, env)
+    engine = _find_engine(tree, state)
+    names = tree.compose if engine.entries.get("TARGET") in (None, COMPOSE_ENGINE) else ()  # or it is a leftover
+    now = running.Running({}, {}, ()) if env.problems else _read_running(tree, names, NGINX, env)
     before = _read_written(tree)
-    compose = _Reading(" and ".join(tree.compose) or NGINX, now.settings)
-    entries: _Entries = {}
-    unsure: dict[str, str] = {}
-    for reading in (state, env, compose):
-        for key, text in reading.entries.items():
-            if isinstance(text, str) and text.strip():
-                entries.setdefault(key, []).append(Entry(text, reading.where))
-        for key, reason in reading.unsure.items():
-            unsure[key] = f"in {reading.where} {reason}"
+    compose = _Reading(" and ".join(names) or NGINX, now.settings)
+    entries, unsure = _collect(state, engine, env, compose)
     settings, changed = _interpret_settings(entries)
     mounted = {key: text for key, text in now.settings.items() if key not in settings or not _is_lost(tree, key, text)}
     runs = _find_running(settings, now._replace(settings=mounted), before, compose.where)
@@ -109,6 +106,30 @@ def interpret(tree: source.Tree) -> Interpretation:
         (*tree.problems, *state.problems, *env.problems, *undecodable),
         runs.entries,
     )
+
+
+def _collect(*readings: _Reading) -> tuple[_Entries, dict[str, str]]:
+    """Return every entry by its key, the one that outranks the others last, and what the files leave open."""
+    entries: _Entries = {}
+    unsure: dict[str, str] = {}
+    for reading in readings:
+        for key, text in reading.entries.items():
+            if isinstance(text, str) and text.strip():
+                entries.setdefault(key, []).append(Entry(text, reading.where))
+        for key, reason in reading.unsure.items():
+            unsure[key] = f"in {reading.where} {reason}"
+    return entries, unsure
+
+
+def _find_engine(tree: source.Tree, state: _Reading) -> _Reading:
+    """Return what runs the containers: by the state, or, if it was lost, by the main file that the tree has."""
+    if state.entries or tree.compose:
+        target = state.entries.get("TARGET")
+        return _Reading(state.where, {"TARGET": target} if target else {})
+    for name, engine in ENGINES.items():
+        if is_ours(tree.files.get(engine.main, b"")):
+            return _Reading(engine.main, {"TARGET": name})
+    return _Reading("", {})
 
 
 def _describe_kind(tree: source.Tree) -> str:

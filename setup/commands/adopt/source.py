@@ -22,13 +22,17 @@ from setup.volume.layout import (
     COMPOSE,
     ENV,
     HISTORY,
+    KUBERNETES,
     LABEL_KEY,
     LAST_GOOD,
     LOCK,
+    MAIN_FILES,
     NGINX,
     RESTORE_MARK,
     SECRETS_FOLDER,
+    STACK_EMPTY,
     STATE,
+    SWARM_FILES,
     TLS_FOLDER,
     WRITTEN,
     File,
@@ -47,6 +51,7 @@ _USUAL = {
     *(ENV, STATE, SECRETS_FOLDER, os.path.dirname(NGINX), TLS_FOLDER, AUTHENTIK),
     *(_VERSIONS, _GENERATED, "user_config", ".avatar-templates"),
     *(LABEL_KEY, LAST_GOOD, LOCK, HISTORY, WRITTEN, *COMPOSE_NAMES),
+    *(*SWARM_FILES, STACK_EMPTY, *MAIN_FILES, KUBERNETES),
 }
 
 
@@ -110,7 +115,7 @@ def _read_tree(path: str) -> Tree:
         unreadable[STATE] = f"it is missing. {describe_recovery(False, last_good)}"
 
     written = [written_path(name) for name in (ENV, COMPOSE, NGINX)] if ours else []
-    files, failed = _read(path, {name: os.path.join(base, name) for name in (ENV, NGINX, *written)})
+    files, failed = _read(path, {name: os.path.join(base, name) for name in (ENV, NGINX, *MAIN_FILES[1:], *written)})
     compose, missing = _compose_files(below, files.get(ENV, b""))
     composed, failed_compose = _read(path, {name: os.path.join(base, name) for name in compose})
     folder = _secrets_folder(os.path.join(path, base), files.get(ENV, b""))

@@ -1,0 +1,189 @@
+"""TARGET: one set of answers gives the files of each engine, and every command follows it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from setup.config.engines import ENGINES
+from setup.volume.layout import COMPOSE, MAIN_FILES
+from tests.support.runs import LAST_GOOD, OPERATORS, REQUIRED, STATE, deployed, env_file, ran, run, secrets, tree
+
+SETTINGS = {**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"}
+OTHERS = ("kubernetes", "swarm")
+MOVES = "data does not move"
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return deployed(tmp_path / "out", settings=SETTINGS)
+
+
+def start_of(engine: str) -> list[str]:
+    """Return what starts a deployment, as root types it on the host."""
+    return [text.format(sudo="sudo ") for text in ENGINES[engine].start]
+
+
+def last_lines(text: str, number: int) -> list[str]:
+    return [line.strip() for line in text.rstrip("\n").split("\n")[-number:]]
+
+
+def main_files(out: Path) -> set[str]:
+    return {path for path in MAIN_FILES if (out / path).exists()}
+
+
+@pytest.mark.parametrize("engine", ("compose", *OTHERS))
+def test_a_first_run_writes_the_files_of_one_engine_and_says_how_to_start_it(empty: Path, engine: str) -> None:
+    done = ran(empty, settings={**SETTINGS, "TARGET": engine})
+    assert main_files(empty) == {ENGINES[engine].main}
+    assert set(ENGINES[engine].files) <= set(tree(empty))
+    start = start_of(engine)
+    assert last_lines(done.stdout, len(start)) == start
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_change_keeps_every_secret_and_answer_and_warns_that_data_does_not_move(out: Path, engine: str) -> None:
+    kept, env, compose = secrets(out), env_file(out), (out / COMPOSE).read_bytes()
+    done = ran(out, "--set", f"TARGET={engine}", settings={})
+    assert secrets(out) == kept
+    assert env_file(out) == env
+    assert (out / COMPOSE).read_bytes() == compose
+    assert done.stderr.count(MOVES) == 1
+    assert f"TARGET={engine}" in done.stderr
+    again = ran(out, settings={})
+    assert "Nothing to do" in again.stdout
+    assert MOVES not in again.stderr
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_change_back_continues_with_the_files_of_before(out: Path, engine: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    done = ran(out, "--set", "TARGET=compose", settings={})
+    assert MOVES in done.stderr
+    assert COMPOSE in json.dumps([*tree(out)])
+    assert "Ready" in ran(out, "--check", settings={}).stdout
+    assert ran(out, "--diff", settings={}).stdout.startswith("Nothing to do")
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_an_edit_of_a_file_of_another_engine_is_not_overwritten_on_the_way_back(out: Path, engine: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    edited = (out / COMPOSE).read_bytes() + b"# mine\n"
+    (out / COMPOSE).write_bytes(edited)
+    done = run(out, "--set", "TARGET=compose", settings={})
+    assert done.returncode == 4
+    assert COMPOSE in done.stderr
+    assert (out / COMPOSE).read_bytes() == edited
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_preview_shows_no_secret(out: Path, engine: str) -> None:
+    done = ran(out, "--diff", "--set", f"TARGET={engine}", settings={}, code=3)
+    assert ENGINES[engine].main in done.stdout
+    long = {name: text for name, text in secrets(out).items() if len(text) > 15}
+    assert len(long) > 10
+    assert [name for name, text in long.items() if text in done.stdout] == []
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_check_reads_the_files_of_the_engine(out: Path, engine: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    ready = ran(out, "--check", settings={}).stdout
+    start = start_of(engine)
+    assert ENGINES[engine].main in ready
+    assert last_lines(ready, len(start)) == start
+    shutil.rmtree(out / "authentik" / "branding")
+    broken = ran(out, "--check", "--json", settings={}, code=3).stdout
+    missing = [row for row in json.loads(broken)["findings"] if row["name"] == "mount-missing"]
+    assert [row["text"].partition(" ")[0] for row in missing] == [
+        path for path in ENGINES[engine].files if path == ENGINES[engine].main
+    ]
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_rotation_says_how_to_apply_it(out: Path, engine: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    before = {path: (out / path).read_bytes() for path in ENGINES[engine].files}
+    done = ran(out, "--rotate", "sso", "--yes", settings={})
+    printed = [line.strip() for line in done.stdout.split("\n")]
+    assert all(line in printed for line in start_of(engine))
+    assert "docker compose" not in done.stdout
+    assert before != {path: (out / path).read_bytes() for path in ENGINES[engine].files}
+    database = ran(out, "--rotate", "db_password", "--yes", settings={}).stdout
+    inside = ENGINES[engine].inside.format(sudo="sudo ", service="db", namespace="avatar")
+    assert f"sudo cat .secrets/db_password | {inside}sh -c " in database
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_restore_brings_back_the_engine_of_that_time(out: Path, engine: str) -> None:
+    before = {path: entry for path, entry in tree(out).items() if not path.startswith(".deployment-")}
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    (newest, *_) = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"]
+    done = ran(out, "--restore", newest["id"], "--yes", settings={})
+    after = {path: entry for path, entry in tree(out).items() if not path.startswith(".deployment-")}
+    assert after == before
+    assert last_lines(done.stdout, 1) == start_of("compose")
+    (newest, *_) = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"]
+    undo = ran(out, "--restore", newest["id"], "--yes", settings={})
+    assert last_lines(undo.stdout, len(start_of(engine))) == start_of(engine)
+    assert ENGINES[engine].main in main_files(out)
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_deployment_of_another_engine_without_state_and_secrets_is_refused(out: Path, engine: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    (out / COMPOSE).unlink()
+    for path in out.glob(".*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = run(out, settings={**SETTINGS, "TARGET": engine})
+    assert done.returncode == 1
+    assert f"{ENGINES[engine].main}: avatar-setup wrote it" in done.stderr
+    assert not (out / STATE).exists()
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_the_preflight_is_of_compose_alone(out: Path, engine: str) -> None:
+    done = ran(out, "--set", f"TARGET={engine}", "--set", "PREFLIGHT_IMAGE=avatar-setup", settings={})
+    assert "PREFLIGHT_IMAGE is given, but not used: it applies only with TARGET=compose" in done.stderr
+    assert "avatar-setup\n" not in ran(out, "--images", settings={}).stdout
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("lost", [(), (STATE, LAST_GOOD)], ids=["whole", "without-state"])
+def test_adopting_a_deployment_of_ours_keeps_its_engine(
+    out: Path, empty: Path, engine: str, lost: tuple[str, ...]
+) -> None:
+    ran(out, "--set", f"TARGET={engine}", "--set", "NGINX_PUBLISHED_PORT=8443", settings={})
+    for path in (COMPOSE, *lost):
+        (out / path).unlink()
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    assert main_files(empty) == {ENGINES[engine].main}
+    assert secrets(empty) == secrets(out)
+    assert "Other files" not in done.stdout
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_compose_file_of_earlier_is_not_taken_for_what_runs(out: Path, empty: Path, engine: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    ran(out, "--set", "NGINX_HTTP_REDIRECT_PORT=80", "--set", "AVATAR_WEB_VERSION=0.1.2", settings={})
+    ran(empty, "--adopt", str(out), "--yes", settings={})
+    assert main_files(empty) == {ENGINES[engine].main}
+    settings = json.loads(ran(empty, "--export", "-", "--json", settings={}).stdout)
+    assert "0.1.2" in json.dumps(settings)
+
+
+def test_an_unknown_target_names_the_known_ones(empty: Path) -> None:
+    done = run(empty, settings={**SETTINGS, "TARGET": "nomad"})
+    assert done.returncode == 1
+    assert "TARGET='nomad'" in done.stderr
+    assert all(name in done.stderr for name in ENGINES)
