@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from setup.config.model import BY_LABEL, Given
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
-from setup.formats.plain_yaml import dump_plain
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.step_names import STEP_NAMES
 
@@ -58,7 +57,9 @@ def is_ours(data: bytes) -> bool:
 
 def to_bytes(state: Sections) -> bytes:
     """Write sections as the bytes of a state file: the same sections, the same bytes."""
-    document: dict[str, Any] = {
+    import yaml
+
+    document = {
         "tool": TOOL,
         "schema": SCHEMA,
         "steps": dict(state.steps),
@@ -72,8 +73,9 @@ def to_bytes(state: Sections) -> bytes:
         document["again"] = list(state.again)
     if state.announced or state.announced_secrets:
         document["announced"] = {"files": state.announced, "secrets": state.announced_secrets}
-    text = f"# Written by avatar-setup; it remembers progress and answers, never a secret.\n{dump_plain(document)}"
-    return text.encode() + _END + b"\n"
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000, explicit_end=True)
+    return f"# Written by avatar-setup; it remembers progress and answers, never a secret.\n{text}".encode()
 
 
 def _from_document(document: Any, whole: bool) -> Sections:

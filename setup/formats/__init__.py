@@ -1,3 +1,3 @@
 """Text formats that are read or written: bytes in, data out; no disk."""
 
-__all__ = ["compose_file", "digests", "dotenv", "dotenv_merge", "plain_yaml", "quoting", "wrapping", "yaml_file"]
+__all__ = ["compose_file", "digests", "dotenv", "dotenv_merge", "quoting", "wrapping", "yaml_file"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _ENV_BARE = r"[A-Za-z0-9_./:@%+,-]+"
-_YAML_PLAIN = r"[ !#-\[\]-~]*"  # what stands for itself in double quotes
+_YAML_PLAIN = r"[ !#%-\[\]-~]*"  # what stands for itself in double quotes
 _COMPOSE_PLAIN = r"[\w/.$-][\w/.${}:=-]*"
 _NOT_COMPOSE = r"\$(?!\{[A-Z][A-Z0-9_]*\})"  # any $ but that of `${KEY}`
 _NGINX_BARE = r"[A-Za-z0-9_./:@%+,*\[\]-]+"
@@ -42,15 +42,10 @@ def quote_yaml(value: object) -> str:
     Raises Unfit for NUL: YAML could write it, but no process can be handed it.
     """
     text = as_text(value)
-    if "\0" in text:
-        raise Unfit("it holds a NUL character, which no container can be given")
-    return quote_text(text).replace("$", "$$")
-
-
-def quote_text(text: str) -> str:
-    """Quote a text as a YAML scalar."""
     if re.fullmatch(_YAML_PLAIN, text):  # as nearly all are
         return f'"{text}"'
+    if "\0" in text:
+        raise Unfit("it holds a NUL character, which no container can be given")
     return '"' + "".join(_yaml_char(char) for char in text) + '"'
 
 
@@ -75,6 +70,8 @@ def _yaml_char(char: str) -> str:
     code = ord(char)
     if char in '"\\':
         return "\\" + char
+    if char == "$":
+        return "$$"
     if 32 <= code < 127 or (code >= 0xA0 and code not in (0x2028, 0x2029, 0xFEFF) and code < 0xFFFE) or code > 0xFFFF:
         return char
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -5,8 +5,6 @@ import re
 import stat
 from typing import Any, NamedTuple
 
-from setup.formats.plain_yaml import read_plain
-
 LARGEST_FILE = 256 * 1024
 DEEPEST = 8
 DEEPEST_COMPOSE = 32
@@ -53,7 +51,7 @@ def read_input(path: str) -> bytes:
 def decode(data: bytes) -> str:
     """UTF-8 text; raises Malformed."""
     try:
-        return data.removeprefix(b"\xef\xbb\xbf").decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Malformed("it is not UTF-8 text") from None
 
@@ -72,12 +70,9 @@ def load_yaml(data: bytes, *, aliases: bool = False) -> Any:
     unless they are wanted, other tags, several documents, deep nesting and everything that is not YAML. An alias is its
     anchor's very object.
     """
-    text = decode(data)
-    plain = read_plain(text)
-    if plain is not None:
-        return plain
     import yaml
 
+    text = decode(data)
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         return _build(yaml, yaml.parse(text, Loader=loader), {} if aliases else None)

@@ -105,10 +105,10 @@ def imports(out: Path, *flags: str) -> set[str]:
 
 
 @pytest.mark.parametrize("flags", [(), ("--status",), ("--status", "--json"), ("--json",)])
-def test_what_has_nothing_to_write_imports_no_engine_and_no_prompts(out: Path, flags: tuple[str, ...]) -> None:
+def test_what_has_nothing_to_write_imports_no_template_engine_and_no_prompts(out: Path, flags: tuple[str, ...]) -> None:
     imported = imports(out, *flags)
-    assert {"setup.cli", "setup.deploy.session"} <= imported
-    unwanted = {"yaml", "jinja2", "prompt_toolkit", "markupsafe", "asyncio", "difflib", "traceback", "idna"}
+    assert {"setup.cli", "setup.deploy.session", "yaml"} <= imported
+    unwanted = {"jinja2", "prompt_toolkit", "markupsafe", "asyncio", "difflib", "traceback", "idna"}
     assert unwanted & {name.partition(".")[0] for name in imported} == set()
     assert "setup.wizard.prompt.prompt" not in imported
 

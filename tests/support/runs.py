@@ -28,9 +28,7 @@ DATED = ".deployment-history"  # how the paths of dated copies begin
 WRITTEN = ".deployment-written"
 LOCK = ".deployment-state.lock"
 LABEL_KEY = ".deployment-labels.key"
-MARKS = re.compile(
-    rb"(avatar-setup[.]\w+: \"|applies it again: |basis:\n(?:  .*\n)*?  secrets: )['\"]?[0-9a-f]{16}['\"]?"
-)
+MARKS = re.compile(rb"(avatar-setup[.]\w+: \"|applies it again: |basis:\n(?:  .*\n)*?  secrets: )'?[0-9a-f]{16}'?")
 STAGED = ".avatar-setup-new"
 SITE_PACKAGES = str(Path(pytest.__file__).resolve().parent.parent)
 
