@@ -17,6 +17,7 @@ from setup.volume.layout import CA_BUNDLE
 
 CA_BUNDLE_AT = f"/etc/avatar/{CA_BUNDLE}"  # where containers find the public roots and the private CA
 
+NODE_PORTS = range(30000, 32768)  # those that a NodePort of Kubernetes may have
 BUNDLED_DATABASE = "db"
 FIRST_ACCOUNT = "akadmin"  # the first administrator of Authentik
 GROUPS_OF_AVATAR = ("Octopize - Admins", "Octopize - Users")  # as the blueprint names them

@@ -9,6 +9,7 @@ from setup.config.derived import (
     AWS_MAIL_HOST,
     BLUEPRINT_APPLICATION,
     LICENSES,
+    NODE_PORTS,
     OLDER_LICENSES,
     api_before_3,
     by_aws_mail,
@@ -209,7 +210,7 @@ def _exposed_by_the_cluster(v: Values) -> str:
         return f"NGINX_BIND_ADDRESS={v['NGINX_BIND_ADDRESS']}: a pod has no address of a host: remove it"
     if port and exposure != "NodePort":
         return f"NGINX_PUBLISHED_PORT={port}: only a NodePort has one: remove it, or set KUBERNETES_EXPOSURE=NodePort"
-    if port and not 30000 <= port <= 32767:
+    if port and port not in NODE_PORTS:
         return f"NGINX_PUBLISHED_PORT={port}: a NodePort is between 30000 and 32767: give one of these, or none"
     return ""
 

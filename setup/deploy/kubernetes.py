@@ -7,7 +7,7 @@ mounts a changed file is replaced, and no other. Only a run with TARGET=kubernet
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from setup.config.derived import has_ingress
+from setup.config.derived import NODE_PORTS, has_ingress
 from setup.config.services import AUTHENTIK_DATA, NETWORKS, Service, State
 from setup.config.values import Values
 from setup.deploy.content import Content
@@ -200,8 +200,9 @@ def _entrance(cluster: Cluster, row: Service) -> Iterator[dict[str, Any]]:
     spec: dict[str, Any] = {"type": "ClusterIP", "selector": labels, "ports": ports}
     if cluster.exposure != INGRESS:
         spec = {"type": cluster.exposure, "externalTrafficPolicy": "Local", "selector": labels, "ports": ports}
-    if cluster.exposure == "NodePort" and row.ports[0].published != row.ports[0].target:
-        ports[0]["nodePort"] = row.ports[0].published
+    for port, entry in zip(row.ports, ports, strict=True):
+        if cluster.exposure == "NodePort" and port.published in NODE_PORTS:
+            entry["nodePort"] = port.published
     if cluster.address:
         spec["clusterIP"] = cluster.address
     yield _named("Service", "v1", "nginx", labels) | {"spec": spec}

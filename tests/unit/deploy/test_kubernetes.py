@@ -274,11 +274,18 @@ def test_nginx_sees_the_address_of_the_client(settings, kind, policy):
     assert set(made.of_kind("Ingress")) == ({"avatar"} if kind == "ClusterIP" else set())
 
 
-def test_the_port_of_a_node_is_the_published_one():
-    made = changed(KUBERNETES_EXPOSURE="NodePort", NGINX_PUBLISHED_PORT="30443")
-    assert made.of_kind("Service")["nginx"]["spec"]["ports"] == [
-        {"name": "tcp-443", "port": 443, "targetPort": 443, "protocol": "TCP", "nodePort": 30443}
-    ]
+@pytest.mark.parametrize(
+    ("settings", "port", "node_port"),
+    [
+        ({"NGINX_PUBLISHED_PORT": "30443"}, 443, 30443),  # something in front passes the public one on to it
+        ({"PUBLIC_URL": "avatar.example.com:30443"}, 30443, 30443),
+        ({}, 443, None),  # the cluster chooses
+    ],
+)
+def test_the_port_of_a_node_is_the_published_one(settings, port, node_port):
+    spec = changed(KUBERNETES_EXPOSURE="NodePort", **settings).of_kind("Service")["nginx"]["spec"]
+    wanted = {"name": f"tcp-{port}", "port": port, "targetPort": port, "protocol": "TCP"}
+    assert spec["ports"] == [wanted | ({"nodePort": node_port} if node_port else {})]
 
 
 def test_an_ingress_has_its_class_and_certificate():
