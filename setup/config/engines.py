@@ -52,6 +52,11 @@ def _prune(kind: str) -> str:
 
 
 _KUBECTL = "kubectl -n {namespace}"
+_PART_OF = "app.kubernetes.io/part-of=avatar"
+_NAMESPACE = "kubectl create namespace {namespace}"
+_PULL_SECRET = (
+    f"{_KUBECTL} create secret docker-registry {{pull_secret}} --from-file=.dockerconfigjson=$HOME/.docker/config.json"
+)
 _LOGIN = "{sudo}docker login {registry}"
 _LOAD = "{sudo}docker load -i {archive}    # "
 ENGINES = {
@@ -83,8 +88,12 @@ ENGINES = {
         logs=f"{_KUBECTL} logs -l app.kubernetes.io/name={{service}} --tail=100",
         reload="kubectl apply -k .",
         inside=f"{_KUBECTL} exec -i svc/{{service}} -- ",
-        login=(),
-        load=(),
+        login=(_NAMESPACE, "docker login {registry}", _PULL_SECRET),
+        load=(_NAMESPACE,),
+        prune=(
+            f"kubectl apply -k . --prune -l {_PART_OF} --prune-allowlist=core/v1/Secret "
+            "--prune-allowlist=core/v1/ConfigMap --prune-allowlist=batch/v1/Job",
+        ),
     ),
 }
 # The label of the node that keeps a volume, by the volume's key. Without such a node the service waits: it never
@@ -101,8 +110,15 @@ def engine_of(v: Values) -> Engine:
 def command(v: Values, text: str, service: str = "", sudo: str = "", **names: str) -> str:
     """Fill in a command of the engine; Kubernetes takes no underscore in a service's name."""
     if v["TARGET"] == KUBERNETES:
-        return text.format(namespace=v["KUBERNETES_NAMESPACE"], service=service.replace("_", "-"), **names)
+        names |= {"namespace": v["KUBERNETES_NAMESPACE"], "pull_secret": v["KUBERNETES_IMAGE_PULL_SECRET"]}
+        return text.format(service=service.replace("_", "-"), **names)
     return text.format(service=service, sudo=sudo, **names)
+
+
+def image_commands(v: Values, is_loaded: bool) -> tuple[str, ...]:
+    """Return what makes the images known to the engine; without a pull secret, a cluster pulls without signing in."""
+    commands = engine_of(v).images(is_loaded)
+    return (_NAMESPACE,) if v["TARGET"] == KUBERNETES and not v["KUBERNETES_IMAGE_PULL_SECRET"] else commands
 
 
 def node_labels(v: Values) -> list[str]:

@@ -19,7 +19,7 @@ from setup.config.derived import (
     on_kubernetes,
     registry_of,
 )
-from setup.config.engines import command, engine_of, node_labels, prune_commands, start_commands
+from setup.config.engines import command, image_commands, node_labels, prune_commands, start_commands
 from setup.config.model import Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
@@ -232,7 +232,7 @@ def sign_in_lines(place: Place, values: Values) -> list[str]:
 def _before_first_start(place: Place, values: Values) -> list[str]:
     is_loaded = is_airgapped(values) and values.resolved("AVATAR_REGISTRY").source is Source.DEFAULT
     names = {"registry": registry_of(values["AVATAR_REGISTRY"] + "/"), "archive": IMAGE_ARCHIVE}
-    commands = engine_of(values).images(is_loaded and not values["REGISTRY_MIRROR"])
+    commands = image_commands(values, is_loaded and not values["REGISTRY_MIRROR"])
     lines = ["", "Only before the first start, on the host:"]
     for text in (*commands, *node_labels(values)):
         lines.append("  " + command(values, text, sudo=place.sudo, **names).rstrip())
