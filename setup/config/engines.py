@@ -17,8 +17,8 @@ class Engine(NamedTuple):
 
     `files` are what it is given; the last is the main file, published after all others. `start` starts a deployment and
     applies a change, `reload` lets nginx read a new certificate. `inside` runs a command in a service's container, with
-    input. `login` and `load` prepare the first start, with images from a registry or from a file. `prune` removes
-    secrets and files of earlier deploys.
+    input. `login` and `load` prepare the first start, with images from a registry or from a file. `wait`
+    ends when what was started runs, if `start` ends before; `prune` then removes secrets and files of earlier deploys.
     """
 
     files: tuple[str, ...]
@@ -29,6 +29,7 @@ class Engine(NamedTuple):
     inside: str
     login: tuple[str, ...]
     load: tuple[str, ...]
+    wait: tuple[str, ...] = ()
     prune: tuple[str, ...] = ()
 
     @property
@@ -90,6 +91,10 @@ ENGINES = {
         inside=f"{_KUBECTL} exec -i svc/{{service}} -- ",
         login=(_NAMESPACE, "docker login {registry}", _PULL_SECRET),
         load=(_NAMESPACE,),
+        wait=(
+            f"{_KUBECTL} wait --for=condition=complete --timeout=15m job -l {_PART_OF}",
+            f"{_KUBECTL} rollout status deployment -l {_PART_OF} --timeout=15m",
+        ),
         prune=(
             f"kubectl apply -k . --prune -l {_PART_OF} --prune-allowlist=core/v1/Secret "
             "--prune-allowlist=core/v1/ConfigMap --prune-allowlist=batch/v1/Job",
@@ -142,6 +147,11 @@ def start_commands(v: Values, sudo: str) -> list[str]:
     for text in engine_of(v).start:
         commands.append(command(v, text, sudo=sudo))
     return commands
+
+
+def wait_commands(v: Values) -> list[str]:
+    """Return what waits until everything runs as it is now."""
+    return [command(v, text) for text in engine_of(v).wait]
 
 
 def prune_commands(v: Values, sudo: str) -> list[str]:

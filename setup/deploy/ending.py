@@ -19,7 +19,7 @@ from setup.config.derived import (
     on_kubernetes,
     registry_of,
 )
-from setup.config.engines import command, image_commands, node_labels, prune_commands, start_commands
+from setup.config.engines import command, image_commands, node_labels, prune_commands, start_commands, wait_commands
 from setup.config.model import Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
@@ -272,6 +272,7 @@ def after_rotation(session: Session, values: Values, names: list[str]) -> list[s
     return [
         *rotation.list_commands_before(names, values, read_filled(session.volume), sudo),
         *start_commands(values, sudo),
+        *wait_commands(values),
         *rotation.list_commands_after(names, old_keys, values, sudo),
         *prune_commands(values, sudo),
     ]

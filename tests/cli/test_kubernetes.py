@@ -42,6 +42,14 @@ def test_a_second_run_changes_nothing(out: Path) -> None:
     assert stamps(out) == before
 
 
+def test_an_old_key_is_removed_once_no_pod_uses_it(out: Path) -> None:
+    lines = ran(out, "--rotate", "storage", "--yes", settings=SETTINGS).stdout.splitlines()
+    commands = [line for line in lines if "kubectl" in line]
+    words = ["apply -k .", "wait --for=condition=complete", "rollout status", "weed shell", "--prune"]
+    assert [word for command, word in zip(commands, words, strict=True) if word not in command] == []
+    assert [line for line in commands if "{" in line] == []
+
+
 def test_a_volume_that_exists_keeps_its_size(out: Path) -> None:
     done = ran(out, settings=SETTINGS | {"KUBERNETES_DATABASE_SIZE": "40Gi", "LOG_LEVEL": "DEBUG"})
     assert "KUBERNETES_DATABASE_SIZE: volumes that exist keep theirs" in done.stderr
