@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from setup.deploy.session import Session
 
 HELP = "docs/troubleshooting.md"
+_PRIVILEGES = Finding(
+    "no-new-privileges",
+    Level.SKIP,
+    "Swarm does not pass it on to containers, and whether Docker on each node sets it cannot be seen from here",
+    'add this line to /etc/docker/daemon.json on every node, then restart Docker there:\n"no-new-privileges": true',
+)
 _COLOURS = {Level.OK: Colour.GREEN, Level.WARN: Colour.YELLOW, Level.FAIL: Colour.RED}
 
 
@@ -123,6 +129,8 @@ def _find(session: Session, now: datetime, quick: bool = False) -> Iterator[Find
     for note in list_notes(values):
         yield Finding("doubtful-setting", Level.WARN, note)
     yield from _check_postgres(values)
+    if derived.on_swarm(values):
+        yield _PRIVILEGES
 
 
 def _host(place: ending.Place) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.config import derived
+from setup.config.engines import list_labels
 from setup.console import Answer
 from setup.environment import shell_word
 from setup.errors import InputError
@@ -70,8 +71,9 @@ check_disk() { # GIB
     fi
 }
 check_port() { # PORT HEXADECIMAL
-    users=$(patient docker ps --filter "publish=$1" --format '{{.Label "com.docker.compose.project"}}/' 2>/dev/null)
-    if [ "$users" = octopize-avatar/ ]; then
+    label='{{.Label "com.docker.compose.project"}}{{.Label "com.docker.stack.namespace"}}/'
+    users=$(patient docker ps --filter "publish=$1" --format "$label" 2>/dev/null)
+    if [ "$users" = octopize-avatar/ ] || [ "$users" = avatar/ ]; then
         ok "port: $1 is held by this stack"
     elif [ -n "$users" ]; then
         fail "port: $1 is used by another container" "stop it; it is shown by: docker ps --filter publish=$1"
@@ -103,6 +105,35 @@ check_image() { # IMAGE REGISTRY
 }
 """
 
+_SWARM_FUNCTIONS = r"""
+check_swarm() {
+    found=$(patient docker info --format '{{.Swarm.ControlAvailable}} {{.SecurityOptions}}' 2>/dev/null) || found=
+    case $found in
+        true*) ok 'swarm: this host is a manager' ;;
+        *) fail 'swarm: this host is no manager of a swarm' 'docker swarm init, or run this on a manager' ;;
+    esac
+    # Before Docker 24, only its configuration tells.
+    case "$found $(cat /etc/docker/daemon.json 2>/dev/null)" in
+        *no-new-privileges*) ok 'no-new-privileges: Docker on this host sets it' ;;
+        *) warn 'no-new-privileges: Docker on this host does not set it: see --check' ;;
+    esac
+    found=$(patient docker version --format '{{.Client.Version}}' 2>/dev/null) || found=
+    if is_at_least "$found" 26 0; then
+        ok "client: docker $found"
+    else
+        fail "client: docker $found is older than 26 and cannot wait for a deploy" 'upgrade docker-ce-cli'
+    fi
+}
+check_label() { # LABEL
+    found=$(patient docker node ls -q --filter "node.label=$1=true" 2>/dev/null) || found=
+    case $found in
+        '') fail "label: no node has $1=true" "docker node update --label-add $1=true NODE" ;;
+        *[!a-z0-9]*) fail "label: several nodes have $1=true" "docker node update --label-rm $1 NODE, on all but one" ;;
+        *) ok "label: one node has $1=true" ;;
+    esac
+}
+"""
+
 
 def host_check(configurator: DeploymentConfigurator) -> Answer:
     """Print a script of POSIX sh that checks Docker, disk space, ports, DNS and images; it ends with 1 on a failure."""
@@ -111,10 +142,11 @@ def host_check(configurator: DeploymentConfigurator) -> Answer:
         resolution = session.resolve(read_filled(volume))
     if resolution.problems or resolution.missing:
         raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
+    functions = _FUNCTIONS + (_SWARM_FUNCTIONS if derived.on_swarm(resolution.values) else "")
     lines = [
         "#!/bin/sh",
         "# Checks what this host must have for the Avatar deployment, and changes nothing; pipe it into sh.",
-        *_FUNCTIONS.strip("\n").split("\n"),
+        *functions.strip("\n").replace("\n\n", "\n").split("\n"),
         "",
         *_calls(resolution.values),
         '[ "$failures" -eq 0 ]',
@@ -126,7 +158,10 @@ def _calls(values: Values) -> list[str]:
     ports = [derived.listen_port(values)]
     if derived.tls_is_ours(values) and values["NGINX_HTTP_REDIRECT_PORT"]:
         ports.append(int(values["NGINX_HTTP_REDIRECT_PORT"]))
-    lines = ["if check_engine; then", "    check_compose", f"    check_disk {_DISK}"]
+    on_swarm = derived.on_swarm(values)
+    lines = ["if check_engine; then", f"    check_{'swarm' if on_swarm else 'compose'}", f"    check_disk {_DISK}"]
+    for label in list_labels(values):
+        lines.append(f"    check_label {label}")
     for image in derived.images(values):
         lines.append(f"    check_image {shell_word(image)} {derived.registry_of(image)}".rstrip())
     lines.append("fi")

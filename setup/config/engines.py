@@ -126,8 +126,8 @@ def image_commands(v: Values, is_loaded: bool) -> tuple[str, ...]:
     return (_NAMESPACE,) if v["TARGET"] == KUBERNETES and not v["KUBERNETES_IMAGE_PULL_SECRET"] else commands
 
 
-def node_labels(v: Values) -> list[str]:
-    """Return what tells a swarm which of its nodes keep data."""
+def list_labels(v: Values) -> list[str]:
+    """List the labels of which each must be on exactly one node of a swarm, which keeps the data; none otherwise."""
     if v["TARGET"] != SWARM:
         return []
     labels = [STORAGE_LABEL]
@@ -135,8 +135,13 @@ def node_labels(v: Values) -> list[str]:
         labels.append(LABELS["postgres_data"])
     if keeps_uploads(v):
         labels.append(LABELS["authentik-data"])
+    return labels
+
+
+def node_labels(v: Values) -> list[str]:
+    """Return what tells a swarm which of its nodes keep data."""
     commands = []
-    for label in labels:
+    for label in list_labels(v):
         commands.append(f"{{sudo}}docker node update --label-add {label}=true NODE    # a name of docker node ls")
     return commands
 

@@ -434,6 +434,18 @@ def test_a_release_that_is_too_old_is_a_warning(more: Mapping[str, str], warned:
     assert [name for level, name, _ in findings(out, code=0) if level == "warn"] == warned
 
 
+def test_what_swarm_does_not_pass_on_is_named_with_the_line_for_the_daemon(tmp_path: Path) -> None:
+    swarm = deployed(tmp_path / "swarm", settings=SETTINGS | {"TARGET": "swarm"})
+    (shown,) = [
+        text for level, name, text in findings(swarm, code=0) if name == "no-new-privileges" and level == "skip"
+    ]
+    assert "Swarm does not pass it on" in shown
+    line = ran(swarm, "--check", settings={}).stdout.split("on every node, then restart")[1].splitlines()[1].strip()
+    assert json.loads(f"{{{line}}}") == {"no-new-privileges": True}
+    compose = deployed(tmp_path / "compose", settings=SETTINGS)
+    assert "no-new-privileges" not in [name for _, name, _ in findings(compose, code=0)]
+
+
 # --- documentation ------------------------------------------------------------------------------
 
 

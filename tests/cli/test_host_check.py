@@ -19,9 +19,10 @@ TOOLS = ("sh", "awk", "cat", "df", "getent", "grep", "head", "timeout")
 DOCKER = """\
 #!/bin/sh
 case "$1 $2" in
-    'version --format') echo "$VERSION" ;;
+    'version --format') case $3 in *Client*) echo "$CLIENT" ;; *) echo "$VERSION" ;; esac ;;
     'compose version') [ -n "$COMPOSE" ] && echo "$COMPOSE" ;;
-    'info --format') echo / ;;
+    'info --format') case $3 in *Swarm*) echo "$SWARM" ;; *) echo / ;; esac ;;
+    'node ls') printf "$LABELLED" ;;
     'ps --filter') [ -z "$HELD" ] || echo "$HELD" ;;
     'image inspect') [ "$HERE" = yes ] ;;
     'manifest inspect') [ "$HERE" = mirror ] || { echo unauthorized: access denied >&2; exit 1; } ;;
@@ -78,12 +79,12 @@ def out(tmp_path: Path, port: int) -> Path:
     )
 
 
-def test_shellcheck_has_nothing_to_say(out: Path) -> None:
+@pytest.mark.parametrize("target", ["compose", "swarm"])
+def test_shellcheck_has_nothing_to_say(tmp_path: Path, target: str) -> None:
     if not shutil.which("shellcheck"):
         lacking("shellcheck is missing (apt-get install shellcheck)")
-    done = subprocess.run(
-        ["shellcheck", "-s", "sh", "-"], input=script(out), capture_output=True, text=True, check=False
-    )
+    text = script(deployed(tmp_path / "out", settings=REQUIRED | {"TARGET": target, "TLS_MODE": "self-signed"}))
+    done = subprocess.run(["shellcheck", "-s", "sh", "-"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -118,6 +119,34 @@ def test_what_is_wrong_has_a_line_with_what_to_do(
 ) -> None:
     with_docker(tools)
     done = checked(script(out), tools, **GOOD | instead)
+    assert done.returncode == code, done.stdout
+    assert done.stderr == ""
+    assert words in done.stdout
+
+
+SWARM = {"SWARM": "true [name=seccomp name=no-new-privileges]", "CLIENT": "28.2.2", "LABELLED": "2t3mu3k0grqca1ft\n"}
+
+
+@pytest.mark.parametrize(
+    ("instead", "code", "words"),
+    [
+        ({}, 0, "is a manager\nok    no-new-privileges: Docker on this host sets it\nok    client: docker 28"),
+        ({}, 0, "ok    label: one node has avatar.database=true\nok    label: one node has"),
+        ({"SWARM": "false [name=seccomp]"}, 1, "fail  swarm: this host is no manager of a swarm\n      do: "),
+        ({"SWARM": "true [name=seccomp]"}, 0, "warn  no-new-privileges: Docker on this host does not set it"),
+        ({"CLIENT": "25.0.3"}, 1, "fail  client: docker 25.0.3 is older than 26"),
+        ({"LABELLED": ""}, 1, "no node has avatar.storage=true\n      do: docker node update --label-add avatar.st"),
+        ({"LABELLED": "one\ntwo\n"}, 1, "several nodes have avatar.database=true\n      do: docker node update"),
+        ({"HELD": "avatar/"}, 0, "is held by this stack\n"),
+    ],
+)  # fmt: skip
+def test_a_manager_of_a_swarm_is_checked_in_place_of_compose(
+    tmp_path: Path, port: int, tools: Path, instead: dict[str, str], code: int, words: str
+) -> None:
+    settings = {"TARGET": "swarm", "PUBLIC_URL": f"localhost:{port}", "TLS_MODE": "self-signed"}
+    with_docker(tools)
+    text = script(deployed(tmp_path / "swarm", settings=REQUIRED | settings))
+    done = checked(text, tools, **GOOD | SWARM | {"COMPOSE": ""} | instead)
     assert done.returncode == code, done.stdout
     assert done.stderr == ""
     assert words in done.stdout

@@ -73,6 +73,8 @@ LIVES = {
     "files": (by_files, "by-name", ()),
     "configuration file": (by_configuration, "by-mail", ("--json",)),
     "hand": (by_hand, "by-mail", ()),
+    "Swarm": (by_environment, "on-swarm", ()),
+    "Kubernetes, as JSON": (by_files, "on-kubernetes", ("--json",)),
     "chance": (by_chance, "by-mail", ()),
     "chance, as JSON": (by_chance, "by-name", ("--json",)),
 }

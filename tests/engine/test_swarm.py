@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from setup.config import derived
-from setup.config.engines import prune_commands, start_commands
+from setup.config.engines import engine_of, prune_commands, start_commands
 from setup.volume.layout import STACK, STACK_JOBS, STACK_STATE
-from tests.support import engine, trees
+from tests.support import engine, runs, trees
 from tests.support.client import Client
 from tests.support.swarm import Swarm, swarm
 
@@ -28,6 +29,7 @@ PORT = 8080
 HOST = f"avatar.test:{PORT}"
 SIZE = {"REPLICAS_API": "4", "REPLICAS_WEB": "2", "REPLICAS_DASK_WORKER": "6"}
 SETTINGS = {"TARGET": "swarm", "PUBLIC_URL": f"http://{HOST}"} | SIZE
+PAGE = engine.ROOT / "docs" / "install" / "swarm.md"
 VALUES = trees.resolution(SETTINGS).values
 
 
@@ -137,6 +139,24 @@ def test_secrets_are_readable_by_the_user_of_the_image(deployed, path, uid):
     assert set(seen["secrets"].values()) == {"readable"}
 
 
+@pytest.mark.parametrize("service", ["nginx", "db", "authentik_server"])
+def test_the_line_for_the_daemon_confines_every_container(deployed, service):
+    (task,) = deployed.running(service)
+    node = next(node for node in deployed.cluster.nodes if node.name == task["Node"])
+    inside = engine_of(VALUES).inside.format(sudo="", service=service)
+    assert "NoNewPrivs:\t1" in deployed.cluster.shell(f"{inside} cat /proc/1/status", node=node).stdout
+
+
+def test_the_check_of_a_host_finds_a_manager_and_its_labels(deployed, tmp_path):
+    out = runs.deployed(tmp_path / "out", settings=runs.REQUIRED | SETTINGS)
+    script = runs.ran(out, "--host-check", settings={}).stdout
+    (tmp_path / "script").write_text(script)
+    lines = deployed.cluster.shell("sh script", tmp_path).stdout.splitlines()
+    wanted = {"swarm: this host is a manager"}
+    wanted |= {f"label: one node has avatar.{label}=true" for label in ("database", "storage", "sign-in")}
+    assert {f"ok    {line}" for line in wanted} <= set(lines)
+
+
 def test_a_second_deploy_replaces_nothing_and_adds_what_a_setting_adds(deployed):
     before = lasting(deployed)
     deployed.write(REPLICAS_WEB="3")
@@ -146,6 +166,17 @@ def test_a_second_deploy_replaces_nothing_and_adds_what_a_setting_adds(deployed)
     assert before < after
     assert [deployed.cluster.docker("inspect", "-f", "{{.Slot}}", task).strip() for task in after - before] == ["3"]
     assert len(deployed.running("web")) == 3
+
+
+def test_a_file_of_the_operators_adds_to_a_stack(deployed):
+    mine = deployed.directory / "mine.yml"
+    mine.write_text(PAGE.read_text().partition("```yaml\n")[2].partition("```")[0])
+    (deployed.directory / "nginx" / "mine.conf").write_text("# mine\n")
+    merged = deployed.cluster.shell(f"docker stack config -c {STACK} -c {mine.name}", deployed.directory)
+    assert merged.returncode == 0, merged.stderr
+    document = yaml.safe_load(merged.stdout)
+    targets = {each["target"] for each in document["services"]["nginx"]["configs"]}
+    assert targets == {"/etc/nginx/nginx.conf", "/etc/nginx/avatar/conf.d/mine.conf"}
 
 
 def test_a_lost_node_is_replaced(deployed):

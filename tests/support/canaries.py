@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from setup.config.secrets import SECRETS
-from setup.volume.layout import HISTORY, SECRETS_FOLDER
+from setup.volume.layout import ENV, HISTORY, KUBERNETES_ENV, SECRETS_FOLDER, SWARM_FILES
 from tests.support.runs import REQUIRED, WRITTEN, paths
 
 # Two deployments in which, together, every secret has its place.
@@ -21,7 +21,10 @@ BY_MAIL = REQUIRED | {
     "TELEMETRY_S3_BUCKET_NAME": "example-telemetry", "AUTHENTIK_BOOTSTRAP_EMAIL": "root@example.com",
 }  # fmt: skip
 BY_NAME = REQUIRED | {"AUTH_TYPE": "username", "MAIL_PROVIDER": "aws", "AVATAR_API_VERSION": "2.30.0"}
-DEPLOYMENTS = {"by-mail": BY_MAIL, "by-name": BY_NAME}
+ON_SWARM = BY_MAIL | {"TARGET": "swarm", "TLS_MODE": "self-signed"}
+ON_KUBERNETES = BY_MAIL | {"TARGET": "kubernetes", "TLS_MODE": "self-signed"}
+DEPLOYMENTS = {"by-mail": BY_MAIL, "by-name": BY_NAME, "on-swarm": ON_SWARM, "on-kubernetes": ON_KUBERNETES}
+_SHOWING = {ENV, *SWARM_FILES, KUBERNETES_ENV}  # the files that show secrets, those that the catalogue says are shown
 
 # Asked in the open, as they are no passwords: an operator reads them on the screen while typing.
 OPEN = frozenset(name for name, secret in SECRETS.items() if not secret.masked)
@@ -79,8 +82,8 @@ def environment(wanted: Mapping[str, Canary]) -> dict[str, str]:
 def places(out: Path, wanted: Mapping[str, Canary]) -> set[tuple[str, str]]:
     """Every file of a deployment, and each canary in it, but for those where a secret belongs.
 
-    Those are its own file, and `.env` for one that the catalogue says is shown there; and the same two where the
-    deployment is kept as it was, and `.env` as it was written last.
+    Those are its own file, and `.env` and what Swarm or Kubernetes read in its place for one that the catalogue says is
+    shown there; and the same where the deployment is kept as it was, and as it was written last.
     """
     found = set()
     closed = not (out / HISTORY).exists() or (out / HISTORY).stat().st_mode & 0o077 == 0
@@ -89,7 +92,7 @@ def places(out: Path, wanted: Mapping[str, Canary]) -> set[tuple[str, str]]:
         origin = re.sub(rf"^{re.escape(HISTORY)}/[^/]+/", "", where) if closed else where
         data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         for name in seen(data, wanted) | seen(where, wanted):
-            shown = origin in (".env", ".env.new", f"{WRITTEN}/.env") and SECRETS[name].shown
+            shown = origin.removeprefix(f"{WRITTEN}/").removesuffix(".new") in _SHOWING and SECRETS[name].shown
             if origin != f"{SECRETS_FOLDER}/{name}" and not shown:
                 found.add((where, name))
     return found

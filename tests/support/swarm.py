@@ -67,7 +67,7 @@ class Node:
             pool,
         ]
         dockerd += ["--config-file", folder / "daemon.json", "--bip", f"10.{210 + number}.255.1/24"]
-        (folder / "daemon.json").write_text("{}")
+        (folder / "daemon.json").write_text('{"no-new-privileges": true}')  # as the check of a deployment advises
         spaces = [
             *_DIES_WITH_US,
             "unshare",
@@ -140,9 +140,9 @@ class Swarm:
     def docker(self, *arguments: str | Path, **options: Any) -> str:
         return self.manager.docker(*arguments, **options)
 
-    def shell(self, line: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Runs a line as somebody types it on the manager."""
-        variables = engine.environment() | {"DOCKER_HOST": f"unix://{self.manager.socket}"}
+    def shell(self, line: str, cwd: Path | None = None, node: Node | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a line as somebody types it on a node, or on the manager."""
+        variables = engine.environment() | {"DOCKER_HOST": f"unix://{(node or self.manager).socket}"}
         return subprocess.run(["sh", "-c", line], cwd=cwd, env=variables, capture_output=True, text=True, check=False)
 
     def form(self) -> None:

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, reject
+from hypothesis import strategies as st
 
-from setup.volume.layout import STACK, SWARM_FILES
-from tests.support.trees import CONFIGURATIONS, named_targets, secret_texts, targets
+from setup.config.secrets import SECRETS
+from setup.config.types import TEXT
+from setup.deploy.redact import KEYED_BY, Redactor, lines_of
+from setup.deploy.targets import Parts, Targets
+from setup.deploy.templates import CannotCarry, Renderer
+from setup.volume.layout import STACK, STACK_JOBS, SWARM_FILES, File
+from tests.support.hostile import CHOSEN
+from tests.support.trees import CONFIGURATIONS, TEMPLATES, named_targets, resolution, secret_texts, targets
 from tests.unit.deploy.test_targets import environment, stack
 
 ALL = tuple(CONFIGURATIONS)
@@ -124,3 +132,35 @@ def test_nginx_is_published_at_its_node_or_at_all_of_them():
 @pytest.mark.parametrize("address", ["0.0.0.0", "::"])
 def test_all_addresses_of_a_node_may_be_named(address):
     assert document(STACK, NGINX_BIND_ADDRESS=address) == document(STACK)
+
+
+TEXTS = st.one_of(st.sampled_from(CHOSEN), st.text(st.characters(blacklist_categories=("Cc", "Cs")), max_size=200))
+
+
+@given(TEXTS, TEXTS)
+def test_a_secret_that_a_stack_holds_is_never_shown(prefix, suffix):
+    """Whatever surrounds it, and whatever YAML makes of that."""
+    token = "ca5f00d1e7"
+    try:
+        text = TEXT.parse(f"{prefix}{token}{suffix}")
+    except ValueError:
+        reject()
+    shown = [name for name, secret in SECRETS.items() if secret.shown]
+    texts = dict.fromkeys(shown, text)
+    holding = set()
+    for file in rendered(texts):
+        redacted = Redactor({KEYED_BY: "a key"}, texts).lines(file.path, file.data, lines_of(file.data))
+        assert token not in "".join(redacted.shown)
+        holding |= {file.path} if token in "".join(redacted.raw) else set()
+    assert holding == {STACK_JOBS, STACK}
+
+
+def rendered(secrets: dict[str, str]) -> list[File]:
+    """The stacks of the usual deployment with these secrets."""
+    settings = {"TARGET": "swarm"}
+    texts = secret_texts(settings) | secrets
+    try:
+        made = Targets(Renderer(TEMPLATES), Parts(resolution(settings).values, texts, b"key")).stacks
+    except CannotCarry:
+        reject()
+    return [file for file in made if file.path in SWARM_FILES]
