@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,8 @@ from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.findings import CONTINUE, HISTORY, RUN, RUN_AFTER, Finding, Level, restore
 from setup.formats.wrapping import is_quoted
-from setup.secrets import guards
+from setup.secrets import guards, store
 from setup.secrets.plan import check_filled, clean, is_bound, list_applicable
-from setup.secrets.store import read_secret
 from setup.state_file import COMPLETED
 from setup.state_manager import DeploymentState
 from setup.volume import backups
@@ -127,9 +127,8 @@ def check_modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) 
     paths = [STATE, *state.files, *map(secret_path, secrets), SECRETS_FOLDER]
     if AUTHORITY_KEY in state.files:
         paths.append(KEYS_FOLDER)
-    for path in paths:
-        status = volume.status(path)
-        if status and (stat.S_ISREG(status.st_mode) or path in (SECRETS_FOLDER, KEYS_FOLDER)):
+    for path, status in volume.status_each(paths).items():
+        if stat.S_ISREG(status.st_mode) or path in (SECRETS_FOLDER, KEYS_FOLDER):
             entries[path] = status
     uid, gid = (entries[STATE].st_uid, entries[STATE].st_gid) if STATE in entries else volume.owner()
     findings = [*_check_permissions(entries), *_check_output_directory(volume), *_check_owner(entries, uid, gid)]
@@ -183,11 +182,13 @@ def _check_owner(entries: Mapping[str, os.stat_result], uid: int, gid: int) -> I
 
 def read_secrets(volume: Volume) -> tuple[dict[str, str | None], dict[str, str]]:
     """Read every secret that is text, None if there is no file; and say why the others are not."""
+    with contextlib.suppress(VolumeError):  # the usual case, at once
+        return store.read_secrets(volume), {}
     texts: dict[str, str | None] = {}
     unreadable: dict[str, str] = {}
     for name in SECRETS:
         try:
-            texts[name] = read_secret(volume, name)
+            texts[name] = store.read_secret(volume, name)
         except VolumeError as error:
             if volume.status(secret_path(name)) is None:  # the whole folder cannot be read
                 raise
@@ -242,10 +243,8 @@ def _check_disk_space(volume: Volume) -> Finding:
 def _check_clock(volume: Volume, state: DeploymentState, now: datetime) -> Finding:
     """Check that the clock is not behind the files: certificates and sign-in depend on it."""
     latest = os.stat(__file__).st_mtime
-    for path in (STATE, *state.files):
-        status = volume.status(path)
-        if status:
-            latest = max(latest, status.st_mtime)
+    for status in volume.status_each((STATE, *state.files)).values():
+        latest = max(latest, status.st_mtime)
     newest = datetime.fromtimestamp(latest, UTC)
     if newest > now + _JITTER:
         text = (

@@ -29,8 +29,9 @@ def status(configurator: DeploymentConfigurator) -> Answer:
         lost, pending = guards.Unfilled([], [])
         if not resolution.missing:
             lost, pending = guards.find_unfilled(resolution.values, texts, state.secrets)
-        on_disk = {path: volume.read(path) for path in state.files}
-        times = {name: at.st_mtime for name in texts if (at := volume.status(secret_path(name)))}
+        on_disk = volume.read_each(state.files)
+        statuses = volume.status_each(map(secret_path, texts))
+        times = {name: statuses[path].st_mtime for name in texts if (path := secret_path(name)) in statuses}
         todo = backups.explain_recovery(volume, restoring) if restoring else ""
         failures = run.find_failures(session) if state.is_complete() and not restoring else []
         leftovers = backups.find_leftovers(volume)

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 def read_secrets(volume: Volume) -> dict[str, str | None]:
     """Read every secret's text, "" for an empty file, None if there is no file."""
-    return {name: read_secret(volume, name) for name in SECRETS}
+    data = volume.read_each(map(secret_path, SECRETS))
+    return {name: _text(path, data[path]) for name, path in zip(SECRETS, data, strict=True)}
 
 
 def read_secret(volume: Volume, name: str) -> str | None:
     """Read one secret's text; raises VolumeError for a file that cannot hold one."""
     path = secret_path(name)
-    data = volume.read(path)
+    return _text(path, volume.read(path))
+
+
+def _text(path: str, data: bytes | None) -> str | None:
     if data is None:
         return None
     try:
