@@ -92,8 +92,8 @@ ENGINES = {
         login=(_NAMESPACE, "docker login {registry}", _PULL_SECRET),
         load=(_NAMESPACE,),
         wait=(
-            f"{_KUBECTL} wait --for=condition=complete --timeout=15m job -l {_PART_OF}",
-            f"{_KUBECTL} rollout status deployment -l {_PART_OF} --timeout=15m",
+            f"{_KUBECTL} wait --for=condition=complete --timeout=30m job -l {_PART_OF}",
+            f"{_KUBECTL} rollout status deployment -l {_PART_OF} --timeout=30m",
         ),
         prune=(
             f"kubectl apply -k . --prune -l {_PART_OF} --prune-allowlist=core/v1/Secret "

@@ -45,6 +45,7 @@ _HEAD = b"""\
 # kustomization in another directory that names this one under `resources`.
 """
 _APPS = "apps/v1"
+_FIRST_START = 1800  # seconds until a Deployment counts as failed: Authentik first makes all its tables
 _LARGEST_BODY = "4096m"  # of an upload, as nginx takes it
 
 
@@ -144,7 +145,7 @@ def _workload(content: Content, cluster: Cluster, row: Service) -> dict[str, Any
             volumes.append(_claim(cluster, key))
         spec |= {"serviceName": name, "template": template, "volumeClaimTemplates": volumes}
         return _named("StatefulSet", _APPS, name, labels) | {"spec": spec}
-    spec["strategy"] = {"type": "Recreate"}
+    spec |= {"progressDeadlineSeconds": _FIRST_START, "strategy": {"type": "Recreate"}}
     if is_rolling(row):
         spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     return _named("Deployment", _APPS, name, labels) | {"spec": spec | {"template": template}}
@@ -163,7 +164,8 @@ def _job(content: Content, cluster: Cluster, row: Service, hidden: bytes) -> dic
     """Return a one-shot. A Job cannot be changed, so its name has a fingerprint of all that decides what it does."""
     name, labels = name_of(row.name), labels_of(row)
     spec = {"backoffLimit": 10, "template": build_pod(content, cluster, row)}
-    contents = [dump_yaml(spec), hidden]
+    text = dump_yaml(spec)
+    contents = [text, hidden if b"secretKeyRef" in text else b""]
     for source in sources_of(content, row):
         contents.append(source.content)
     mark = fingerprint(content.key, contents)[:16]

@@ -230,6 +230,8 @@ def test_a_job_is_named_by_what_it_does_and_by_its_secrets():
     before = jobs({}, {})
     key = jobs({}, {"storage_admin_secret_access_key": "f" * 64})
     assert {name for name in before if before[name] != key[name]} == {"init-storage", "init-db"}
+    token = jobs({}, {"authentik_api_token": "another-token"})
+    assert {name for name in before if before[name] != token[name]} == {"init-db", "authentik-blueprint"}
     level = jobs({"LOG_LEVEL": "DEBUG"}, {})
     assert {name for name in before if before[name] != level[name]} == {"init-db"}
 
