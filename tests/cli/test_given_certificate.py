@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
@@ -308,6 +309,28 @@ def test_a_new_certificate_is_checked_and_reported(tmp_path: Path) -> None:
     before = tree(out)
     assert f"./{CHAIN} does not cover {HOST}" in ran(out, settings={}, code=1).stderr
     assert tree(out) == before
+
+
+def test_swarm_takes_a_new_secret_whenever_the_certificate_or_its_key_changes(tmp_path: Path) -> None:
+    """Swarm's secrets are immutable: under the old name, a deploy would fail."""
+
+    def secret_names() -> tuple[str, str]:
+        ran(out, settings={})
+        stack = yaml.safe_load((out / "stack.yml").read_text())
+        used = {each["target"]: each["source"] for each in stack["services"]["nginx"]["secrets"]}
+        configs = {each["target"]: each["source"] for each in stack["services"]["nginx"]["configs"]}
+        return configs[f"/etc/nginx/{CHAIN}"], used[f"/etc/nginx/{KEY}"]
+
+    swarm = deployed(tmp_path / "out", settings=REQUIRED | {"TARGET": "swarm"})
+    out = put(swarm, full(server()), server().private())
+    first = secret_names()
+    assert secret_names() == first
+    (out / CHAIN).write_bytes(full(server()) + b"\n")
+    second = secret_names()
+    (out / KEY).write_bytes(server().private() + b"\n")
+    third = secret_names()
+    for names in zip(first, second, third, strict=True):
+        assert len(set(names)) == 3
 
 
 def test_an_expired_certificate_does_not_stop_later_runs(tmp_path: Path) -> None:
