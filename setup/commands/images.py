@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from setup.config import derived
 from setup.config.derived import IMAGE_ARCHIVE
+from setup.config.engines import COMPOSE_ENGINE, KUBERNETES, SWARM
 from setup.config.resolver import resolve
 from setup.console import Answer
 from setup.environment import shell_word
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from setup.deploy.options import RunOptions
 
 _PLATFORM = "linux/amd64"  # the only one of the Avatar images
+_LOADS = {
+    COMPOSE_ENGINE: f"docker load -i {IMAGE_ARCHIVE}",
+    SWARM: f"docker load -i {IMAGE_ARCHIVE}    # on every node",
+    KUBERNETES: f"ctr -n k8s.io images import {IMAGE_ARCHIVE}    # on every node, with containerd",
+}
 
 
 def images(configurator: DeploymentConfigurator, options: RunOptions) -> Answer:
@@ -32,7 +38,10 @@ def images(configurator: DeploymentConfigurator, options: RunOptions) -> Answer:
     rows = []
     for number, image in enumerate(wanted):
         rows.append({"image": image, "source": _source(image, usual[number]) if number < len(usual) else image})
-    return Answer(_lines(rows), {"platform": _PLATFORM, "archive": IMAGE_ARCHIVE, "images": rows})
+    return Answer(
+        _lines(rows, _LOADS[resolution.values["TARGET"]]),
+        {"platform": _PLATFORM, "archive": IMAGE_ARCHIVE, "images": rows},
+    )
 
 
 def _split(image: str) -> tuple[str, str]:
@@ -51,7 +60,7 @@ def _source(image: str, usual: str) -> str:
     return origin + version if name.rpartition("/")[2] == origin.rpartition("/")[2] else image
 
 
-def _lines(rows: list[dict[str, str]]) -> list[str]:
+def _lines(rows: list[dict[str, str]], load: str) -> list[str]:
     lines, copied = ["Images of this deployment:"], [row for row in rows if row["image"] != row["source"]]
     for row in rows:
         lines.append(f"  {row['image']}")
@@ -64,11 +73,11 @@ def _lines(rows: list[dict[str, str]]) -> list[str]:
         lines += ["", "Into your registry:", *_logins(copied, "image")]
     for row in copied:
         lines.append(f"  docker push {shell_word(row['image'])}")
-    lines += ["", "Or as a file, which the host of the deployment loads:", f"  docker save -o {IMAGE_ARCHIVE} \\"]
+    lines += ["", "Or as a file, loaded where the deployment runs:", f"  docker save -o {IMAGE_ARCHIVE} \\"]
     for row in rows:
         lines.append(f"    {shell_word(row['image'])} \\")
     lines[-1] = lines[-1].removesuffix(" \\")
-    lines.append(f"  docker load -i {IMAGE_ARCHIVE}")
+    lines.append(f"  {load}")
     if not copied:
         lines += ["", "For a registry of your own, add: --set REGISTRY_MIRROR=registry.example.com/avatar"]
     return lines

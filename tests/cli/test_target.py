@@ -177,6 +177,14 @@ def test_the_preflight_is_of_compose_alone(out: Path, engine: str) -> None:
     assert "avatar-setup\n" not in ran(out, "--images", settings={}).stdout
 
 
+def test_the_images_are_loaded_by_what_runs_them(out: Path) -> None:
+    loads = {"compose": "docker load -i", "swarm": "docker load -i", "kubernetes": "ctr -n k8s.io images import"}
+    for engine, start in loads.items():
+        lines = ran(out, "--images", "--set", f"TARGET={engine}", settings={}).stdout.split("\n")
+        (line,) = [line for line in lines if line.startswith(f"  {start}")]
+        assert ("on every node" in line) == (engine != "compose")
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 @pytest.mark.parametrize("lost", [(), (STATE, LAST_GOOD)], ids=["whole", "without-state"])
 def test_adopting_a_deployment_of_ours_keeps_its_engine(
