@@ -236,6 +236,11 @@ def test_a_job_is_named_by_what_it_does_and_by_its_secrets():
     assert {name for name in before if before[name] != level[name]} == {"init-db"}
 
 
+def test_a_script_names_the_commands_of_the_cluster():
+    (text,) = changed().pods["authentik-blueprint"]["spec"]["containers"][0]["args"]
+    assert "See: kubectl -n avatar logs -l app.kubernetes.io/name=authentik-worker --tail=100; then: kubectl" in text
+
+
 def test_what_keeps_data_is_single_and_its_volume_outlives_it():
     made = changed(KUBERNETES_DATABASE_SIZE="7Gi", KUBERNETES_STORAGE_CLASS="fast")
     kept = {}
