@@ -57,13 +57,17 @@ class Deployment:
         trees.write_tree(self.directory, trees.targets(given, secrets), trees.secret_texts(given, secrets))
 
     def deploy(self, *stacks: str) -> None:
-        """Types the lines that avatar-setup prints; only what others need is waited for."""
+        """Types the lines that avatar-setup prints; a client before 26 does not wait, so the tests do."""
+        can_wait = "--detach" in self.cluster.docker("stack", "deploy", "--help")
         for line in start_commands(VALUES, ""):
             if not stacks or any(f" {name} " in line for name in stacks):
                 # Only jobs: else each service would be watched for five seconds, one after the other.
-                detached = line if STACK_JOBS in line else line.replace("--detach=false", "--detach=true")
-                done = self.cluster.shell(f"{detached} --resolve-image never", self.directory)
+                flag = "--detach=false" if STACK_JOBS in line else "--detach=true"
+                typed = line.replace("--detach=false", flag if can_wait else "")
+                done = self.cluster.shell(f"{typed} --resolve-image never", self.directory)
                 assert done.returncode == 0, done.stderr
+                if STACK_JOBS in line and not can_wait:
+                    self.wait()
 
     def wait(self, but: frozenset[str] = frozenset(), seconds: float = 120) -> None:
         try:
@@ -173,6 +177,8 @@ def test_a_file_of_the_operators_adds_to_a_stack(deployed):
     mine.write_text(PAGE.read_text().partition("```yaml\n")[2].partition("```")[0])
     (deployed.directory / "nginx" / "mine.conf").write_text("# mine\n")
     merged = deployed.cluster.shell(f"docker stack config -c {STACK} -c {mine.name}", deployed.directory)
+    if "unknown" in merged.stderr:
+        pytest.skip("this docker has no `stack config`")
     assert merged.returncode == 0, merged.stderr
     document = yaml.safe_load(merged.stdout)
     targets = {each["target"] for each in document["services"]["nginx"]["configs"]}

@@ -58,28 +58,12 @@ class Node:
             subprocess.run(["cp", "-al", like.folder / "data" / part, folder / "data" / part], check=True)
         pool = f"base=10.{210 + number}.0.0/16,size=24"
         dockerd = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "-p", folder / "pid"]
-        dockerd += [
-            "-H",
-            f"unix://{self.socket}",
-            "--cgroup-parent",
-            f"/{folder.parent.name}",
-            "--default-address-pool",
-            pool,
-        ]
+        dockerd += ["-H", f"unix://{self.socket}", "--default-address-pool", pool]
         dockerd += ["--config-file", folder / "daemon.json", "--bip", f"10.{210 + number}.255.1/24"]
+        dockerd += ["--cgroup-parent", f"/{folder.parent.name}", "--exec-opt", "native.cgroupdriver=cgroupfs"]
         (folder / "daemon.json").write_text('{"no-new-privileges": true}')  # as the check of a deployment advises
-        spaces = [
-            *_DIES_WITH_US,
-            "unshare",
-            "--net",
-            "--uts",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ]
-        command = [*spaces, "bash", "-c", f"hostname {self.name}\n{_FIRST}", "node", *map(str, dockerd)]
+        spaces = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        command = [*_DIES_WITH_US, *spaces, "bash", "-c", f"hostname {self.name}\n{_FIRST}", "node", *map(str, dockerd)]
         with self.log.open("wb") as log:
             self._parent = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.pid = _first_child(self._parent)
