@@ -37,8 +37,8 @@ def _no_core_dumps() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        with open("/proc/self/coredump_filter", "w", encoding="ascii") as file:
-            file.write("0")
+        with open("/proc/self/coredump_filter", "wb") as file:
+            file.write(b"0")
     except OSError:  # no /proc, or a kernel without: the limit holds
         pass
 

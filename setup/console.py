@@ -16,9 +16,7 @@ from setup.errors import ExitCode
 _SPELLED = {"✓": "[x]", "✗": "[!]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}
 _SPELLING = "avatar-setup-spelling"
 # What drives a terminal, reverses a text, or does not show: control and direction characters, of no width, line ends.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
-)
+_HIDDEN = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 _lost: list[str] = []  # why standard output has not taken what was shown
 PROGRESS_SAVED = "Progress saved. Run the same command to go on"
 NOTHING_CHANGED = "Nothing was changed"
@@ -109,7 +107,9 @@ def is_watched() -> bool:
 
 def visible(text: str) -> str:
     """Return a text with every character that would drive the terminal spelled: as \\u001b, which JSON reads too."""
-    return _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    if text.isprintable():  # as nearly all is, and a start does not pay for the expression
+        return text
+    return re.sub(_HIDDEN, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def printable(text: str) -> str:

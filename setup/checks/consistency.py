@@ -20,7 +20,7 @@ from setup.secrets.plan import check_filled
 from setup.volume.layout import COMPOSE, ENV, KUSTOMIZATION, STACK, secret_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 _VARIABLE = r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # of the form that the template uses
 _MOUNT = r'^ +(?:file|source): "?(\./[^"\s]+)'  # as a compose file or a stack spells what comes from here
@@ -42,9 +42,9 @@ def check_consistency(
     files: Generated,
     values: Values,
     texts: Mapping[str, str],
-    exists: Callable[[str], bool],
+    existing: Callable[[Iterable[str]], Collection[str]],
 ) -> Iterator[Finding]:
-    """Report what does not agree, or that all does; `texts` are the secrets, `exists` looks for a path."""
+    """Report what does not agree, or that all does; `texts` are the secrets, `existing` finds paths."""
     findings: list[Finding] = []
     env = dotenv.Env({}, {})
     try:
@@ -56,7 +56,7 @@ def check_consistency(
         findings.append(Finding("env-form", Level.FAIL, f"{ENV}: {error}", _RUN_AGAIN, RUN_AFTER))
     for path, data in files.engine.items():
         try:
-            findings += _check_mounts(path, _list_sources(path, load_yaml(data, aliases=True)), values, exists)
+            findings += _check_mounts(path, _list_sources(path, load_yaml(data, aliases=True)), values, existing)
             findings += _check_published(path, data, env, values)
         except Malformed as error:
             findings.append(Finding("compose-form", Level.FAIL, f"{path}: {error}", _RUN_AGAIN, RUN_AFTER))
@@ -70,7 +70,10 @@ def check_consistency(
 
 
 def check_unmodified(
-    files: Generated, values: Values, texts: Mapping[str, str], exists: Callable[[str], bool]
+    files: Generated,
+    values: Values,
+    texts: Mapping[str, str],
+    existing: Callable[[Iterable[str]], Collection[str]],
 ) -> list[Finding]:
     """Report what has changed around files that are as a run wrote them: secrets, and what they mount."""
     shown = dict(line.partition("=")[::2] for line in files.env.decode().splitlines())
@@ -79,7 +82,7 @@ def check_unmodified(
     findings = [*_check_shown_secrets(files, shown, values, quoted)]
     for path, data in files.engine.items():
         sources = re.findall(_GENERATOR if path == KUSTOMIZATION else _MOUNT, data.decode(), re.MULTILINE)
-        findings += _check_mounts(path, sources, values, exists)
+        findings += _check_mounts(path, sources, values, existing)
     return findings
 
 
@@ -167,16 +170,18 @@ def _list_sources(path: str, document: Any) -> list[Any]:
     return sources
 
 
-def _check_mounts(path: str, sources: list[Any], values: Values, exists: Callable[[str], bool]) -> Iterator[Finding]:
+def _check_mounts(
+    path: str, sources: list[Any], values: Values, existing: Callable[[Iterable[str]], Collection[str]]
+) -> Iterator[Finding]:
     """Check that what a file mounts from here exists; a provided certificate has findings of its own."""
     provided = set()
     if derived.certificate_is_given(values):
         provided = {show(values["NGINX_SSL_CERTIFICATE_PATH"]), show(values["NGINX_SSL_CERTIFICATE_KEY_PATH"])}
-    missing = set()
+    ours = {}
     for source in map("./{}".format, sources) if path == KUSTOMIZATION else sources:
-        is_ours = isinstance(source, str) and source.startswith("./") and source not in provided
-        if is_ours and not exists(source.removeprefix("./")):
-            missing.add(source)
+        if isinstance(source, str) and source.startswith("./") and source not in provided:
+            ours[source.removeprefix("./")] = source
+    missing = [ours[name] for name in ours.keys() - existing(ours)]
     if missing:
         text = f"{path} mounts files that do not exist: {', '.join(sorted(missing))}"
         todo = "put those of yours there; then run avatar-setup, which writes its own"

@@ -26,7 +26,10 @@ from setup.volume.layout import ENV, secret_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from setup.config.resolver import Resolution
     from setup.deploy.session import Session
+
+    Known = tuple[dict[str, str], Resolution]
 
 HELP = "docs/troubleshooting.md"
 _PRIVILEGES = Finding(
@@ -63,13 +66,13 @@ def check_deployment(session: Session, environ: Mapping[str, str], *, online: bo
     return Answer(lines, data, code)
 
 
-def find_failures(session: Session) -> list[Finding]:
+def find_failures(session: Session, known: Known | None = None) -> list[Finding]:
     """Find what would keep the stack from starting, without the network, and quickly: judge only what has changed.
 
     What a run has judged and the state remembers, a certificate until it expires and the unmodified generated files,
-    is neither parsed nor inspected again.
+    is neither parsed nor inspected again. Nor are the secrets and settings that the caller has read.
     """
-    return _failures(_find(session, datetime.now(UTC), quick=True))
+    return _failures(_find(session, datetime.now(UTC), quick=True, known=known))
 
 
 def _failures(findings: Iterable[Finding]) -> list[Finding]:
@@ -110,13 +113,16 @@ def _verdict_lines(
     return [ready, *ending.next_lines(place, values)]
 
 
-def _find(session: Session, now: datetime, quick: bool = False) -> Iterator[Finding]:
+def _find(session: Session, now: datetime, quick: bool = False, known: Known | None = None) -> Iterator[Finding]:
     volume, state = session.volume, session.state
     yield from check_volume(volume, state, session.basis, now)
-    texts, unreadable = read_secrets(volume)
-    yield from check_modes(volume, state, texts)
-    filled = {name: text for name, text in texts.items() if text}
-    resolution = session.resolve(filled)
+    yield from check_modes(volume, state)
+    unreadable: dict[str, str] = {}
+    if known:
+        filled, resolution = known
+    else:
+        filled, unreadable = read_secrets(volume)
+        resolution = session.resolve(filled)
     problems = [*resolution.problems, *(f"{key} is missing" for key in resolution.missing)]
     for problem in problems:
         yield Finding("settings", Level.FAIL, problem, "run avatar-setup with a valid value")
@@ -165,14 +171,14 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str],
         return  # `check_volume` reports what is missing
     lost = {secret_path(secret.name) for secret in guards.find_lost(values, texts, state.secrets)}
 
-    def exists(path: str) -> bool:
-        return path in lost or volume.status(path) is not None  # a lost secret is reported as such
+    def existing(paths: Iterable[str]) -> set[str]:
+        return {*lost, *volume.status_each(paths)}  # a lost secret is reported as such
 
     edited = [path for path, each in present.items() if not state.knows(path, each)]
     env, nginx = present.pop(ENV), present.pop(nginx_path)
     files = Generated(env, present, nginx, env_is_edited=ENV in edited)
     same_release = state.basis.items() >= session.basis.items()
     if quick and same_release and not edited and not dotenv.has_additions(env):
-        yield from check_unmodified(files, values, texts, exists)
+        yield from check_unmodified(files, values, texts, existing)
     else:
-        yield from check_consistency(files, values, texts, exists)
+        yield from check_consistency(files, values, texts, existing)

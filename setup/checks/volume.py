@@ -33,7 +33,7 @@ from setup.volume.layout import (
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 _LITTLE_SPACE, _NO_SPACE = 100 << 20, 1 << 20  # bytes
 _JITTER = timedelta(minutes=5)
@@ -121,10 +121,10 @@ def read_regular(volume: Volume, path: str) -> bytes | None:
     return None if _is_odd(volume, path) else volume.read(path)
 
 
-def check_modes(volume: Volume, state: DeploymentState, secrets: Iterable[str]) -> Iterator[Finding]:
+def check_modes(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     """Check that everyone who must read a file can, nobody else can read a private one, and all have one owner."""
     entries: dict[str, os.stat_result] = {}
-    paths = [STATE, *state.files, *map(secret_path, secrets), SECRETS_FOLDER]
+    paths = [STATE, *state.files, *map(secret_path, SECRETS), SECRETS_FOLDER]
     if AUTHORITY_KEY in state.files:
         paths.append(KEYS_FOLDER)
     for path, status in volume.status_each(paths).items():
@@ -180,20 +180,20 @@ def _check_owner(entries: Mapping[str, os.stat_result], uid: int, gid: int) -> I
         yield Finding("file-owner", level, text, f"sudo chown {uid}:{gid} {' '.join(map(shell_word, foreign))}")
 
 
-def read_secrets(volume: Volume) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Read every secret that is text, None if there is no file; and say why the others are not."""
+def read_secrets(volume: Volume) -> tuple[dict[str, str], dict[str, str]]:
+    """Read every secret that has a text; and say why others are not text."""
     with contextlib.suppress(VolumeError):  # the usual case, at once
-        return store.read_secrets(volume), {}
-    texts: dict[str, str | None] = {}
+        return store.read_filled(volume), {}
+    texts: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     for name in SECRETS:
         try:
-            texts[name] = store.read_secret(volume, name)
+            texts[name] = store.read_secret(volume, name) or ""
         except VolumeError as error:
             if volume.status(secret_path(name)) is None:  # the whole folder cannot be read
                 raise
             unreadable[name] = str(error)
-    return texts, unreadable
+    return {name: text for name, text in texts.items() if text}, unreadable
 
 
 def check_secrets(

@@ -33,7 +33,7 @@ def status(configurator: DeploymentConfigurator) -> Answer:
         statuses = volume.status_each(map(secret_path, texts))
         times = {name: statuses[path].st_mtime for name in texts if (path := secret_path(name)) in statuses}
         todo = backups.explain_recovery(volume, restoring) if restoring else ""
-        failures = run.find_failures(session) if state.is_complete() and not restoring else []
+        failures = run.find_failures(session, (texts, resolution)) if state.is_complete() and not restoring else []
         leftovers = backups.find_leftovers(volume)
         busy = busy or _busy(volume)  # one that ended or began meanwhile counts: it may have been half done
     ages = rotation.collect_ages(state.secrets, times)

@@ -164,7 +164,7 @@ def program_basis(templates_dir: str, package_dir: str) -> dict[str, str]:
 def _baked(top: str) -> str:
     """Read the digest that the image's build stored; "" outside an image. Nothing changes inside one."""
     try:
-        with open(os.path.join(top, *BAKED), encoding="ascii") as file:
+        with open(os.path.join(top, *BAKED), encoding="utf-8") as file:
             return file.read()
     except OSError:
         return ""

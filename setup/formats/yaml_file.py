@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from codecs import BOM_UTF8
 from typing import Any, NamedTuple
 
 LARGEST_FILE = 256 * 1024
@@ -51,7 +52,7 @@ def read_input(path: str) -> bytes:
 def decode(data: bytes) -> str:
     """UTF-8 text; raises Malformed."""
     try:
-        return data.decode("utf-8-sig")
+        return data.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError:
         raise Malformed("it is not UTF-8 text") from None
 

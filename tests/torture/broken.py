@@ -351,7 +351,7 @@ MUTANTS = (
     broken(
         "leave the memory in a core dump",
         by_test("faults/test_leaks_below", "a_core_dump_that_is_taken_all_the_same"),
-        ("__main__", 'file.write("0")', 'file.write("33")'),
+        ("__main__", 'file.write(b"0")', 'file.write(b"33")'),
     ),
     broken(
         "restore without announcing it",
