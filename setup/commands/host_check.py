@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.config import derived
-from setup.config.engines import list_labels
+from setup.config.engines import COMPOSE_ENGINE, KUBERNETES, SWARM, list_labels
 from setup.console import Answer
 from setup.environment import shell_word
 from setup.errors import InputError
@@ -35,7 +35,18 @@ is_at_least() { # VERSION MAJOR MINOR
 patient() { # COMMAND...: for at most half a minute, if this host can tell
     if command -v timeout >/dev/null 2>&1; then timeout 30 "$@" </dev/null; else "$@" </dev/null; fi
 }
+check_name() { # HOST
+    if ! command -v getent >/dev/null 2>&1; then
+        skip "name: whether $1 resolves cannot be seen on this system"
+    elif found=$(patient getent ahosts "$1"); then
+        ok "name: $1 resolves to $(first "$found" | awk '{ print $1 }')"
+    else
+        fail "name: $1 does not resolve on this host" 'create a DNS record for it, or add it to /etc/hosts'
+    fi
+}
+"""
 
+_DOCKER_FUNCTIONS = r"""
 check_engine() {
     if ! command -v docker >/dev/null 2>&1; then
         fail 'engine: docker is not on PATH' 'install Docker Engine: https://docs.docker.com/engine/install/'
@@ -85,15 +96,6 @@ check_port() { # PORT HEXADECIMAL
         skip "port: whether $1 is free cannot be seen on this system"
     fi
 }
-check_name() { # HOST
-    if ! command -v getent >/dev/null 2>&1; then
-        skip "name: whether $1 resolves cannot be seen on this system"
-    elif found=$(patient getent ahosts "$1"); then
-        ok "name: $1 resolves to $(first "$found" | awk '{ print $1 }')"
-    else
-        fail "name: $1 does not resolve on this host" 'create a DNS record for it, or add it to /etc/hosts'
-    fi
-}
 check_image() { # IMAGE REGISTRY
     if patient docker image inspect "$1" >/dev/null 2>&1; then
         ok "image: $1 is on this host"
@@ -134,6 +136,39 @@ check_label() { # LABEL
 }
 """
 
+_CLUSTER_FUNCTIONS = r"""
+check_cluster() { # NAMESPACE
+    if ! command -v kubectl >/dev/null 2>&1; then
+        fail 'cluster: kubectl is not on PATH' 'install it: https://kubernetes.io/docs/tasks/tools/'
+    elif ! found=$(patient kubectl version 2>&1); then
+        fail "cluster: it does not answer: $(first "$found")" 'kubectl config get-contexts'
+    elif ! patient kubectl get namespace "$1" >/dev/null 2>&1; then
+        fail "cluster: there is no namespace $1, or you may not see it" "kubectl create namespace $1"
+    elif ! patient kubectl -n "$1" auth can-i create statefulsets.apps >/dev/null 2>&1; then
+        fail "cluster: you may not create objects in the namespace $1" 'ask who administers the cluster'
+    else
+        ok "cluster: it answers, and you may use the namespace $1"
+        return 0
+    fi
+    return 1
+}
+check_nodes() {
+    found=$(patient kubectl get nodes -o 'jsonpath={.items[*].status.nodeInfo.architecture}' 2>/dev/null) || found=
+    case " $found " in
+        '  ') skip 'nodes: you may not list them' ;;
+        *' amd64 '*) ok 'nodes: some are amd64, as the Avatar images need' ;;
+        *) fail "nodes: none is amd64, as the Avatar images need: $found" 'add an amd64 node' ;;
+    esac
+}
+check_storage() { # CLASS
+    if patient kubectl get storageclass "$1" >/dev/null 2>&1; then
+        ok "storage: the class $1 exists"
+    else
+        fail "storage: there is no class $1" 'kubectl get storageclass; --set KUBERNETES_STORAGE_CLASS=NAME'
+    fi
+}
+"""
+
 
 def host_check(configurator: DeploymentConfigurator) -> Answer:
     """Print a script of POSIX sh that checks Docker, disk space, ports, DNS and images; it ends with 1 on a failure."""
@@ -142,7 +177,12 @@ def host_check(configurator: DeploymentConfigurator) -> Answer:
         resolution = session.resolve(read_filled(volume))
     if resolution.problems or resolution.missing:
         raise InputError(f"{configurator.output_dir} holds no complete configuration yet: configure it first")
-    functions = _FUNCTIONS + (_SWARM_FUNCTIONS if derived.on_swarm(resolution.values) else "")
+    more = {
+        COMPOSE_ENGINE: _DOCKER_FUNCTIONS,
+        SWARM: _DOCKER_FUNCTIONS + _SWARM_FUNCTIONS,
+        KUBERNETES: _CLUSTER_FUNCTIONS,
+    }
+    functions = _FUNCTIONS + more[resolution.values["TARGET"]]
     lines = [
         "#!/bin/sh",
         "# Checks what this host must have for the Avatar deployment, and changes nothing; pipe it into sh.",
@@ -155,6 +195,19 @@ def host_check(configurator: DeploymentConfigurator) -> Answer:
 
 
 def _calls(values: Values) -> list[str]:
+    host = str(values["PUBLIC_URL"].host)
+    lines = _cluster_calls(values) if derived.on_kubernetes(values) else _docker_calls(values)
+    return lines if derived.is_address(host) else [*lines, f"check_name {shell_word(host)}"]
+
+
+def _cluster_calls(values: Values) -> list[str]:
+    lines = [f"if check_cluster {values['KUBERNETES_NAMESPACE']}; then", "    check_nodes"]
+    if values["KUBERNETES_STORAGE_CLASS"]:
+        lines.append(f"    check_storage {values['KUBERNETES_STORAGE_CLASS']}")
+    return [*lines, "fi"]
+
+
+def _docker_calls(values: Values) -> list[str]:
     ports = [derived.listen_port(values)]
     if derived.tls_is_ours(values) and values["NGINX_HTTP_REDIRECT_PORT"]:
         ports.append(int(values["NGINX_HTTP_REDIRECT_PORT"]))
@@ -167,5 +220,4 @@ def _calls(values: Values) -> list[str]:
     lines.append("fi")
     for port in ports:
         lines.append(f"check_port {port} {port:04X}")
-    host = str(values["PUBLIC_URL"].host)
-    return lines if derived.is_address(host) else [*lines, f"check_name {shell_word(host)}"]
+    return lines

@@ -79,7 +79,7 @@ def out(tmp_path: Path, port: int) -> Path:
     )
 
 
-@pytest.mark.parametrize("target", ["compose", "swarm"])
+@pytest.mark.parametrize("target", ["compose", "kubernetes", "swarm"])
 def test_shellcheck_has_nothing_to_say(tmp_path: Path, target: str) -> None:
     if not shutil.which("shellcheck"):
         lacking("shellcheck is missing (apt-get install shellcheck)")
@@ -150,6 +150,56 @@ def test_a_manager_of_a_swarm_is_checked_in_place_of_compose(
     assert done.returncode == code, done.stdout
     assert done.stderr == ""
     assert words in done.stdout
+
+
+KUBECTL = """\
+#!/bin/sh
+case "$*" in
+    version) [ -n "$SERVER" ] || { echo 'The connection was refused' >&2; exit 1; } ;;
+    'get namespace avatar') [ "$NAMESPACE" = avatar ] ;;
+    '-n avatar auth can-i create statefulsets.apps') [ "$MAY" = yes ] ;;
+    'get nodes -o '*) echo "$NODES" ;;
+    'get storageclass fast') [ "$CLASS" = fast ] ;;
+    *) echo "unexpected: $*" >&2; exit 9 ;;
+esac
+"""
+CLUSTER = {"SERVER": "v1.36", "NAMESPACE": "avatar", "MAY": "yes", "NODES": "arm64 amd64", "CLASS": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("instead", "code", "words"),
+    [
+        ({}, 0, "ok    cluster: it answers, and you may use the namespace avatar\nok    nodes: some are amd64"),
+        ({}, 0, "ok    storage: the class fast exists\nok    name: localhost resolves to"),
+        ({"SERVER": ""}, 1, "fail  cluster: it does not answer: The connection was refused\n      do: kubectl config"),
+        (
+            {"NAMESPACE": "x"},
+            1,
+            "or you may not see it\n      do: kubectl create namespace avatar",
+        ),
+        ({"MAY": "no"}, 1, "fail  cluster: you may not create objects in the namespace avatar"),
+        ({"NODES": "arm64 arm64"}, 1, "fail  nodes: none is amd64"),
+        ({"NODES": ""}, 0, "skip  nodes: you may not list them"),
+        ({"CLASS": "slow"}, 1, "fail  storage: there is no class fast\n      do: kubectl get storageclass; --set"),
+    ],
+)
+def test_a_cluster_is_checked_with_kubectl_alone(
+    tmp_path: Path, tools: Path, instead: dict[str, str], code: int, words: str
+) -> None:
+    settings = {"TARGET": "kubernetes", "PUBLIC_URL": "localhost", "KUBERNETES_STORAGE_CLASS": "fast"}
+    (tools / "kubectl").write_text(KUBECTL)
+    (tools / "kubectl").chmod(0o755)
+    done = checked(script(deployed(tmp_path / "out", settings=REQUIRED | settings)), tools, **CLUSTER | instead)
+    assert done.returncode == code, done.stdout
+    assert done.stderr == ""
+    assert words in done.stdout
+
+
+def test_without_kubectl_it_says_what_to_install(tmp_path: Path, tools: Path) -> None:
+    settings = {"TARGET": "kubernetes", "TLS_MODE": "self-signed"}
+    done = checked(script(deployed(tmp_path / "out", settings=REQUIRED | settings)), tools)
+    assert done.returncode == 1
+    assert done.stdout.startswith("fail  cluster: kubectl is not on PATH\n      do: install it: https://")
 
 
 def test_without_docker_the_rest_is_checked(out: Path, port: int, tools: Path) -> None:
