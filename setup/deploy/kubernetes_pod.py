@@ -291,15 +291,18 @@ def _wait(content: Content, row: Service) -> Iterator[dict[str, Any]]:
         address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
         yield _waiting("own-name", literal(row.image, content.env), text) | {"env": [address]}
     rows = {other.name: other for other in content.rows}
+    if row.name in _FOUND_BY:  # they make roles: an external database is waited for too
+        by_psql = rows["authentik_init_db"]
+        text = 'until pg_isready -q -d postgres; do echo "waiting for $PGHOST"; sleep 2; done'
+        where = tuple(each for each in by_psql.environment if each.name in ("PGHOST", "PGPORT"))
+        waiting = _waiting("database", literal(by_psql.image, content.env), text)
+        yield waiting | {"env": _environment(content, where)}
     asked = []
     for after in row.after if row.name != "nginx" else ():
         first = rows[after.service]
         if after.condition is Condition.COMPLETED:
             yield from _wait_for_effect(content, row, first)
-        elif first.name == "db":
-            text = "until pg_isready -q -h db -d postgres; do sleep 2; done"
-            yield _waiting("db", literal(first.image, content.env), text)
-        elif first.health and first.health.port in first.serves:
+        elif first.name != "db" and first.health and first.health.port in first.serves:
             asked.append(f"{name_of(first.name)}:{first.health.port}{first.health.path}")
     if asked:
         text = f"for url in {' '.join(asked)}; do\n"

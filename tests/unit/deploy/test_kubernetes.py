@@ -219,7 +219,19 @@ def test_every_upstream_is_a_whole_name_of_a_service():
     assert {name for name, _ in asked} == {"web", "api", "authentik-server", "s3"}
     for name, port in asked:
         assert int(port) in [each["port"] for each in services[name]["spec"]["ports"]]
-    assert "resolver 10.43.0.10 " in made.files[KUBERNETES_NGINX]
+    assert "resolver 10.43.0.10 valid=5s ipv6=off;" in made.files[KUBERNETES_NGINX]
+    assert (
+        "svc.cluster.local valid=5s;" in changed(NGINX_IPV6="on").files[KUBERNETES_NGINX]
+    )
+
+
+@pytest.mark.parametrize(("name", "env"), [("usual", {"PGHOST": "db"}), ("external-database", None)])
+def test_what_makes_roles_waits_for_its_database(name, env):
+    wanted = env or {"PGHOST": "pg.example.com", "PGPORT": "5432"}
+    pods = read(base(name)).pods
+    for job in ("init-db", "authentik-init-db"):
+        (waiting,) = [each for each in pods[job]["spec"]["initContainers"] if each["name"] == "wait-for-database"]
+        assert {each["name"]: each["value"] for each in waiting["env"]} == wanted
 
 
 def test_a_job_is_named_by_what_it_does_and_by_its_secrets():
