@@ -29,7 +29,8 @@ RUN mkdir -p etc/ssl/certs usr/bin usr/lib usr/lib64 proc sys dev run var/run ro
  && printf 'passwd: files\ngroup: files\nhosts: files dns\n' > etc/nsswitch.conf \
  && cp /etc/os-release etc/os-release
 # The interpreter and its standard library, without tests, GUIs, installers, worker processes, the comforts of
-# an interactive prompt, and the bindings to libraries that nothing here needs. Without _hashlib too: hashlib
+# an interactive prompt, and the bindings to libraries that nothing here needs. Jinja2 would load those of bz2 and
+# lzma, through tempfile and shutil, which do without. Without _hashlib too: hashlib
 # then uses the interpreter's own, verified implementations, and `import hashlib` does not load libcrypto,
 # which costs a third of the interpreter's whole start.
 RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
@@ -37,10 +38,10 @@ RUN cp /usr/bin/python3.13 usr/bin/ && ln -s python3.13 usr/bin/python3 \
  && cp -R /usr/lib/python3.13 usr/lib/ \
  && find usr/lib/python3.13 -name __pycache__ -prune -exec rm -rf {} + \
  && rm -rf usr/lib/python3.13/{curses,dbm,ensurepip,idlelib,lib2to3,pydoc_data,sqlite3,test,tkinter,turtle.py,turtledemo} \
-        usr/lib/python3.13/{unittest,doctest.py,venv,wsgiref,xmlrpc,multiprocessing,_pyrepl,pydoc.py} \
+        usr/lib/python3.13/{unittest,doctest.py,venv,wsgiref,xmlrpc,multiprocessing,_pyrepl,pydoc.py,bz2.py,lzma.py} \
         usr/lib/python3.13/{config-3.13*,dist-packages,EXTERNALLY-MANAGED,sitecustomize.py,LICENSE.txt} \
         usr/lib/python3.13/lib-dynload/{_test,_ctypes_test,_xxtestfuzz,xx,_codecs_,_multibytecodec}*.so \
-        usr/lib/python3.13/lib-dynload/{_curses,_dbm,_hashlib,_sqlite3,_tkinter,readline}*.so
+        usr/lib/python3.13/lib-dynload/{_bz2,_curses,_dbm,_hashlib,_lzma,_sqlite3,_tkinter,readline}*.so
 # The shared libraries that all of this is linked against, and UTF-8. Two more are needed by wheels. Without
 # libpthread, which is empty in this glibc, PyYAML silently uses its slow Python parser; cryptography needs libgcc_s.
 RUN { find usr/bin usr/lib/python3.13/lib-dynload -type f -exec ldd {} + 2>/dev/null \

@@ -99,10 +99,11 @@ class DeploymentState:
         That is the previous state, or a copy of this one if it is complete: a finished deployment loses nothing
         if its state file is damaged between two runs.
         """
+        file = self.file
         if self.is_complete():
-            volume.publish(volume.stage([self.file._replace(path=LAST_GOOD), self.file]))
+            volume.publish(volume.stage([file._replace(path=LAST_GOOD), file]))
         else:
-            volume.publish(volume.stage([self.file], backup=True))
+            volume.publish(volume.stage([file], backup=True))
         self.exists = True
 
     @property

@@ -279,7 +279,7 @@ MUTANTS = (
     broken(
         "keep no last good state",
         by_test("unit/test_state_manager", "complete_state_stands_there_twice"),
-        ("state_manager", "volume.stage([self.file._replace(path=LAST_GOOD), self.file])", "volume.stage([self.file])"),
+        ("state_manager", "volume.stage([file._replace(path=LAST_GOOD), file])", "volume.stage([file])"),
     ),
     broken(
         "accept a truncated state",
