@@ -81,7 +81,7 @@ def render(content: Content, cluster: Cluster) -> tuple[File, ...]:
     }
     if any(volume.name == AUTHENTIK_DATA for volume in content.volumes):
         claim = _claim(cluster, AUTHENTIK_DATA)
-        documents[KUBERNETES_WORKLOADS].append({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **claim})
+        documents[KUBERNETES_WORKLOADS].append(claim)
     for row in content.rows:
         if row.state is State.ONCE:
             documents[KUBERNETES_JOBS].append(_job(content, cluster, row, hidden))
@@ -153,11 +153,11 @@ def _workload(content: Content, cluster: Cluster, row: Service) -> dict[str, Any
 
 def _claim(cluster: Cluster, key: str) -> dict[str, Any]:
     """Return a claim of a volume, which one node at a time may mount."""
-    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"]}
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}
     if cluster.storage_class:
         spec["storageClassName"] = cluster.storage_class
     spec["resources"] = {"requests": {"storage": cluster.sizes[key]}}
-    return {"metadata": {"name": name_of(key), "labels": {**PART_OF}}, "spec": spec}
+    return _named("PersistentVolumeClaim", "v1", name_of(key), {**PART_OF}) | {"spec": spec}
 
 
 def _job(content: Content, cluster: Cluster, row: Service, hidden: bytes) -> dict[str, Any]:

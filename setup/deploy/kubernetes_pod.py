@@ -151,7 +151,9 @@ def build_pod(content: Content, cluster: Cluster, row: Service) -> dict[str, Any
     if waiting:
         spec["initContainers"] = waiting
     spec["containers"] = [_container(content, row)]
-    spec["volumes"] = _volumes(content, row)
+    volumes = _volumes(content, row)
+    if volumes:
+        spec["volumes"] = volumes
     return {"metadata": {"labels": labels}, "spec": spec}
 
 
@@ -176,8 +178,8 @@ def _container(content: Content, row: Service) -> dict[str, Any]:
     if limits:
         container["resources"] = {"limits": limits}
     container["securityContext"] = _security(row)
-    container["volumeMounts"] = [*_mounts(content, row)]
-    return container
+    mounts = [*_mounts(content, row)]
+    return container | ({"volumeMounts": mounts} if mounts else {})
 
 
 def _security(row: Service) -> dict[str, Any]:

@@ -84,8 +84,8 @@ def expanded(text: str) -> str:
 
 def mounts(pod: dict[str, Any], container: dict[str, Any], sources: dict[tuple[str, str], dict[str, str]]) -> Any:
     """Path in the container -> path of the file of the deployment; every mount has its volume."""
-    volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    for each in container["volumeMounts"]:
+    volumes = {volume["name"]: volume for volume in pod.get("volumes", ())}
+    for each in container.get("volumeMounts", ()):
         volume = volumes.get(each["name"], {})
         if "secret" in volume:
             yield each["mountPath"], sources["secret", volume["secret"]["secretName"]][each["subPath"]]
@@ -207,7 +207,7 @@ def test_names_are_those_that_kubernetes_takes(name):
     made = read(base(name))
     names = [each["metadata"]["name"] for each in made.objects] + [each for _, each in made.sources]
     for pod in made.pods.values():
-        names += [volume["name"] for volume in pod["spec"]["volumes"]]
+        names += [volume["name"] for volume in pod["spec"].get("volumes", ())]
     names += [container["name"] for container in containers(made)]
     assert [each for each in names if not DNS_LABEL.fullmatch(each)] == []
 
@@ -220,9 +220,7 @@ def test_every_upstream_is_a_whole_name_of_a_service():
     for name, port in asked:
         assert int(port) in [each["port"] for each in services[name]["spec"]["ports"]]
     assert "resolver 10.43.0.10 valid=5s ipv6=off;" in made.files[KUBERNETES_NGINX]
-    assert (
-        "svc.cluster.local valid=5s;" in changed(NGINX_IPV6="on").files[KUBERNETES_NGINX]
-    )
+    assert "svc.cluster.local valid=5s;" in changed(NGINX_IPV6="on").files[KUBERNETES_NGINX]
 
 
 @pytest.mark.parametrize(("name", "env"), [("usual", {"PGHOST": "db"}), ("external-database", None)])
