@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from setup.config.derived import bundled_database, database_is_verified
+from setup.config.derived import bundled_database, database_is_verified, on_swarm
 from setup.config.engines import command, engine_of
 from setup.config.secrets import ENCRYPTING, GROUPS, SECRETS
 from setup.config.values import Values
@@ -94,6 +94,9 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
         if SECRETS[name].role:
             role = shell_word(unwrap(texts.get(SECRETS[name].role, "")))
             commands.append(f"{sudo}cat {secret_path(name)} | {into}sh -c {script} - {role}")
+    if commands and into and on_swarm(values):
+        elsewhere = "# if docker service ps avatar_db names another node, with docker -H ssh://NODE in place of docker"
+        commands.insert(0, elsewhere)
     return commands
 
 

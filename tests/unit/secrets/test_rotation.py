@@ -105,3 +105,14 @@ def test_commands_after_the_restart() -> None:
     assert "$(cat history/1/.secrets/storage_admin_access_key_id)" in output[1]
     assert "akadmin" in output[2]
     assert list(rotation.list_commands_after(["db_password"], [], values(), "")) == []
+
+
+def test_a_container_may_be_on_another_node_of_a_swarm() -> None:
+    def commands(*words: str, **settings: str) -> list[str]:
+        return rotation.list_commands_before(words, values(**settings), TEXTS, "")
+
+    assert "docker -H ssh://NODE" in commands("db_password", TARGET="swarm")[0]
+    assert len(commands("db_password", TARGET="swarm")) == 2
+    assert commands("authjwt_secret_key", TARGET="swarm") == []
+    elsewhere = {"TARGET": "swarm", "DB_HOST": "pg.example.com"}  # its password goes there from here
+    assert "NODE" not in "".join(commands("db_password", **elsewhere) + commands("db_password"))
