@@ -7,12 +7,13 @@ SBOM ?= build/$(IMAGE).cdx.json
 OUTPUT ?= avatar
 
 .DEFAULT_GOAL := help
-.PHONY: help configure test test-slow test-torture test-engine test-all check hygiene image sbom bench torture reference lock clean
+.PHONY: help configure test test-slow test-torture test-engine test-kubernetes test-all kubernetes check hygiene image sbom bench torture reference lock clean
 
 help:
 	@echo "make configure   configure a deployment into ./$(OUTPUT) with Python alone (ARGS=... for flags)"
 	@echo "make test        run the tests that need neither a Docker engine nor minutes"
 	@echo "make test-all    run every test; says which ones were left out if there is no Docker engine"
+	@echo "make kubernetes  run the base for Kubernetes on a cluster (KUBECONFIG=FILE says which)"
 	@echo "make check       lint, types and formatting"
 	@echo "make hygiene     lint Dockerfiles and shell scripts, look for weak code and for known advisories"
 	@echo "make image       build the image $(IMAGE)"
@@ -38,14 +39,18 @@ configure: $(VENV)/run.stamp
 	@mkdir -p $(OUTPUT)
 	$(RUN)/python -m setup --output-dir $(OUTPUT) $(ARGS)
 
-# Every test belongs to one of these four parts; .ci/run runs each of them.
-test: PART = not docker and not torture and not terminal and not slow
-test-slow: PART = (terminal or slow) and not docker and not torture
-test-torture: PART = torture and not docker
-test-engine: PART = docker
+# Every test belongs to one of these five parts; .ci/run runs each of them.
+test: PART = not docker and not torture and not terminal and not slow and not kubernetes
+test-slow: PART = (terminal or slow) and not docker and not torture and not kubernetes
+test-torture: PART = torture and not docker and not kubernetes
+test-engine: PART = docker and not kubernetes
+test-kubernetes: PART = kubernetes
 
-test test-slow test-torture test-engine: $(VENV)-dev/dev.stamp
+test test-slow test-torture test-engine test-kubernetes: $(VENV)-dev/dev.stamp
 	$(VENV)-dev/bin/python -m pytest -m "$(PART)" $(ARGS)
+
+# Any cluster that you have; a namespace is made in it, and removed. docs/internals/proof.md names what may be set.
+kubernetes: test-kubernetes
 
 test-all: $(VENV)-dev/dev.stamp
 	$(VENV)-dev/bin/python -m pytest $(ARGS)

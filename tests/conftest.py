@@ -23,7 +23,7 @@ REQUIRED = os.environ.get("AVATAR_REQUIRE_DOCKER") == "1"
 
 
 # Folder -> the marker of every test in it.
-FOLDERS = {"torture": "torture", "terminal": "terminal", "faults": "slow"}
+FOLDERS = {"torture": "torture", "terminal": "terminal", "faults": "slow", "kubernetes": "kubernetes"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +55,9 @@ def missing_docker() -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test that wants Docker is skipped where none answers; with AVATAR_REQUIRE_DOCKER=1 it fails."""
+    """Skip what wants a cluster or Docker where there is none; with AVATAR_REQUIRE_DOCKER=1 the latter fails."""
+    if item.get_closest_marker("kubernetes") and not os.environ.get("KUBECONFIG"):
+        pytest.skip("wants a Kubernetes cluster: `make kubernetes KUBECONFIG=FILE` names one")
     if item.get_closest_marker("docker") and missing_docker():
         if REQUIRED:
             pytest.fail(f"Docker is required here, but {missing_docker()}", pytrace=False)
@@ -70,6 +72,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"{without_docker} tests wanted Docker and were skipped: {missing_docker()}. "
             "With AVATAR_REQUIRE_DOCKER=1 they fail instead."
+        )
+    if without_cluster := sum("wants a Kubernetes cluster: " in reason for reason in skipped):
+        terminalreporter.write_line(
+            f"NOT PROVEN HERE: {without_cluster} tests wanted a Kubernetes cluster and were skipped: "
+            "`make kubernetes KUBECONFIG=FILE` names one. docs/internals/proof.md says when they last ran."
         )
     reasons = [reason.partition("wants a real Authentik: ")[2] for reason in skipped]
     if without_authentik := [reason for reason in reasons if reason]:

@@ -1,0 +1,95 @@
+"""The base on a real cluster: applied, reached, applied again, rotated under load, scaled, and pruned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.cluster import Cluster, namespace
+from tests.support.engine import until
+
+ROUTES = {"/api/health": "api", "/web": "web", "/sso/-/health/live/": "authentik_server"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with namespace(tmp_path_factory.mktemp("kubernetes") / "avatar") as made:
+        made.configure()
+        made.apply()
+        made.wait()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def visited(cluster: Cluster) -> Cluster:
+    cluster.invite_visitor()
+    return cluster
+
+
+def test_no_container_failed_on_the_first_start(cluster: Cluster) -> None:
+    restarts = {}
+    for pod in cluster.objects("pods"):
+        status = pod["status"]
+        for container in (*status.get("initContainerStatuses", ()), *status["containerStatuses"]):
+            restarts[pod["metadata"]["name"], container["name"]] = container["restartCount"]
+    assert {name: count for name, count in restarts.items() if count} == {}
+    assert all(job["status"].get("failed", 0) == 0 for job in cluster.objects("jobs"))
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_every_route_leads_to_its_service(visited: Cluster, path: str) -> None:
+    status, body = visited.ask(path)
+    assert isinstance(status, int) and status < 400, status
+    if '"service"' in body:  # a stand-in says who it is
+        assert json.loads(body)["service"] == ROUTES[path]
+
+
+def test_a_second_apply_changes_nothing(cluster: Cluster) -> None:
+    generations = cluster.generations()
+    cluster.configure()
+    assert cluster.kubectl("diff", "-k", cluster.directory) == ""
+    cluster.apply()
+    assert cluster.generations() == generations
+
+
+def test_a_rotation_under_load_fails_no_request(visited: Cluster) -> None:
+    before = visited.pods("api") | visited.pods("authentik-server")
+    database, web = visited.pods("db"), visited.pods("web")
+    with visited.load(*ROUTES) as answers:
+        visited.configure("--rotate", "authjwt_secret_key", "--yes")
+        visited.configure("--rotate", "authentik_secret_key", "--yes")
+        visited.apply()
+        visited.wait()
+        until(
+            "the old pods are gone", lambda: not before & (visited.pods("api") | visited.pods("authentik-server")), 180
+        )
+    assert min(answers.get(f"{path} 200", 0) for path in ROUTES) > 20, answers
+    assert set(answers) == {f"{path} 200" for path in ROUTES}
+    assert (visited.pods("db"), visited.pods("web")) == (database, web), "pods without the secrets were replaced"
+
+
+def test_what_is_no_longer_used_is_pruned_and_nothing_else(cluster: Cluster) -> None:
+    before = {secret["metadata"]["name"] for secret in cluster.objects("secrets")}
+    claims = cluster.kubectl("get", "pvc", "-o", "name")
+    cluster.prune()
+    after = {secret["metadata"]["name"] for secret in cluster.objects("secrets")}
+    gone = {name.rpartition("-")[0] for name in before - after}
+    assert {"secrets-authjwt-secret-key", "secrets-authentik-secret-key"} <= gone
+    assert {name.rpartition("-")[0] for name in after} == {name.rpartition("-")[0] for name in before}
+    assert cluster.kubectl("get", "pvc", "-o", "name") == claims
+    cluster.wait()
+
+
+def test_every_service_runs_as_often_as_its_setting_says(visited: Cluster) -> None:
+    with visited.load(*ROUTES) as answers:
+        visited.configure(REPLICAS_API="4", REPLICAS_WEB="2", REPLICAS_DASK_WORKER="3")
+        visited.apply()
+        visited.wait()
+        visited.configure(REPLICAS_API="2")
+        visited.apply()
+        until("the API has two pods", lambda: len(visited.pods("api")) == 2, 180)
+    counts = {name: len(visited.pods(name)) for name in ("api", "web", "dask-worker", "db")}
+    assert counts == {"api": 2, "web": 2, "dask-worker": 3, "db": 1}
+    assert set(answers) == {f"{path} 200" for path in ROUTES}
