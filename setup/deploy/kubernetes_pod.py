@@ -19,6 +19,7 @@ DRAIN = 6  # seconds that a pod goes on serving after it is to stop: nginx knows
 
 _SHELL = ("/bin/sh", "-euc")
 _PROXIED = frozenset({"nginx", "api", "web", "s3", "authentik_server"})
+_SHARING = {"avatar-setup/volume": AUTHENTIK_DATA}
 _AUTHENTIK_GROUP = 1000  # of the image's user
 # What an image's entry point needs to hand its folders to another user, and to become that user.
 _BECOMES_ANOTHER = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
@@ -139,11 +140,8 @@ def build_pod(content: Content, cluster: Cluster, row: Service) -> dict[str, Any
         spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
         spec["topologySpreadConstraints"] = [spread | {"labelSelector": {"matchLabels": labels_of(row)}}]
     if any(volume.key == AUTHENTIK_DATA for volume in row.volumes):
-        # One volume for three pods: they share a node, wherever the first of them starts.
-        labels |= {"avatar-setup/volume": AUTHENTIK_DATA}
-        selector = {"matchLabels": {"avatar-setup/volume": AUTHENTIK_DATA}}
-        term = {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"}
-        spec["affinity"] = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        labels |= _SHARING
+        spec["affinity"] = {"podAffinity": _together(row)}
         spec["securityContext"] |= {"fsGroup": _AUTHENTIK_GROUP, "fsGroupChangePolicy": "OnRootMismatch"}
     if row.state is State.ONCE:
         spec["restartPolicy"] = "Never"
@@ -155,6 +153,19 @@ def build_pod(content: Content, cluster: Cluster, row: Service) -> dict[str, Any
     if volumes:
         spec["volumes"] = volumes
     return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def _together(row: Service) -> dict[str, Any]:
+    """Return the affinity of pods that share a volume, which one node at a time may mount.
+
+    The others must go where the server is. It only prefers their node: with a must, a node that is lost would hold it.
+    """
+    if row.name == "authentik_server":
+        term = {"labelSelector": {"matchLabels": _SHARING}, "topologyKey": "kubernetes.io/hostname"}
+        return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
+    server = {"app.kubernetes.io/name": name_of("authentik_server"), **PART_OF}
+    term = {"labelSelector": {"matchLabels": server}, "topologyKey": "kubernetes.io/hostname"}
+    return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
 
 
 def _container(content: Content, row: Service) -> dict[str, Any]:

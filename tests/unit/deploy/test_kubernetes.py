@@ -263,6 +263,19 @@ def test_what_keeps_data_is_single_and_its_volume_outlives_it():
     assert set(made.of_kind("PersistentVolumeClaim")) == {"authentik-data"}
 
 
+def test_pods_that_share_a_volume_share_a_node_and_follow_their_server():
+    pods = changed().pods
+    server = pods["authentik-server"]["metadata"]["labels"].items()
+    for name in ("authentik-worker", "authentik-blueprint"):
+        (term,) = pods[name]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["labelSelector"]["matchLabels"].items() <= server
+    affinity = pods["authentik-server"]["spec"]["affinity"]["podAffinity"]
+    (preferred,) = affinity.pop("preferredDuringSchedulingIgnoredDuringExecution")
+    assert affinity == {}  # it must be able to leave a node that is lost
+    wanted = preferred["podAffinityTerm"]["labelSelector"]["matchLabels"].items()
+    assert wanted <= pods["authentik-worker"]["metadata"]["labels"].items()
+
+
 def test_several_are_limited_spread_and_kept_when_a_node_is_emptied():
     made = changed(REPLICAS_API="4", MEMORY_API="512m", CPUS_API="0.5", MEMORY_WEB="2g")
     api = made.of_kind("Deployment")["api"]["spec"]
