@@ -75,6 +75,8 @@ def changed_and_rotated(out: Path) -> None:
 FIRST = Case("a first run", GENERATED)
 ALL_GIVEN = Case("a first run with every secret given", GIVEN, ("--save-config",))
 CHANGE = Case("a run with changed settings", CHANGED, prepared=_given)
+TO_SWARM = Case("a change to Swarm", {**GIVEN, "TARGET": "swarm"}, prepared=_given)
+TO_KUBERNETES = Case("a change to Kubernetes", {**GIVEN, "TARGET": "kubernetes"}, prepared=_given)
 RESET = Case("a reset", {**GIVEN, "LOG_LEVEL": "DEBUG"}, ("--reset",), _given)
 OWN_CERTIFICATE = Case("a first run with its own certificate", OWN)
 OWN_CHANGED = Case(

@@ -50,6 +50,7 @@ Tree = Mapping[str, tuple[str, bytes]]
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]  # as tests.support.run: out, *flags, settings, prefix
 Job = TypeVar("Job")
 
+FOLDER = "0o40"  # how the mode of a folder begins in a tree
 QUIET = ("strace", "-f", "-qq", "-o", os.devnull)
 SAVED = "\nProgress saved. Run the same command to go on\n"
 
@@ -208,14 +209,15 @@ def unharmed(scene: Scene, out: Path) -> list[str]:
 
 
 def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
-    """What the state claims that is not so; where it says complete, all is as before the run or as after it.
+    """What the state claims that is not so; where it says complete, all is as before the run, but for new folders, or as after it.
 
     While the mark of a restore is there, it need only be whole: it claims nothing, no run begins, `--status` says so.
     """
     if (out / RESTORE_MARK).exists():
         return unreadable_states(out)
     problems = state_problems(out)
-    if not problems and _state(out).is_complete() and found not in (scene.before, scene.after):
+    begun = {path: one for path, one in found.items() if path in scene.before or not one[0].startswith(FOLDER)}
+    if not problems and _state(out).is_complete() and scene.before != begun and scene.after != found:
         wrong = differences(found, scene.after)
         problems.append(f"the state says complete, but {', '.join(wrong)} differ from the undisturbed run's")
     return problems

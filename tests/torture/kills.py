@@ -42,6 +42,8 @@ SWEPT: Sequence[tuple[Case, tuple[str, ...]]] = (
     (cases.ALL_GIVEN, ("KILL",)),
     (cases.RESUME, EVERY),
     (cases.CHANGE, (*EVERY, "HUP")),
+    (cases.TO_SWARM, ("KILL", "TERM")),
+    (cases.TO_KUBERNETES, ("KILL",)),
     (cases.RESET, EVERY),
     (cases.OWN_CERTIFICATE, ("KILL",)),
     (cases.OWN_CHANGED, ("KILL",)),
