@@ -211,7 +211,8 @@ def unharmed(scene: Scene, out: Path) -> list[str]:
 def untrue(scene: Scene, out: Path, found: Tree) -> list[str]:
     """What the state claims that is not so; where it says complete, all is as before the run or as after it.
 
-    A folder that a run has begun to fill counts as nothing. While the mark of a restore is there, it need only be whole: it claims nothing, no run begins, `--status` says so.
+    A folder that a run has begun to fill counts as nothing. While the mark of a restore is there, the state need only
+    be whole: it claims nothing, no run begins, `--status` says so.
     """
     if (out / RESTORE_MARK).exists():
         return unreadable_states(out)
