@@ -136,7 +136,7 @@ def build_pod(content: Content, cluster: Cluster, row: Service) -> dict[str, Any
             spec["hostAliases"] = [{"ip": cluster.address, "hostnames": names}]
     if row.platform:
         spec["nodeSelector"] = {"kubernetes.io/arch": row.platform.partition("/")[2]}
-    if row.replicas > 1:
+    if row.state is State.REPLICATED:  # also of one, so that a second does not replace it
         spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
         spec["topologySpreadConstraints"] = [spread | {"labelSelector": {"matchLabels": labels_of(row)}}]
     if any(volume.key == AUTHENTIK_DATA for volume in row.volumes):

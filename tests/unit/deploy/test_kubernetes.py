@@ -282,6 +282,8 @@ def test_several_are_limited_spread_and_kept_when_a_node_is_emptied():
     assert api["replicas"] == 4
     assert api["template"]["spec"]["containers"][0]["resources"] == {"limits": {"memory": "512Mi", "cpu": "0.5"}}
     assert api["template"]["spec"]["topologySpreadConstraints"]
+    one = changed(MEMORY_API="512m", CPUS_API="0.5").of_kind("Deployment")["api"]["spec"]
+    assert one == api | {"replicas": 1}  # so that scaling replaces none
     web = made.pods["web"]["spec"]["containers"][0]
     assert web["resources"] == {"limits": {"memory": "2Gi"}}
     budgets = made.of_kind("PodDisruptionBudget")
