@@ -156,6 +156,8 @@ def namespace(directory: Path) -> Iterator[Cluster]:
     cluster = Cluster(directory)
     cluster.kubectl("create", "namespace", cluster.namespace)
     try:
+        # What the page promises: no pod needs more than this level of Pod Security.
+        cluster.kubectl("label", "namespace", cluster.namespace, "pod-security.kubernetes.io/enforce=baseline")
         _copy_pull_secret(cluster)
         yield cluster
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from tests.support import kubernetes, pki
 from tests.support.kubernetes_changes import refused_changes
 from tests.support.kubernetes_rules import faults
-from tests.support.runs import OPERATORS, REQUIRED, ran
+from tests.support.runs import OPERATORS, REQUIRED, ROOT, ran
 
 CHAIN, KEY, AUTHORITY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key", "tls/ca.crt"
 HOSTILE = """it's "$5" \\ $(HOME) $$ #no comment ="""
@@ -129,3 +131,16 @@ def test_a_server_takes_the_next_apply(tmp_path: Path, answers: dict[str, str], 
     after = made(tmp_path / "avatar", SELF_SIGNED | answers, *flags).objects
     assert before != after
     assert refused_changes(before, after) == []
+
+
+def test_the_overlay_of_the_page_can_be_rendered(configured: Callable[[str], Base], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "install" / "kubernetes.md").read_text()
+    (overlay,) = re.findall(r"```yaml\n# /app/avatar-overlay/kustomization.yaml\n(.*?)```", page, re.DOTALL)
+    base = configured("self-signed")
+    (tmp_path / "own.conf").write_text("client_body_timeout 20s;\n")
+    above = os.path.relpath(base.directory, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(overlay.replace("../avatar", above))
+    objects = kubernetes.render(tmp_path)
+    assert faults(objects) == []
+    assert {kubernetes.label(entry) for entry in base.objects} < {kubernetes.label(entry) for entry in objects}
+    assert refused_changes(base.objects, objects) == []
