@@ -30,6 +30,8 @@ _SCRATCH = {
     derived.POSTGRES_IMAGE: ("/tmp", "/var/run/postgresql"),  # noqa: S108
     derived.SEAWEEDFS_IMAGE: ("/tmp", "/data"),  # noqa: S108
 }
+_LEAST = {"cpu": "50m", "memory": "128Mi"}
+_LEAST_WITH_DATA = {"cpu": "100m", "memory": "512Mi"}
 _SHM_SIZES = {"512mb": "512Mi"}
 _FOUND_BY = {"init-db": "db_", "authentik_init_db": "authentik_database_"}  # the secrets of the role that it makes
 
@@ -181,16 +183,24 @@ def _container(content: Content, row: Service) -> dict[str, Any]:
     container |= _probes(row)
     if row.name in _PROXIED:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN}}}
+    container["resources"] = _resources(row)
+    container["securityContext"] = _security(row)
+    mounts = [*_mounts(content, row)]
+    return container | ({"volumeMounts": mounts} if mounts else {})
+
+
+def _resources(row: Service) -> dict[str, dict[str, str]]:
+    """Return limits, and of what has none a small request: a pod without any starves first, and is evicted first."""
     limits = {}
     if row.memory:
         limits["memory"] = f"{row.memory[:-1]}{row.memory[-1].upper()}i"  # Kubernetes reads m as a thousandth
     if row.cpus:
         limits["cpu"] = row.cpus
-    if limits:
-        container["resources"] = {"limits": limits}
-    container["securityContext"] = _security(row)
-    mounts = [*_mounts(content, row)]
-    return container | ({"volumeMounts": mounts} if mounts else {})
+    requests = {**(_LEAST_WITH_DATA if claims_of(row) else _LEAST)}
+    for key in limits:
+        del requests[key]  # the limit is requested
+    resources = {"limits": limits, "requests": requests}
+    return {key: part for key, part in resources.items() if part}
 
 
 def _security(row: Service) -> dict[str, Any]:

@@ -285,7 +285,9 @@ def test_several_are_limited_spread_and_kept_when_a_node_is_emptied():
     one = changed(MEMORY_API="512m", CPUS_API="0.5").of_kind("Deployment")["api"]["spec"]
     assert one == api | {"replicas": 1}  # so that scaling replaces none
     web = made.pods["web"]["spec"]["containers"][0]
-    assert web["resources"] == {"limits": {"memory": "2Gi"}}
+    assert web["resources"] == {"limits": {"memory": "2Gi"}, "requests": {"cpu": "50m"}}
+    db = made.pods["db"]["spec"]["containers"][0]
+    assert db["resources"] == {"requests": {"cpu": "100m", "memory": "512Mi"}}
     budgets = made.of_kind("PodDisruptionBudget")
     assert {name: each["spec"]["maxUnavailable"] for name, each in budgets.items()} == {"api": 1}
 
