@@ -27,8 +27,8 @@ _BECOME = frozenset({"db", "master", "volume", "worker", "authentik_worker"})
 # Where an image with a read-only root writes, beside its volumes: nginx's own packages, and Debian's.
 _SCRATCH = {
     derived.NGINX_IMAGE: ("/var/cache/nginx", "/var/lib/nginx", "/run"),
-    derived.POSTGRES_IMAGE: ("/tmp", "/var/run/postgresql"),  # noqa: S108
-    derived.SEAWEEDFS_IMAGE: ("/tmp", "/data"),  # noqa: S108
+    derived.POSTGRES_IMAGE: ("/tmp", "/var/run/postgresql"),  # noqa: S108  # nosec B108
+    derived.SEAWEEDFS_IMAGE: ("/tmp", "/data"),  # noqa: S108  # nosec B108
 }
 _LEAST = {"cpu": "50m", "memory": "128Mi"}
 _LEAST_WITH_DATA = {"cpu": "100m", "memory": "512Mi"}
@@ -274,7 +274,7 @@ def _mounts(content: Content, row: Service) -> Iterator[dict[str, Any]]:
     for name, target in _scratch(row):
         yield {"name": name, "mountPath": target}
     if row.shm_size:
-        yield {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108
+        yield {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108  # nosec B108
 
 
 def _scratch(row: Service) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from setup.config.engines import LABELS, STORAGE_LABEL
-from setup.config.services import NETWORKS, Service, State
+from setup.config.services import NETWORKS, Health, Service, State
 from setup.deploy.content import Content, Mount, escape, literal, value_of
 from setup.formats.digests import fingerprint
 from setup.formats.yaml_file import dump_yaml
@@ -87,7 +87,7 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
     if row.aliases:
         service["networks"][row.networks[0]] = {"aliases": [escape(alias) for alias in row.aliases]}
     if row.health:
-        service["healthcheck"] = _health(row)
+        service["healthcheck"] = _health(row.health)
     if row.ports:
         service["ports"] = [
             {"target": port.target, "published": port.published, "protocol": "tcp", "mode": content.port_mode}
@@ -102,9 +102,7 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
     return service
 
 
-def _health(row: Service) -> dict[str, Any]:
-    health = row.health
-    assert health is not None  # noqa: S101 - only asked of rows that have one
+def _health(health: Health) -> dict[str, Any]:
     return {
         "test": [escape(word) for word in health.test],
         "interval": f"{health.interval}s",

@@ -21,7 +21,6 @@ CHAIN, KEY, AUTHORITY = "tls/server.fullchain.crt", "tls/private/server.decrypte
 HOSTILE = """it's "$5" \\ $(HOME) $$ #no comment ="""
 SELF_SIGNED = {"TLS_MODE": "self-signed"}
 EXTERNAL = {"DB_HOST": "pg.example.com", "DB_ADMIN_USER": "admin", "DB_ADMIN_PASSWORD": "of the provider"}
-NO_MAIL = {"SMTP_HOST": "", "AUTH_TYPE": "username", "AVATAR_FIRST_USER_NAME": "ada"}
 SEVERAL = {"REPLICAS_API": "4", "REPLICAS_WEB": "2", "REPLICAS_DASK_WORKER": "6"}
 LIMITED = {"MEMORY_API": "2g", "CPUS_API": "1.5", "MEMORY_DASK_WORKER": "8g"}
 
