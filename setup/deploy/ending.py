@@ -166,7 +166,7 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
     `failures` are what would keep the stack from starting.
     """
     place, values = place_of(session.volume, environ), session.context_now().resolution.values
-    is_first = secret_path("db_password") in session.done.written or session.options.fill
+    is_first = secret_path("db_password") in session.done.written or session.options.fill or _has_moved(session, values)
     lines = [NOTHING_TO_DO] if status is Status.UNCHANGED else _report(session, place, values)
     if status is Status.COMPLETE or session.options.fill or console.is_watched():
         lines += sign_in_lines(place, values)
@@ -179,6 +179,15 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
     elif status is Status.COMPLETE or session.options.fill or console.is_watched():
         lines += [*(_before_first_start(place, values) if is_first else ()), *_start_lines(place, values)]
     return lines + _finished_rotation(session, values)
+
+
+def _has_moved(session: Session, values: Values) -> bool:
+    """Tell whether this run has changed the engine, or the namespace in a cluster, where nothing is prepared yet."""
+    for key in ("TARGET", "KUBERNETES_NAMESPACE") if session.was_complete else ():
+        before, now = session.answers_before.get(key), values.computed(key)
+        if now and now.value != (before.text if before else SETTINGS[key].default):
+            return True
+    return False
 
 
 def _report(session: Session, place: Place, values: Values) -> list[str]:

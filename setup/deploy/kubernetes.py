@@ -46,6 +46,7 @@ _HEAD = b"""\
 """
 _APPS = "apps/v1"
 _FIRST_START = 1800  # seconds until a Deployment counts as failed: Authentik first makes all its tables
+_LONGEST_LINE = 60_000  # bytes
 _LARGEST_BODY = "4096m"  # of an upload, as nginx takes it
 
 
@@ -99,6 +100,8 @@ def _secret_env(content: Content) -> bytes:
     """Return the file of the variables that show a secret; kustomize reads a line as it is, without quotes."""
     lines = []
     for key, text in secret_env(content).items():
+        if len(key) + len(text.encode()) > _LONGEST_LINE:  # kustomize would leave it out, and all that follow
+            raise CannotCarry(f"{key}: it is too long for a line of {KUBERNETES_ENV}")
         if "\n" in text or "\r" in text:
             raise CannotCarry(f"{key}: it holds a line break, which kustomize cannot read from {KUBERNETES_ENV}")
         lines.append(f"{key}={text}\n")

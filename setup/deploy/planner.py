@@ -84,9 +84,15 @@ def _note_new_engine(state: DeploymentState, values: Values) -> Iterator[str]:
 
 
 def _note_fixed_volumes(state: DeploymentState, values: Values, reasons: list[str]) -> Iterator[str]:
-    """Warn that a cluster changes neither class nor size of a volume that exists."""
+    """Warn that a cluster neither moves a volume that exists nor changes its class or size."""
     for line in reasons if state.is_complete() and values["TARGET"] == KUBERNETES else ():
         key = line.partition(":")[0]
+        if key == "KUBERNETES_NAMESPACE":
+            yield (
+                f"{key}={values[key]}: data does not move: the database, the stored objects and the uploads stay in "
+                "the earlier namespace, and what runs there goes on: "
+                "kubectl get pods -A -l app.kubernetes.io/part-of=avatar"
+            )
         if key in _FIXED:
             yield (
                 f"{key}: volumes that exist keep theirs, and kubectl apply will refuse the change: "

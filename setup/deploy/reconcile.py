@@ -77,7 +77,7 @@ def reconcile_file(
         return Change(file, Action.UNCHANGED, on_disk=on_disk)
     if state is None or state.knows(file.path, on_disk) or _unmarked(on_disk) == _unmarked(file.data):
         return Change(file, Action.CHANGED, (new,), on_disk)
-    if on_disk == volume.read(written_path(file.path)):  # of a TARGET that this deployment had before
+    if state.exists and on_disk == volume.read(written_path(file.path)):  # of a TARGET that this deployment had before
         return Change(file, Action.CHANGED, (new,), on_disk)
     if state.files.get(file.path) == digest(file.data):  # edited by hand, and our text is still the same
         return Change(file, Action.UNCHANGED, on_disk=on_disk)

@@ -80,6 +80,20 @@ def test_a_change_keeps_every_secret_and_answer_and_warns_that_data_does_not_mov
     again = ran(out, settings={})
     assert "Nothing to do" in again.stdout
     assert MOVES not in again.stderr
+    first = {
+        "kubernetes": "kubectl create namespace avatar",
+        "swarm": "docker node update --label-add avatar.database=true",
+    }
+    assert first[engine] in done.stdout
+    assert first[engine] not in ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
+
+
+def test_another_namespace_is_prepared_again_and_gets_no_data(out: Path) -> None:
+    ran(out, "--set", "TARGET=kubernetes", settings={})
+    done = ran(out, "--set", "KUBERNETES_NAMESPACE=other", settings={})
+    assert f"KUBERNETES_NAMESPACE=other: {MOVES}" in done.stderr
+    assert "kubectl create namespace other" in done.stdout
+    assert MOVES not in ran(out, settings={}).stderr
 
 
 @pytest.mark.parametrize("engine", OTHERS)
