@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 _VARIABLE = r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}"  # of the form that the template uses
-_MOUNT = r'^ +(?:file|source): "?(\./[^"\s]+)'  # as a compose file or a stack spells what comes from here
-_GENERATOR = r'^ +- "?(?:[\w.-]+=)?(\.?[\w.-]+/[^"\s]+)'  # as kustomization.yaml does
+# As a compose file or a stack spells what comes from here, and as kustomization.yaml does; odd paths are not ours.
+_MOUNT = r'^ +(?:file|source): "?(\./[\w./-]+)"?$'
+_GENERATOR = r'^ +- "?(?:[\w.-]+=)?(\.?[\w.-]+/[\w./-]+)"?$'
 _LISTEN = r"^[ \t]*listen\s+(?:\[::\]:)?([0-9]+)"
 _RUN_AGAIN = "undo your edit, or move the file away; then run avatar-setup, which generates it again"
 
@@ -174,13 +176,16 @@ def _check_mounts(
     path: str, sources: list[Any], values: Values, existing: Callable[[Iterable[str]], Collection[str]]
 ) -> Iterator[Finding]:
     """Check that what a file mounts from here exists; a provided certificate has findings of its own."""
-    provided = set()
+    elsewhere = {".", ".."}
     if derived.certificate_is_given(values):
-        provided = {show(values["NGINX_SSL_CERTIFICATE_PATH"]), show(values["NGINX_SSL_CERTIFICATE_KEY_PATH"])}
+        for key in ("NGINX_SSL_CERTIFICATE_PATH", "NGINX_SSL_CERTIFICATE_KEY_PATH"):
+            elsewhere.add(posixpath.normpath(show(values[key])))
     ours = {}
     for source in map("./{}".format, sources) if path == KUSTOMIZATION else sources:
-        if isinstance(source, str) and source.startswith("./") and source not in provided:
-            ours[source.removeprefix("./")] = source
+        if isinstance(source, str) and source.startswith("./"):
+            name = posixpath.normpath(source if path == KUSTOMIZATION else source.replace("$$", "$"))
+            if name not in elsewhere and not name.startswith("../"):
+                ours[name] = source
     missing = [ours[name] for name in ours.keys() - existing(ours)]
     if missing:
         text = f"{path} mounts files that do not exist: {', '.join(sorted(missing))}"

@@ -163,7 +163,8 @@ def dump_yaml(document: dict[str, Any]) -> bytes:
             return True
 
     def write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        style = None if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) else '"'
+        # One letter alone is quoted: y and n are booleans to Docker and kubectl, which PyYAML does not know.
+        style = None if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]+", text) else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if text.count("\n") > 1 else style)
 
     Dumper.add_representer(str, write_text)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 
 from tests.support import engine, pki, trees
 from tests.support.pki import HOST, Pair, intermediate, issue, root, server
-from tests.support.runs import REQUIRED, deployed, ran, require_root, tree
+from tests.support.runs import OPERATORS, REQUIRED, deployed, ran, require_root, tree
 
 CHAIN, KEY = "tls/server.fullchain.crt", "tls/private/server.decrypted.key"
 
@@ -391,3 +391,18 @@ def test_nginx_refuses_the_same_certificates(tmp_path: Path) -> None:
     codes = dict(line.split() for line in done.stdout.decode().splitlines())
     refused = {name for number, name in enumerate(every) if codes[str(number)] != "0"}
     assert refused == NOT_FOR_NGINX
+
+
+@pytest.mark.parametrize("target", ["compose", "swarm"])
+@pytest.mark.parametrize("folder", ["./our certs $5", "../our certs"])
+def test_an_odd_path_is_no_missing_file(tmp_path: Path, target: str, folder: str) -> None:
+    out = put(tmp_path / "out", None, None)
+    (out / folder).mkdir()
+    chain, key = f"{folder}/a #1 $x $$.crt", f'{folder}/it\'s "the" key.pem'
+    (out / chain).write_bytes(full(server()))
+    (out / key).write_bytes(server().private())
+    paths = {"NGINX_SSL_CERTIFICATE_PATH": chain, "NGINX_SSL_CERTIFICATE_KEY_PATH": key}
+    settings = {**REQUIRED, **OPERATORS, **paths, "TARGET": target, "TLS_CA_PATH": "./tls/ca.crt"}
+    assert "Missing" not in ran(out, settings=settings).stdout
+    assert "Ready: the stack can start" in ran(out, "--check", settings={}).stdout
+    assert "mount-missing" not in ran(out, "--status", settings={}).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -82,11 +83,13 @@ def test_what_keeps_data_is_bound_to_a_label_and_never_runs_twice(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_names_are_short_enough_for_swarm(name):
+def test_names_are_those_that_swarm_takes(name):
     for document in stacks(name).values():
         for section in ("secrets", "configs"):
-            for entry in document.get(section, {}).values():
+            for key, entry in document.get(section, {}).items():
                 assert len(entry["name"]) <= 64
+                assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", entry["name"])
+                assert key in entry["name"] or entry["file"] == "./stack.empty"
 
 
 def test_a_new_secret_has_a_new_name_and_others_keep_theirs():
@@ -118,6 +121,14 @@ def test_every_network_is_encrypted_if_a_setting_says_so_and_none_otherwise(path
     for setting, options in (("true", {"encrypted": ""}), ("false", None)):
         networks = document(path, SWARM_ENCRYPTED=setting)["networks"].values()
         assert [network.get("driver_opts") for network in networks] == [options] * len(networks)
+
+
+@pytest.mark.parametrize("letter", "yYnN")
+def test_a_letter_that_docker_reads_as_yes_or_no_is_quoted(letter):
+    """Its parser, of YAML 1.1, knows both as booleans, unlike the one of these tests; it refuses them as a value."""
+    made = targets({"TARGET": "swarm", "ENV_NAME": letter}).stacks
+    text = next(file.data.decode() for file in made if file.path == STACK)
+    assert set(re.findall(r"ENV_NAME: .*", text)) == {f'ENV_NAME: "{letter}"'}
 
 
 def test_nginx_is_published_at_its_node_or_at_all_of_them():
