@@ -19,6 +19,7 @@ class Engine(NamedTuple):
     applies a change, `reload` lets nginx read a new certificate. `inside` runs a command in a service's container, with
     input. `login` and `load` prepare the first start, with images from a registry or from a file. `wait`
     ends when what was started runs, if `start` ends before; `prune` then removes secrets and files of earlier deploys.
+    `stop` stops everything and keeps the data.
     """
 
     files: tuple[str, ...]
@@ -27,6 +28,7 @@ class Engine(NamedTuple):
     logs: str
     reload: str
     inside: str
+    stop: str
     login: tuple[str, ...]
     load: tuple[str, ...]
     wait: tuple[str, ...] = ()
@@ -68,6 +70,7 @@ ENGINES = {
         logs="docker compose logs {service}",
         reload="docker compose restart nginx",
         inside="{sudo}docker compose exec -T {service} ",
+        stop="docker compose down",
         login=(_LOGIN,),
         load=(f"{_LOAD}--images says how to make this file",),
     ),
@@ -78,6 +81,7 @@ ENGINES = {
         logs="docker service logs avatar_{service}",
         reload=_deploy(STACK),
         inside='{sudo}docker exec -i "$({sudo}docker ps -q -f name=avatar_{service}.)" ',
+        stop="docker stack rm avatar",
         login=(_LOGIN,),
         load=(f"{_LOAD}on every node; --images says how to make this file",),
         prune=tuple(map(_prune, ("secret", "config"))),
@@ -89,6 +93,7 @@ ENGINES = {
         logs=f"{_KUBECTL} logs -l app.kubernetes.io/name={{service}} --tail=100",
         reload="kubectl apply -k .",
         inside=f"{_KUBECTL} exec -i svc/{{service}} -- ",
+        stop=f"{_KUBECTL} scale deployment,statefulset --all --replicas=0",
         login=(_NAMESPACE, "docker login {registry}", _PULL_SECRET),
         load=(_NAMESPACE,),
         wait=(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from setup.config.engines import ENGINES
-from setup.volume.layout import COMPOSE, MAIN_FILES
+from setup.volume.layout import CERTIFICATE, COMPOSE, MAIN_FILES
 from tests.support.runs import (
     LAST_GOOD,
     OPERATORS,
@@ -173,6 +173,17 @@ def test_a_restore_brings_back_the_engine_of_that_time(out: Path, engine: str) -
 
 
 @pytest.mark.parametrize("engine", OTHERS)
+def test_a_restore_of_another_engine_never_recreates_containers_of_compose(out: Path, engine: str) -> None:
+    """The compose file of before lies beside the others, and its labels have not changed with nginx's configuration."""
+    ran(out, "--set", f"TARGET={engine}", "--set", "TLS_EXTRA_NAMES=more.example.com", settings={})
+    for _ in range(2):
+        (newest, *_) = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"]
+        done = ran(out, "--restore", newest["id"], "--yes", settings={})
+    assert last_lines(done.stdout, len(start_of(engine))) == start_of(engine)
+    assert "docker compose" not in ran(out, "--restore", newest["id"], "--yes", settings={}).stdout
+
+
+@pytest.mark.parametrize("engine", OTHERS)
 def test_a_deployment_of_another_engine_without_state_and_secrets_is_refused(out: Path, engine: str) -> None:
     ran(out, "--set", f"TARGET={engine}", settings={})
     (out / COMPOSE).unlink()
@@ -211,6 +222,56 @@ def test_adopting_a_deployment_of_ours_keeps_its_engine(
     assert main_files(empty) == {ENGINES[engine].main}
     assert secrets(empty) == secrets(out)
     assert "Other files" not in done.stdout
+
+
+PLACES = {
+    "kubernetes": {"KUBERNETES_NAMESPACE": "n"},
+    "swarm": {
+        "SEAWEEDFS_METADATA_VOLUME": "my_metadata",
+        "AUTHENTIK_VOLUME": "my_uploads",
+        "NGINX_PUBLISHED_PORT": "8443",
+    },
+}
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_adopting_without_a_state_goes_on_with_the_same_data_and_certificate(
+    empty: Path, tmp_path: Path, engine: str
+) -> None:
+    out = deployed(tmp_path / "out", settings={**SETTINGS, **PLACES[engine], "TARGET": engine})
+    for path in (STATE, LAST_GOOD):
+        (out / path).unlink()
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    assert "Missing" not in done.stdout
+    assert "overrid" not in done.stdout
+    answers = ran(empty, "--export", "-", settings={}).stdout
+    assert [key for key, text in PLACES[engine].items() if f'\n{key}: "{text}"\n' not in answers] == []
+    assert (empty / CERTIFICATE).read_bytes() == (out / CERTIFICATE).read_bytes()
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_an_adoption_says_how_to_stop_what_ran_before(out: Path, empty: Path, engine: str) -> None:
+    stop = {
+        "kubernetes": "kubectl -n avatar scale deployment,statefulset --all --replicas=0",
+        "swarm": "docker stack rm avatar",
+    }
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    assert f"  {stop[engine]} " in done.stdout
+    assert "compose" not in done.stdout.replace(f"{ENGINES['compose'].main} was read", "")
+    assert "--volumes" not in done.stdout
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_two_engines_without_a_state_are_not_guessed_between(out: Path, empty: Path, engine: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    for path in (STATE, LAST_GOOD):
+        (out / path).unlink()
+    done = run(empty, "--adopt", str(out), "--yes", settings={})
+    assert done.returncode == 1
+    assert "TARGET cannot be determined" in done.stderr
+    ran(empty, "--adopt", str(out), "--yes", "--set", f"TARGET={engine}", settings={})
+    assert main_files(empty) == {ENGINES[engine].main}
 
 
 @pytest.mark.parametrize("engine", OTHERS)

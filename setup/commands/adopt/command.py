@@ -111,6 +111,8 @@ def _generated_modes(tree: Tree, content: Interpretation) -> Mapping[str, int]:
         return tls_plan.OURS
     if tree.states:
         return {}
+    if "TARGET" in content.settings:  # its files name no certificate by which the settings could be told
+        return tls_plan.OURS
     return {path: tls_plan.OURS[path] for path in (AUTHORITY_KEY, AUTHORITY)}  # without a state, take what exists
 
 
@@ -154,7 +156,9 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
             confirm.confirm("Type adopt to take it over: ", "adopt", interactive=interactive)
         left = configurator.carry_out(preview, lambda live: _copy_files(live, preview, source))
     data = configurator.result | {"report": report}
-    lines = plan.describe_next(source.path, source.in_place, source.tree.compose) if not options.quiet else []
+    lines = []
+    if not options.quiet:
+        lines = plan.describe_next(source.path, source.in_place, source.content, source.tree.compose)
     return ending.with_decision(Answer(lines, data), left)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
@@ -14,7 +15,7 @@ from setup.deploy.targets import is_ours
 from setup.formats import dotenv
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
-from setup.volume.layout import COMPOSE, ENV, NGINX, STATE, secret_path, written_path
+from setup.volume.layout import COMPOSE, ENV, NGINX, STACK, STACK_STATE, STATE, secret_path, written_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ _IMPLIED = frozenset({
     "SELF_SIGNED_CERT_PATH", "AVATAR_SSO_URL", "AVATAR_AUTHENTIK_URL", "AVATAR_API_PUBLIC_URL",
     "AVATAR_API_INTERNAL_URL", "AVATAR_SSO_ENABLED", "COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR",
 })  # fmt: skip
+_STACKS = (STACK_STATE, STACK)  # those with volumes and ports
 _SECRET_OF = {key: name for name, secret in SECRETS.items() for key in (name, name.upper(), *secret.shown)}
 
 
@@ -77,6 +79,8 @@ def interpret(tree: source.Tree) -> Interpretation:
     state, env = _read_state(tree), _read_env(tree)
     engine = _find_engine(tree, state)
     names = tree.compose if engine.entries.get("TARGET") in (None, COMPOSE_ENGINE) else ()  # or it is a leftover
+    if engine.where == STACK:  # what the state would have said, such as the volumes
+        names = _STACKS
     now = running.Running({}, {}, ()) if env.problems else _read_running(tree, names, NGINX, env)
     before = _read_written(tree)
     compose = _Reading(" and ".join(names) or NGINX, now.settings)
@@ -123,13 +127,17 @@ def _collect(*readings: _Reading) -> tuple[_Entries, dict[str, str]]:
 
 def _find_engine(tree: source.Tree, state: _Reading) -> _Reading:
     """Return what runs the containers: by the state, or, if it was lost, by the main file that the tree has."""
-    if state.entries or tree.compose:
+    if state.entries:
         target = state.entries.get("TARGET")
         return _Reading(state.where, {"TARGET": target} if target else {})
-    for name, engine in ENGINES.items():
-        if is_ours(tree.files.get(engine.main, b"")):
-            return _Reading(engine.main, {"TARGET": name})
-    return _Reading("", {})
+    ours = {engine.main: name for name, engine in ENGINES.items() if is_ours(tree.files.get(engine.main, b""))}
+    if len(ours) > 1:
+        return _Reading(" and ".join(ours), {}, {"TARGET": "there is nothing that says which of them runs"})
+    if not ours or tree.compose:
+        return _Reading("", {})
+    ((main, target),) = ours.items()
+    namespace = re.search(rb'^namespace: "?([a-z0-9-]+)', tree.files[main], re.MULTILINE)  # other objects elsewhere
+    return _Reading(main, {"TARGET": target} | ({"KUBERNETES_NAMESPACE": namespace[1].decode()} if namespace else {}))
 
 
 def _describe_kind(tree: source.Tree) -> str:
@@ -176,7 +184,8 @@ def _read_env(tree: source.Tree) -> _Reading:
 
 def _read_running(tree: source.Tree, names: Iterable[str], nginx: str, env: _Reading) -> running.Running:
     files = [tree.files[name] for name in names if name in tree.files]
-    return running.read_running(files, tree.files.get(nginx, b""), dotenv.Env(dict(env.entries), dict(env.unsure)))
+    read = dotenv.Env(dict(env.entries), dict(env.unsure))
+    return running.read_running(files, tree.files.get(nginx, b""), read, overriding=names != _STACKS)
 
 
 def _read_written(tree: source.Tree) -> running.Running:

@@ -7,6 +7,7 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.commands.adopt.source import COMPOSE_NAMES
+from setup.config.engines import COMPOSE_ENGINE, ENGINES, engine_of
 from setup.config.model import Given
 from setup.config.releases import AUTHENTIK, POSTGRES
 from setup.config.secrets import IRREPLACEABLE, SECRETS
@@ -164,7 +165,8 @@ def _changes(report: Report) -> Iterator[str]:
     pending = secrets_plan.names_of(secrets_plan.list_pending(report.values, texts))
     if pending:
         yield f"still to be filled in: {', '.join(pending)}"
-    yield "the compose file, nginx's configuration and Authentik's blueprint are replaced by those of this release"
+    files = ", ".join(engine_of(report.values).files)
+    yield f"{files}, nginx's configuration and Authentik's blueprint are replaced by those of this release"
     unused = [name for name in report.source.secrets if not SECRETS[name].when(report.values)]
     if unused:
         yield f"kept, though this release does not use them: {', '.join(unused)}"
@@ -176,12 +178,22 @@ def _changes(report: Report) -> Iterator[str]:
             yield f"{key} stays as it is; a later run with --unset {key} lets it change with releases{steps}"
 
 
-def describe_next(place: str, in_place: bool, compose: Iterable[str]) -> list[str]:
+def _setting(source: Interpretation, key: str) -> str:
+    """Return a setting of the old deployment, else its default."""
+    return source.settings[key].text if key in source.settings else str(SETTINGS[key].default)
+
+
+def describe_next(place: str, in_place: bool, source: Interpretation, compose: Iterable[str]) -> list[str]:
     """Say what to do besides the usual last message: stop the old stack, and what becomes of its compose files."""
+    target, namespace = (_setting(source, key) for key in ("TARGET", "KUBERNETES_NAMESPACE"))
+    is_compose = target == COMPOSE_ENGINE
     lines = ["", "Stop the old stack before the new one starts. Never use --volumes: the volumes hold all data."]
-    others = [name for name in compose if name != COMPOSE]
+    if not is_compose:
+        lines = ["", *([] if in_place else ["Stop the old stack before the new one starts. Its volumes stay."])]
+    others = [name for name in compose if name != COMPOSE and is_compose]
     if not in_place:
-        lines.append(f"  docker compose down     # in its own directory, here {place}, which is unchanged")
+        stop = ENGINES[target].stop.format(namespace=namespace)
+        lines.append(f"  {stop}     # in its own directory, here {place}, which is unchanged")
         return lines + [f"{name} was read, and stays there: copy from it what is still needed." for name in others[-1:]]
     lines.append("A backup of the previous files was saved (--history lists it).")
     for name in others:

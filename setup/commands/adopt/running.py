@@ -80,8 +80,11 @@ class Running(NamedTuple):
     ports: tuple[Port, ...] | None = None  # None if that is unknown
 
 
-def read_running(files: Sequence[bytes], nginx: bytes, env: Env) -> Running:
-    """Return what runs by these compose files, nginx's configuration and `.env`."""
+def read_running(files: Sequence[bytes], nginx: bytes, env: Env, *, overriding: bool = True) -> Running:
+    """Return what runs by these compose files, nginx's configuration and `.env`.
+
+    Each file overrides the one before, or they are parts of one stack.
+    """
     try:
         composition = compose_file.read(files, env) if files else compose_file.Composition({}, {})
     except Malformed as error:
@@ -93,7 +96,8 @@ def read_running(files: Sequence[bytes], nginx: bytes, env: Env) -> Running:
     services, notes = composition.services, []
     if services:
         notes += [*_find_images(services, settings, unsure), *_find_volumes(composition, env, settings, unsure)]
-        notes += [*_find_uncarried(services), *_find_gone(services), *_find_others(composition)]
+        notes += [*_find_uncarried(services), *_find_gone(services)]
+        notes += _find_others(composition) if overriding else ()
     if "nginx" in services:
         settings |= _find_certificates(services["nginx"], nginx)
     if nginx:

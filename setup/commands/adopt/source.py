@@ -31,6 +31,7 @@ from setup.volume.layout import (
     RESTORE_MARK,
     SECRETS_FOLDER,
     STACK_EMPTY,
+    STACK_STATE,
     STATE,
     SWARM_FILES,
     TLS_FOLDER,
@@ -115,7 +116,8 @@ def _read_tree(path: str) -> Tree:
         unreadable[STATE] = f"it is missing. {describe_recovery(False, last_good)}"
 
     written = [written_path(name) for name in (ENV, COMPOSE, NGINX)] if ours else []
-    files, failed = _read(path, {name: os.path.join(base, name) for name in (ENV, NGINX, *MAIN_FILES[1:], *written)})
+    known = (ENV, NGINX, STACK_STATE, *MAIN_FILES[1:], *written)
+    files, failed = _read(path, {name: os.path.join(base, name) for name in known})
     compose, missing = _compose_files(below, files.get(ENV, b""))
     composed, failed_compose = _read(path, {name: os.path.join(base, name) for name in compose})
     folder = _secrets_folder(os.path.join(path, base), files.get(ENV, b""))
