@@ -305,6 +305,9 @@ def _answer(
 def _recreating(volume: Volume, saved: Backup | None, plan: RestorePlan) -> list[str]:
     """Return the command for the containers that `up -d` leaves alone: no label tells of a file edited by hand."""
     before: Tree = {}
+    with contextlib.suppress(VolumeError, Malformed):
+        if parse(volume.read(STATE) or b"").answers.get("TARGET"):  # another engine: its files name what has changed
+            return []
     with contextlib.suppress(VolumeError):
         before = by_path(backups.contents(volume, saved)) if saved else {}
     if COMPOSE not in before:
