@@ -127,6 +127,8 @@ def _plan(session: Session, names: Sequence[str]) -> _Rotation:
             chosen.append(secret)
         elif secret.name in words:
             problems.append(f"--rotate {secret.name}: it has no value yet")
+    if not chosen and not problems:
+        problems.append(f"--rotate {','.join(words)}: it has no value yet")
     problems += rotations.list_refusals(chosen, session.options.reencrypted, given)
     done = _find_given(chosen, texts, given)
     if interrupted:

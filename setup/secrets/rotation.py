@@ -94,10 +94,14 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
         if SECRETS[name].role:
             role = shell_word(unwrap(texts.get(SECRETS[name].role, "")))
             commands.append(f"{sudo}cat {secret_path(name)} | {into}sh -c {script} - {role}")
-    if commands and into and on_swarm(values):
-        elsewhere = "# if docker service ps avatar_db names another node, with docker -H ssh://NODE in place of docker"
-        commands.insert(0, elsewhere)
-    return commands
+    return [*_elsewhere(values, "db"), *commands] if commands and into else commands
+
+
+def _elsewhere(values: Values, service: str) -> list[str]:
+    """Say how a command finds the container of a service on another node: only Swarm needs that."""
+    service = f"avatar_{service}"
+    line = f"# if docker service ps {service} names another node, type docker -H ssh://NODE in place of docker"
+    return [line] if on_swarm(values) else []
 
 
 def list_commands_after(names: Collection[str], old_keys: Iterable[str], values: Values, sudo: str) -> Iterator[str]:
@@ -107,6 +111,7 @@ def list_commands_after(names: Collection[str], old_keys: Iterable[str], values:
     """
     if STORAGE_KEY in names:
         yield "# the storage still accepts each old key until it is removed"
+        yield from _elsewhere(values, "master")
         inside = command(values, engine_of(values).inside, "master", sudo)
         shell = f"{inside}weed shell -master=master:9333 -filer=filer:8888"
         for path in old_keys:

@@ -552,3 +552,9 @@ def test_a_preview_of_a_rotation_lists_what_it_breaks_and_changes_and_writes_not
     data = json.loads(ran(out, "--rotate", "db_password", "--dry-run", "--json", settings={}, code=3).stdout)
     assert [row["name"] for row in data["secrets"]] == ["db_password"]
     assert stamps(out) == before
+
+
+def test_a_group_without_a_value_is_no_empty_answer(out: Path) -> None:
+    done = run(out, "--rotate", "telemetry", "--yes", settings={})
+    assert done.returncode == 1
+    assert "--rotate telemetry: it has no value yet" in done.stderr

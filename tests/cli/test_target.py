@@ -158,6 +158,21 @@ def test_a_rotation_says_how_to_apply_it(out: Path, engine: str) -> None:
     assert f"sudo cat .secrets/db_password | {inside}sh -c " in database
 
 
+@pytest.mark.parametrize("group", ["database", "storage"])
+def test_a_command_inside_a_container_of_a_swarm_says_how_to_type_it_for_another_node(out: Path, group: str) -> None:
+    ran(out, "--set", "TARGET=swarm", settings={})
+    printed = ran(out, "--rotate", group, "--yes", settings={}).stdout.split("\n")
+    (inside,) = {
+        number
+        for number, line in enumerate(printed)
+        if "docker exec" in line and "docker exec" not in printed[number - 1]
+    }
+    service = {"database": "avatar_db", "storage": "avatar_master"}[group]
+    assert printed[inside - 1] == (
+        f"# if docker service ps {service} names another node, type docker -H ssh://NODE in place of docker"
+    )
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 def test_a_restore_brings_back_the_engine_of_that_time(out: Path, engine: str) -> None:
     before = files(out)
