@@ -8,6 +8,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from setup.config.engines import SWARM
 from setup.config.secrets import SECRETS
 from setup.config.values import Values
 from setup.deploy.ending import pending_finding
@@ -107,6 +108,12 @@ def _check_files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
         yield Finding("file-missing", Level.FAIL, f"missing: {', '.join(missing)}", _RUN_AGAIN, RUN)
     if edited:
         todo = "nothing, if you meant the change: a run keeps it, or stops before it overwrites it"
+        target = state.answers.get("TARGET")
+        if target and target.text == SWARM and any(os.path.dirname(path) for path in edited):
+            todo = (
+                "undo your edit of what a stack mounts: a deploy refuses new content under the old name. Mount a file "
+                "of your own instead (docs/install/swarm.md)"
+            )
         yield Finding("file-edited", Level.WARN, f"edited by hand: {', '.join(edited)}", todo)
 
 

@@ -142,6 +142,17 @@ def test_a_check_reads_the_files_of_the_engine(out: Path, engine: str) -> None:
     ]
 
 
+def test_a_check_says_that_a_swarm_takes_no_edit_of_a_mounted_file(out: Path) -> None:
+    """Its name in the stack is that of the text that a run wrote: a deploy refuses another one under it."""
+    for target in ("compose", "swarm"):
+        ran(out, "--set", f"TARGET={target}", settings={})
+        with (out / "nginx/nginx.conf").open("a") as file:
+            file.write("# mine\n")
+        checked = json.loads(ran(out, "--check", "--json", settings={}).stdout)["findings"]
+        (edited,) = [row for row in checked if row["name"] == "file-edited"]
+        assert ("a deploy refuses" in edited["todo"]) == (target == "swarm")
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 def test_a_rotation_says_how_to_apply_it(out: Path, engine: str) -> None:
     ran(out, "--set", f"TARGET={engine}", settings={})
