@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
 from setup.commands.history import by_path, changed_settings, files_of_state, is_secret, is_shown, read_present
+from setup.config.derived import COMPOSE_ENGINE
 from setup.config.engines import start_commands
 from setup.config.model import Secret
 from setup.config.secrets import SECRETS
@@ -306,7 +307,8 @@ def _recreating(volume: Volume, saved: Backup | None, plan: RestorePlan) -> list
     """Return the command for the containers that `up -d` leaves alone: no label tells of a file edited by hand."""
     before: Tree = {}
     with contextlib.suppress(VolumeError, Malformed):
-        if parse(volume.read(STATE) or b"").answers.get("TARGET"):  # another engine: its files name what has changed
+        target = parse(volume.read(STATE) or b"").answers.get("TARGET")
+        if target and target.text != COMPOSE_ENGINE:  # the names in its files follow what has changed
             return []
     with contextlib.suppress(VolumeError):
         before = by_path(backups.contents(volume, saved)) if saved else {}

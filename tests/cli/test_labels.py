@@ -99,9 +99,10 @@ def test_a_secret_that_was_edited_by_hand_reaches_its_containers_after_a_run(out
     assert "api" in up(containers)
 
 
-def test_a_restore_across_an_edit_by_hand_says_how_the_container_gets_it(out: Path) -> None:
+@pytest.mark.parametrize("change", ["LOG_LEVEL=DEBUG", "TARGET=compose"])
+def test_a_restore_across_an_edit_by_hand_says_how_the_container_gets_it(out: Path, change: str) -> None:
     """The label follows from what avatar-setup wrote, so that `up -d` alone would leave the edited file in place."""
-    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    ran(out, "--set", change, "--set", "SMTP_PORT=465", settings={})
     with (out / "nginx" / "nginx.conf").open("a") as file:
         file.write("# mine\n")
     containers = Containers(out)
