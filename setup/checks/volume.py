@@ -8,7 +8,7 @@ import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from setup.config.engines import SWARM
+from setup.config.derived import SWARM
 from setup.config.secrets import SECRETS
 from setup.config.values import Values
 from setup.deploy.ending import pending_finding

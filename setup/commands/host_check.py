@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.config import derived
-from setup.config.engines import COMPOSE_ENGINE, KUBERNETES, SWARM, list_labels
+from setup.config.derived import COMPOSE_ENGINE, KUBERNETES, SWARM
+from setup.config.engines import list_labels
 from setup.console import Answer
 from setup.environment import shell_word
 from setup.errors import InputError

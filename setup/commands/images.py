@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from setup.config import derived
-from setup.config.derived import IMAGE_ARCHIVE
-from setup.config.engines import COMPOSE_ENGINE, KUBERNETES, SWARM
+from setup.config.derived import COMPOSE_ENGINE, IMAGE_ARCHIVE, KUBERNETES, SWARM
 from setup.config.resolver import resolve
 from setup.console import Answer
 from setup.environment import shell_word

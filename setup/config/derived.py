@@ -18,6 +18,7 @@ from setup.volume.layout import CA_BUNDLE
 CA_BUNDLE_AT = f"/etc/avatar/{CA_BUNDLE}"  # where containers find the public roots and the private CA
 
 NODE_PORTS = range(30000, 32768)  # those that a NodePort of Kubernetes may have
+COMPOSE_ENGINE, KUBERNETES, SWARM = TARGETS = ("compose", "kubernetes", "swarm")
 BUNDLED_DATABASE = "db"
 FIRST_ACCOUNT = "akadmin"  # the first administrator of Authentik
 GROUPS_OF_AVATAR = ("Octopize - Admins", "Octopize - Users")  # as the blueprint names them
@@ -37,15 +38,15 @@ AWS_MAIL_HOST = "email-smtp.eu-west-3.amazonaws.com"
 
 
 def on_compose(v: Values) -> bool:
-    return bool(v["TARGET"] == "compose")
+    return bool(v["TARGET"] == COMPOSE_ENGINE)
 
 
 def on_swarm(v: Values) -> bool:
-    return bool(v["TARGET"] == "swarm")
+    return bool(v["TARGET"] == SWARM)
 
 
 def on_kubernetes(v: Values) -> bool:
-    return bool(v["TARGET"] == "kubernetes")
+    return bool(v["TARGET"] == KUBERNETES)
 
 
 # --- the public address -------------------------------------------------------------------------

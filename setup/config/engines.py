@@ -2,14 +2,18 @@
 
 from typing import Any, NamedTuple
 
-from setup.config.derived import bundled_database, keeps_uploads, on_kubernetes
+from setup.config.derived import (
+    COMPOSE_ENGINE,
+    KUBERNETES,
+    SWARM,
+    bundled_database,
+    keeps_uploads,
+    on_kubernetes,
+    on_swarm,
+)
 from setup.config.hosts import netloc
 from setup.config.values import Values
 from setup.volume.layout import COMPOSE, KUBERNETES_NGINX, KUSTOMIZATION, NGINX, STACK, SWARM_FILES
-
-COMPOSE_ENGINE = "compose"
-SWARM = "swarm"
-KUBERNETES = "kubernetes"
 
 
 class Engine(NamedTuple):
@@ -93,7 +97,7 @@ ENGINES = {
         logs=f"{_KUBECTL} logs -l app.kubernetes.io/name={{service}} --tail=100",
         reload="kubectl apply -k .",
         inside=f"{_KUBECTL} exec -i svc/{{service}} -- ",
-        stop=f"{_KUBECTL} scale deployment,statefulset --all --replicas=0",
+        stop=f"{_KUBECTL} scale deployment,statefulset -l {_PART_OF} --replicas=0",
         login=(_NAMESPACE, "docker login {registry}", _PULL_SECRET),
         load=(_NAMESPACE,),
         wait=(
@@ -102,7 +106,8 @@ ENGINES = {
         ),
         prune=(
             f"kubectl apply -k . --prune -l {_PART_OF} --prune-allowlist=core/v1/Secret "
-            "--prune-allowlist=core/v1/ConfigMap --prune-allowlist=batch/v1/Job",
+            "--prune-allowlist=core/v1/ConfigMap --prune-allowlist=batch/v1/Job "
+            "--prune-allowlist=networking.k8s.io/v1/Ingress --prune-allowlist=policy/v1/PodDisruptionBudget",
         ),
     ),
 }
@@ -119,7 +124,7 @@ def engine_of(v: Values) -> Engine:
 
 def command(v: Values, text: str, service: str = "", sudo: str = "", **names: str) -> str:
     """Fill in a command of the engine; Kubernetes takes no underscore in a service's name."""
-    if v["TARGET"] == KUBERNETES:
+    if on_kubernetes(v):
         names |= {"namespace": v["KUBERNETES_NAMESPACE"], "pull_secret": v["KUBERNETES_IMAGE_PULL_SECRET"]}
         return text.format(service=service.replace("_", "-"), **names)
     return text.format(service=service, sudo=sudo, **names)
@@ -128,12 +133,12 @@ def command(v: Values, text: str, service: str = "", sudo: str = "", **names: st
 def image_commands(v: Values, is_loaded: bool) -> tuple[str, ...]:
     """Return what makes the images known to the engine; without a pull secret, a cluster pulls without signing in."""
     commands = engine_of(v).images(is_loaded)
-    return (_NAMESPACE,) if v["TARGET"] == KUBERNETES and not v["KUBERNETES_IMAGE_PULL_SECRET"] else commands
+    return (_NAMESPACE,) if on_kubernetes(v) and not v["KUBERNETES_IMAGE_PULL_SECRET"] else commands
 
 
 def list_labels(v: Values) -> list[str]:
     """List the labels of which each must be on exactly one node of a swarm, which keeps the data; none otherwise."""
-    if v["TARGET"] != SWARM:
+    if not on_swarm(v):
         return []
     labels = [STORAGE_LABEL]
     if bundled_database(v):

@@ -47,7 +47,7 @@ _ROWS = (
     S("TARGET", INSTALLATION, "What runs the containers",
       "compose: Docker Compose, on one host; swarm: Docker Swarm, on several; kubernetes: a cluster that you have. Each gets "
       "files of its own from the same answers and secrets. Data does not move from one to another.",
-      kinds.choice("compose", "kubernetes", "swarm"), "compose", in_env=False),
+      kinds.choice(*derived.TARGETS), derived.COMPOSE_ENGINE, in_env=False),
     S("SWARM_ENCRYPTED", INSTALLATION, "Encryption between the nodes",
       "Whether Swarm encrypts what containers on different nodes send each other (IPsec). The nodes must let IP protocol 50 "
       "(ESP) through; existing networks stay as they are until the stack is removed and deployed again.",

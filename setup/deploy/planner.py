@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from setup.config.advice import list_notes
 from setup.config.config_file import holds_secrets
-from setup.config.engines import KUBERNETES, engine_of
+from setup.config.derived import on_kubernetes
+from setup.config.engines import engine_of
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, canonical, changes
 from setup.config.settings import SETTINGS
@@ -85,7 +86,7 @@ def _note_new_engine(state: DeploymentState, values: Values) -> Iterator[str]:
 
 def _note_fixed_volumes(state: DeploymentState, values: Values, reasons: list[str]) -> Iterator[str]:
     """Warn that a cluster neither moves a volume that exists nor changes its class or size."""
-    for line in reasons if state.is_complete() and values["TARGET"] == KUBERNETES else ():
+    for line in reasons if state.is_complete() and on_kubernetes(values) else ():
         key = line.partition(":")[0]
         if key == "KUBERNETES_NAMESPACE":
             yield (

@@ -19,6 +19,7 @@ _HEADER = b"""\
 # Written by avatar-setup, for Docker Swarm. Change settings through avatar-setup, not here. It shows secrets.
 # A manager deploys stack.state.yml, stack.jobs.yml and stack.yml, in this order, each with:
 #   docker stack deploy --detach=false --with-registry-auth -c FILE avatar
+# Docker takes a value that is empty here from the shell that types it: use one that sets no variable of the stack.
 """
 _STATE = frozenset({"db", "master", "volume", "filer", "s3"})
 _LAST = frozenset({"authentik_blueprint"})  # a one-shot for what the last stack starts

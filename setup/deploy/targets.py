@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
 from setup.config.engines import (
-    COMPOSE_ENGINE,
-    KUBERNETES,
-    SWARM,
     logs_of,
     nginx_configuration,
     nginx_facts,
@@ -222,9 +219,9 @@ class Targets:
     @property
     def engine_files(self) -> tuple[File, ...]:
         """Return what the engine is given, its main file last."""
-        if self._values["TARGET"] == KUBERNETES:
+        if derived.on_kubernetes(self._values):
             return self.kubernetes
-        return self.stacks if self._values["TARGET"] == SWARM else (self.compose,)
+        return self.stacks if derived.on_swarm(self._values) else (self.compose,)
 
     def _context(self) -> dict[str, Any]:
         values = {key: self._values[key] for key in SETTINGS if self._values.applies(key)}
@@ -292,7 +289,7 @@ class Targets:
     @property
     def marks(self) -> set[str]:
         """Return every text in the files that depends on the key and the secrets."""
-        if self._values["TARGET"] != COMPOSE_ENGINE:
+        if not derived.on_compose(self._values):
             rendered = b"\n".join(file.data for file in self.engine_files).decode()
             return {self._blueprint_mark(), *re.findall(r"(?<=[_-])[0-9a-f]{16}\b", rendered)}
         marks = map(self._secrets_mark, self._mounted().values())

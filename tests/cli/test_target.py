@@ -278,7 +278,7 @@ def test_adopting_without_a_state_goes_on_with_the_same_data_and_certificate(
 @pytest.mark.parametrize("engine", OTHERS)
 def test_an_adoption_says_how_to_stop_what_ran_before(out: Path, empty: Path, engine: str) -> None:
     stop = {
-        "kubernetes": "kubectl -n avatar scale deployment,statefulset --all --replicas=0",
+        "kubernetes": "kubectl -n avatar scale deployment,statefulset -l app.kubernetes.io/part-of=avatar --replicas=0",
         "swarm": "docker stack rm avatar",
     }
     ran(out, "--set", f"TARGET={engine}", settings={})

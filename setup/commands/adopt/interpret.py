@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
 from setup.commands.adopt import running, source
-from setup.config.engines import COMPOSE_ENGINE, ENGINES
+from setup.config.derived import COMPOSE_ENGINE
+from setup.config.engines import ENGINES
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.deploy.targets import is_ours

@@ -7,7 +7,8 @@ import posixpath
 from typing import TYPE_CHECKING, NamedTuple
 
 from setup.commands.adopt.source import COMPOSE_NAMES
-from setup.config.engines import COMPOSE_ENGINE, ENGINES, engine_of
+from setup.config.derived import COMPOSE_ENGINE
+from setup.config.engines import ENGINES, engine_of
 from setup.config.model import Given
 from setup.config.releases import AUTHENTIK, POSTGRES
 from setup.config.secrets import IRREPLACEABLE, SECRETS
