@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
 from setup import __version__, console, flags
 from setup.config.types import BOOLEAN
@@ -14,6 +13,7 @@ from setup.deploy.options import RunOptions
 from setup.deploy.reconcile import OnConflict
 from setup.environment import become_owner, require_mount
 from setup.errors import ExitCode, InputError, Interrupted, SetupError, VolumeError
+from setup.typed import TYPE_CHECKING, Any
 from setup.volume.backups import LAST
 
 if TYPE_CHECKING:

@@ -1,5 +1,7 @@
 """Speak HTTP to the public address of the stack, within a time that is certain."""
 
+from __future__ import annotations
+
 import contextlib
 import http.client
 import json
@@ -7,10 +9,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from setup.errors import NetworkError
+from setup.typed import Any, NamedTuple
 
 _STEP = 5  # seconds, for each step of a request that only asks
 _WHOLE = 20  # seconds, for all of a request: a server may send one byte at a time

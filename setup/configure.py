@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
 from setup import console
 from setup.config import sources
@@ -27,6 +26,7 @@ from setup.step_names import (
     STEP_NAMES,
     step_title,
 )
+from setup.typed import TYPE_CHECKING, Any
 from setup.volume import backups
 from setup.volume.backups import Kind, Reason
 from setup.volume.layout import HISTORY, STATE, SWEPT

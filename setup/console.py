@@ -1,5 +1,7 @@
 """The only writer to the terminal: results to stdout, messages about the run to stderr."""
 
+from __future__ import annotations
+
 import codecs
 import contextlib
 import errno
@@ -8,9 +10,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
-from typing import Any, NamedTuple, TextIO
 
 from setup.errors import ExitCode
+from setup.typed import Any, NamedTuple, TextIO
 
 # What a terminal without UTF-8 shows instead.
 _SPELLED = {"✓": "[x]", "✗": "[!]", "◐": "[~]", "○": "[ ]", "⊘": "[-]", "→": "->", "·": "-", "…": "...", "–": "-"}

@@ -1,7 +1,10 @@
 """What a check reports: one finding, and how serious it is."""
 
+from __future__ import annotations
+
 from enum import StrEnum
-from typing import NamedTuple
+
+from setup.typed import NamedTuple
 
 PENDING = "secret-pending"  # what `--fill` asks for
 

@@ -1,10 +1,12 @@
 """The command line: one table of flags, from which the parser, the help and the rules of what goes together follow."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from setup.config.secrets import SECRETS
 from setup.errors import UsageError
+from setup.typed import NamedTuple
 
 _RUN = "Configure, or change what is configured"
 _COMMANDS = "Or run one of these commands instead"

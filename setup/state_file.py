@@ -3,15 +3,17 @@
 Raise SCHEMA when an older release would misread the file: it refuses a newer schema.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from setup.config.model import BY_LABEL, Given
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.step_names import STEP_NAMES
+from setup.typed import Any, NamedTuple
 
 TOOL = "avatar-setup"
 SCHEMA = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from setup import console, state_file
 from setup.config.model import Given
@@ -13,6 +12,7 @@ from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
 from setup.state_file import COMPLETED, IN_PROGRESS, NOT_STARTED, Sections
 from setup.step_names import STEP_NAMES, step_title
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import ENV, LAST_GOOD, STATE, SWEPT, File, file_at
 from setup.volume.volume import Volume
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.checks.volume import read_regular
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.engines import start_commands
@@ -13,6 +11,7 @@ from setup.findings import RENEW, RUN, Finding, Level
 from setup.tls.plan import was_inspected
 from setup.tls.provided import find_open, read_provided
 from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import AUTHORITY, CA_BUNDLE, CERTIFICATE, CERTIFICATE_KEY
 from setup.volume.volume import Volume
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
 from setup.config.engines import nginx_configuration
@@ -18,6 +17,7 @@ from setup.formats.quoting import quote_env
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.secrets.plan import check_filled
+from setup.typed import TYPE_CHECKING, Any, NamedTuple
 from setup.volume.layout import COMPOSE, ENV, KUSTOMIZATION, STACK, secret_path
 
 if TYPE_CHECKING:

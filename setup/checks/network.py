@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup.checks.volume import read_regular
 from setup.client import Server, Untrusted
@@ -12,6 +11,7 @@ from setup.config.engines import logs_of, reload_of, start_commands, status_of
 from setup.errors import NetworkError
 from setup.findings import Finding, Level
 from setup.tls.provided import read_provided
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume.layout import CA_BUNDLE, CERTIFICATE
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from setup import console
 from setup.checks.certificates import check_certificates
@@ -21,6 +20,7 @@ from setup.formats import dotenv
 from setup.secrets import guards
 from setup.secrets.store import read_filled
 from setup.tls.plan import MARK
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import ENV, secret_path
 
 if TYPE_CHECKING:

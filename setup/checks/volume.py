@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from setup.config.derived import SWARM
 from setup.config.secrets import SECRETS
@@ -20,6 +19,7 @@ from setup.secrets import guards, store
 from setup.secrets.plan import check_filled, clean, is_bound, list_applicable
 from setup.state_file import COMPLETED
 from setup.state_manager import DeploymentState
+from setup.typed import TYPE_CHECKING
 from setup.volume import backups
 from setup.volume.layout import (
     AUTHORITY_KEY,

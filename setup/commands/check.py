@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.checks import run
+from setup.typed import TYPE_CHECKING
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

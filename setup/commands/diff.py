@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup import console
 from setup.config.model import Given
 from setup.config.types import show
@@ -13,6 +11,7 @@ from setup.deploy.ending import list_unused, with_decision, would_keep
 from setup.deploy.redact import Redactor, lines_of_ours
 from setup.secrets.plan import Origin
 from setup.secrets.store import read_secrets
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import BLUEPRINT
 from setup.volume.volume import Volume
 

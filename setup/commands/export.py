@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
 
 from setup import console
 from setup.config.config_file import config_file, holds_secrets, is_ours
@@ -14,6 +13,7 @@ from setup.errors import InputError, UsageError, VolumeError
 from setup.secrets import guards
 from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_secrets
+from setup.typed import TYPE_CHECKING
 from setup.volume import lock
 from setup.volume.backups import require_whole
 from setup.volume.layout import CONFIG, LOCK, File, staged_name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
 
 from setup.config.model import Given
 from setup.config.secrets import SECRETS
@@ -12,6 +11,7 @@ from setup.deploy import baseline, diff
 from setup.errors import VolumeError
 from setup.formats.yaml_file import Malformed
 from setup.state_file import parse
+from setup.typed import TYPE_CHECKING, Any
 from setup.volume import backups
 from setup.volume.layout import SECRETS_FOLDER, SETTINGS_RECORD, STATE, File, is_record, written_path
 from setup.volume.volume import Volume

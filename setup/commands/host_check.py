@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.config import derived
 from setup.config.derived import COMPOSE_ENGINE, KUBERNETES, SWARM
 from setup.config.engines import list_labels
@@ -11,6 +9,7 @@ from setup.console import Answer
 from setup.environment import shell_word
 from setup.errors import InputError
 from setup.secrets.store import read_filled
+from setup.typed import TYPE_CHECKING
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

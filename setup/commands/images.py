@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.config import derived
 from setup.config.derived import COMPOSE_ENGINE, IMAGE_ARCHIVE, KUBERNETES, SWARM
 from setup.config.resolver import resolve
 from setup.console import Answer
 from setup.environment import shell_word
 from setup.errors import InputError
+from setup.typed import TYPE_CHECKING
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:

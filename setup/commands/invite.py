@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from setup.checks import network
 from setup.client import Server, Untrusted, query
 from setup.config import derived
@@ -15,6 +13,7 @@ from setup.environment import shell_word
 from setup.errors import InputError, NetworkError, UsageError
 from setup.formats.wrapping import unwrap
 from setup.secrets.store import read_filled
+from setup.typed import TYPE_CHECKING, Any, NamedTuple
 from setup.volume.layout import CA_BUNDLE, secret_path
 from setup.volume.volume import Volume
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import __version__
 from setup.commands.history import by_path, changed_settings, files_of_state, is_secret, is_shown, read_present
@@ -26,6 +25,7 @@ from setup.secrets import rotation
 from setup.secrets.store import read_filled, read_secrets
 from setup.state_file import parse
 from setup.state_manager import digest_of_ours, split_additions
+from setup.typed import TYPE_CHECKING, Any, NamedTuple
 from setup.volume import backups
 from setup.volume.backups import Kind, Reason
 from setup.volume.layout import (

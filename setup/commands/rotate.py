@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
 from setup.commands import diff
@@ -16,6 +15,7 @@ from setup.errors import InputError
 from setup.secrets import plan as secrets_plan
 from setup.secrets import rotation as rotations
 from setup.secrets.store import read_filled
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume import backups
 from setup.volume.backups import Backup, Kind, Reason
 from setup.volume.layout import HISTORY, STATE

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.checks import run
 from setup.console import Answer
 from setup.deploy import summary
 from setup.errors import Busy, ExitCode
 from setup.secrets import guards, rotation
 from setup.secrets.store import read_filled
+from setup.typed import TYPE_CHECKING
 from setup.volume import backups
 from setup.volume.layout import LOCK, secret_path
 from setup.volume.volume import Volume

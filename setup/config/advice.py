@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.config.releases import FLOORS, refuse_pin
 from setup.config.types import show
+from setup.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

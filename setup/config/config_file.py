@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.config.resolver import Resolution
 from setup.config.settings import SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.formats.quoting import quote_yaml
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import CONFIG, File, file_at
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from setup.config.hosts import email, netloc
 from setup.config.model import Condition, Given, Source
 from setup.config.values import Values
+from setup.typed import Any
 from setup.volume.layout import CA_BUNDLE
 
 CA_BUNDLE_AT = f"/etc/avatar/{CA_BUNDLE}"  # where containers find the public roots and the private CA

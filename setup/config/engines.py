@@ -1,6 +1,6 @@
 """Know what runs the containers, by TARGET: its main file, and what people type on the host."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
 
 from setup.config.derived import (
     COMPOSE_ENGINE,
@@ -13,6 +13,7 @@ from setup.config.derived import (
 )
 from setup.config.hosts import netloc
 from setup.config.values import Values
+from setup.typed import Any, NamedTuple
 from setup.volume.layout import COMPOSE, KUBERNETES_NGINX, KUSTOMIZATION, NGINX, STACK, SWARM_FILES
 
 

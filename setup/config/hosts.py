@@ -3,8 +3,11 @@
 Every parser returns the canonical form or raises ValueError with the reason.
 """
 
+from __future__ import annotations
+
 import re
-from typing import NamedTuple
+
+from setup.typed import NamedTuple
 
 
 class PublicUrl(NamedTuple):

@@ -1,12 +1,13 @@
 """Declare what a setting, a secret and a given value are: records without behaviour."""
 
-# Annotations are evaluated here, unlike elsewhere: a NamedTuple compiles each one that is text, and these are many.
+from __future__ import annotations
 
+# Annotations are evaluated here, unlike elsewhere: a NamedTuple compiles each one that is text, and these are many.
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, NamedTuple
 
 from setup.config.types import TEXT, Kind
+from setup.typed import Any, NamedTuple
 
 # Both take a `values.Values`, a module that imports this one.
 Condition = Callable[[Any], bool]

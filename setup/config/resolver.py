@@ -1,7 +1,8 @@
 """Resolve layers of answers to typed values, by one precedence; pure."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from setup.config import derived
 from setup.config.hosts import short, without_credentials
@@ -10,6 +11,7 @@ from setup.config.rules import RULES
 from setup.config.settings import SETTINGS
 from setup.config.types import EMAIL, EMAILS, show
 from setup.config.values import Resolved, Unavailable, Values
+from setup.typed import NamedTuple
 
 
 class Resolution(NamedTuple):

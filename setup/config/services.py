@@ -1,19 +1,20 @@
 """The table of services: what each container runs, gets, waits for and keeps.
 
-The compose file renders from it. Texts may hold `${KEY}` for a key of `.env`. A secret names the services that mount it
-(`config.secrets`); `deploy.targets` knows which generated files each mounts. Only a run that renders needs this module.
+The files of every engine render from it. Texts may hold `${KEY}` for a key of `.env`. A secret names the services that
+mount it (`config.secrets`); `deploy.targets` knows which generated files each mounts. Only rendering needs this module.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple
 
 from setup.config import derived
-from setup.config.derived import CA_BUNDLE_AT
 from setup.config.hosts import netloc
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.values import Values
+from setup.typed import NamedTuple
 
 
 class State(StrEnum):
@@ -126,15 +127,13 @@ def list_services(v: Values) -> tuple[Service, ...]:
 
 def _sized(v: Values, rows: tuple[Service, ...]) -> Iterator[Service]:
     """Yield the rows with their ports, those that have settings for it with their replicas and limits."""
-    for unsized in rows:
-        serves = tuple(port.target for port in unsized.ports)
-        row = unsized._replace(serves=_SERVES.get(unsized.name, serves))
+    for bare in rows:
+        row = bare._replace(serves=_SERVES.get(bare.name, tuple(port.target for port in bare.ports)))
         name = row.name.upper().replace("-", "_")
         if f"REPLICAS_{name}" in SETTINGS:
             limits = {"memory": v[f"MEMORY_{name}"], "cpus": v[f"CPUS_{name}"]}
-            yield row._replace(replicas=v[f"REPLICAS_{name}"], **limits)
-        else:
-            yield row
+            row = row._replace(replicas=v[f"REPLICAS_{name}"], **limits)
+        yield row
 
 
 def list_volumes(v: Values) -> tuple[Variable, ...]:
@@ -195,7 +194,7 @@ def _api_environment(v: Values) -> tuple[Variable, ...]:
     ]
     if derived.has_private_ca(v):
         why = "The public roots and the private CA in one file."
-        variables.append(Variable("SSL_CERT_FILE", CA_BUNDLE_AT, computed=True, why=why))
+        variables.append(Variable("SSL_CERT_FILE", derived.CA_BUNDLE_AT, computed=True, why=why))
     variables += _of_env(
         "ENV_NAME", "USE_EMAIL_AUTHENTICATION", "DB_HOST", "MAIL_PROVIDER", "SMTP_HOST", "SMTP_PORT", "SMTP_USE_TLS",
         "SMTP_START_TLS", "SMTP_VERIFY", "SMTP_SENDER_EMAIL", "SMTP_USERNAME", "SSO_PROVIDER_APP_NAME",
@@ -302,7 +301,7 @@ def _sign_in(v: Values) -> tuple[Service, ...]:
     if not bundled:
         environment += [Variable("PGPORT", "${DB_PORT}"), Variable("PGSSLMODE", "${DB_SSLMODE}")]
     if derived.database_is_verified(v):
-        environment.append(Variable("PGSSLROOTCERT", CA_BUNDLE_AT, computed=True))
+        environment.append(Variable("PGSSLROOTCERT", derived.CA_BUNDLE_AT, computed=True))
     environment += [Variable("PGCONNECT_TIMEOUT", "10"), Variable("PGCLIENTENCODING", "UTF8")]
     init_db = Service("authentik_init_db", derived.POSTGRES_IMAGE, ("database",), State.ONCE)
     init_db = init_db._replace(script=("authentik_init_db.sh",), environment=tuple(environment))
@@ -338,7 +337,7 @@ def _authentik_environment(v: Values) -> tuple[Variable, ...]:
     variables = [Variable("AUTHENTIK_WEB__BASE_URL", base_url, computed=True, why=why)]
     if derived.has_private_ca(v):
         why = "It sends mail: the public roots and the private CA in one file, as for the API."
-        variables.append(Variable("SSL_CERT_FILE", CA_BUNDLE_AT, computed=True, why=why))
+        variables.append(Variable("SSL_CERT_FILE", derived.CA_BUNDLE_AT, computed=True, why=why))
     variables += [*_authentik_database(v), *_AUTHENTIK_FIXED, *_authentik_mail(v)]
     prefix = "AVATAR_AUTHENTIK_BLUEPRINT_"
     variables += _of_env(
@@ -356,7 +355,7 @@ def _authentik_database(v: Values) -> list[Variable]:
     if not derived.bundled_database(v):
         variables += [Variable(f"{key}PORT", "${DB_PORT}"), Variable(f"{key}SSLMODE", "${DB_SSLMODE}")]
     if derived.database_is_verified(v):
-        variables.append(Variable(f"{key}SSLROOTCERT", CA_BUNDLE_AT, computed=True))
+        variables.append(Variable(f"{key}SSLROOTCERT", derived.CA_BUNDLE_AT, computed=True))
     return [
         *variables,
         Variable(f"{key}NAME", f"{secret}database_name"),
@@ -390,10 +389,11 @@ def _authentik_mail(v: Values) -> list[Variable]:
     ]
     if SECRETS["smtp_password"].when(v):
         variables.append(Variable(f"{key}PASSWORD", f"{mounted}password"))
-    why = "Authentik's words: TLS is STARTTLS, SSL is TLS from the start."
     return [
         *variables,
-        Variable(f"{key}USE_TLS", "${SMTP_START_TLS}", why=why),
+        Variable(
+            f"{key}USE_TLS", "${SMTP_START_TLS}", why="Authentik's words: TLS is STARTTLS, SSL is TLS from the start."
+        ),
         Variable(f"{key}USE_SSL", "${SMTP_USE_TLS}"),
         Variable(f"{key}TIMEOUT", "30"),
         Variable(f"{key}FROM", "${SMTP_SENDER_EMAIL}"),

@@ -3,15 +3,17 @@
 No other module reads them. Problems are collected instead of raised, so that one message names those of all sources.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
 
 from setup.config.model import Given, Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import PRESETS, SETTINGS
 from setup.formats.wrapping import is_quoted, unwrap
 from setup.formats.yaml_file import Malformed, decode, key_shown, load_yaml, read_input
+from setup.typed import Any, NamedTuple
 
 CONTROLS = ("NON_INTERACTIVE", "PUID", "PGID", "NO_COLOR")
 _OURS = ("PYTHON", "PROMPT_TOOLKIT_", "AVATAR_SETUP_")  # set by the image
@@ -36,7 +38,7 @@ class Inputs(NamedTuple):
     exact: Mapping[str, Given] = {}  # secrets of another deployment, byte for byte
     refused: frozenset[str] = frozenset()  # keys that are given and have a problem, so that they are not missing
 
-    def with_adopted(self, settings: Mapping[str, Given]) -> "Inputs":
+    def with_adopted(self, settings: Mapping[str, Given]) -> Inputs:
         """Add the settings of another deployment as the layer below what the operator gave."""
         return self._replace(layers=(*self.layers[:2], settings, *self.layers[2:]))
 

@@ -1,11 +1,13 @@
 """Parse values: each kind takes the text that an operator typed, or says what it expects instead."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from setup.config import hosts
 from setup.config.hosts import short
+from setup.typed import Any, NamedTuple
 
 
 class Kind(NamedTuple):

@@ -1,11 +1,13 @@
 """Compute typed values by key when they are asked for, so that a default may depend on any other value."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from setup.config.model import Given, Setting, Source
 from setup.config.types import show
 from setup.formats.wrapping import unwrap
+from setup.typed import Any, NamedTuple
 
 
 class Unavailable(Exception):

@@ -5,13 +5,12 @@ Both are in `.deployment-written`, private because `.env` shows secrets. Only a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from setup.config.model import BY_LABEL, Given, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import IMAGES, SETTINGS
 from setup.config.types import show
 from setup.state_manager import DeploymentState, split_additions
+from setup.typed import TYPE_CHECKING, Any
 from setup.volume.layout import (
     ENV,
     LABEL_KEY,

@@ -1,10 +1,12 @@
 """What an engine other than Compose is given: the rows, and the values that the compose file only names."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from setup.config.services import Service, Variable
+from setup.typed import NamedTuple
 
 
 class Mount(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from setup import console
 from setup.config.model import Given, Source
 from setup.config.settings import SETTINGS
@@ -11,6 +9,7 @@ from setup.console import Answer
 from setup.deploy.reconcile import Action
 from setup.deploy.redact import Lines
 from setup.errors import ExitCode
+from setup.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -1,11 +1,12 @@
 """Tell at the end of a run what it did, what is missing, how to sign in, and the one command to type next."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
 
 from setup import console
 from setup.config.derived import (
@@ -37,6 +38,7 @@ from setup.formats.yaml_file import Malformed
 from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_filled
 from setup.tls.provided import CERTIFICATE_FILE, KEY_FILE
+from setup.typed import Any, NamedTuple
 from setup.volume import backups
 from setup.volume.layout import AUTHORITY, ENV, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
 from setup.volume.volume import Volume

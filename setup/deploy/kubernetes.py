@@ -4,8 +4,9 @@ Kustomize makes each Secret and ConfigMap of a file beside it, and adds a hash o
 mounts a changed file is replaced, and no other. Only a run with TARGET=kubernetes needs this module.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from setup.config.derived import NODE_PORTS, has_ingress
 from setup.config.services import AUTHENTIK_DATA, NETWORKS, Service, State
@@ -28,6 +29,7 @@ from setup.deploy.kubernetes_pod import (
 from setup.deploy.templates import CannotCarry
 from setup.formats.digests import fingerprint
 from setup.formats.yaml_file import dump_yaml
+from setup.typed import Any
 from setup.volume.layout import (
     KUBERNETES_ENV,
     KUBERNETES_JOBS,

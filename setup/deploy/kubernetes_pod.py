@@ -3,14 +3,16 @@
 The kubelet reads `$$` as `$` in commands, values and exec probes, and takes values from Secrets as they are.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from setup.config import derived
 from setup.config.secrets import SECRETS
 from setup.config.services import AUTHENTIK_DATA, Condition, Health, Service, State, Variable
 from setup.deploy.content import Content, Mount, escape, literal, value_of
+from setup.typed import Any, NamedTuple
 from setup.volume.layout import CERTIFICATE, CERTIFICATE_KEY, secret_path
 
 PART_OF = {"app.kubernetes.io/part-of": "avatar"}

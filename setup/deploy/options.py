@@ -1,10 +1,12 @@
 """What one run is asked to do: one record, made from the flags or from a caller's parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from setup.deploy.reconcile import Conflict, OnConflict
 from setup.deploy.steps import Ask
+from setup.typed import NamedTuple
 from setup.volume import backups
 
 

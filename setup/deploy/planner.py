@@ -1,8 +1,9 @@
 """Find the first step that has something to do, and why, from the state and the volume; render nothing."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from setup.config.advice import list_notes
 from setup.config.config_file import holds_secrets
@@ -19,6 +20,7 @@ from setup.formats.quoting import quote_env
 from setup.secrets.plan import Origin
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import STEP_NAMES
+from setup.typed import NamedTuple
 from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES
 from setup.volume.volume import Volume
 

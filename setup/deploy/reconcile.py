@@ -1,13 +1,15 @@
 """Decide what happens to each file of the deployment, files edited by hand included; write nothing."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from enum import StrEnum, auto
-from typing import NamedTuple
 
 from setup.deploy import baseline
 from setup.formats.digests import digest
 from setup.state_manager import DeploymentState, split_additions
+from setup.typed import NamedTuple
 from setup.volume.layout import ENV, PROPOSAL_SUFFIX, File, written_path
 from setup.volume.volume import Volume
 

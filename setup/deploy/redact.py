@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config import config_file
 from setup.config.secrets import SECRETS
@@ -16,6 +15,7 @@ from setup.config.settings import SETTINGS
 from setup.formats.quoting import quote_env
 from setup.formats.wrapping import unwrap
 from setup.state_manager import split_additions
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume.layout import CONFIG, ENV, KEYS_FOLDER, KUBERNETES_ENV, SWARM_FILES, TLS_FOLDER, written_path
 
 if TYPE_CHECKING:

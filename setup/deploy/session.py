@@ -1,8 +1,9 @@
 """Look at a deployment for one run: what was given, what is on the volume, and what both come to."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from setup.config import advice, releases
 from setup.config.config_file import config_file, holds_secrets
@@ -25,6 +26,7 @@ from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_secrets
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
+from setup.typed import NamedTuple
 from setup.volume import backups
 from setup.volume.layout import CONFIG, LABEL_KEY, MAIN_FILES, File
 from setup.volume.volume import Volume
@@ -72,7 +74,7 @@ class Done(NamedTuple):
     kept: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
 
-    def plus(self, other: "Done") -> "Done":
+    def plus(self, other: Done) -> Done:
         """Return what both have done."""
         return Done(self.written + other.written, self.kept + other.kept, self.merged + other.merged)
 

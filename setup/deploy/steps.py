@@ -1,7 +1,8 @@
 """The seven steps: each is a function from a context to what should become true."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from setup.config.model import Given, Secret, Setting, Source
 from setup.config.resolver import Resolution, canonical
@@ -11,6 +12,7 @@ from setup.config.types import show
 from setup.deploy.targets import Targets
 from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import Origin, SecretFile
+from setup.typed import NamedTuple
 from setup.volume.layout import File, place_of
 
 Ask = Callable[[Setting | Secret, str], str | None]

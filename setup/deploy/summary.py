@@ -1,7 +1,8 @@
 """Tell an operator and a program what a run did and how far the deployment is: status and last message."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from setup import console
 from setup.config.model import Secret
@@ -10,6 +11,7 @@ from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.secrets.plan import Origin, names_of
 from setup.state_manager import TITLE, DeploymentState, digest_of_ours
+from setup.typed import Any
 from setup.volume.layout import secret_path
 
 # Where a secret's value comes from; never the value.

@@ -3,14 +3,16 @@
 Only a run with TARGET=swarm needs this module.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Any
 
 from setup.config.engines import LABELS, STORAGE_LABEL
 from setup.config.services import NETWORKS, Health, Service, State
 from setup.deploy.content import Content, Mount, escape, literal, value_of
 from setup.formats.digests import fingerprint
 from setup.formats.yaml_file import dump_yaml
+from setup.typed import Any
 from setup.volume.layout import STACK, STACK_EMPTY, STACK_JOBS, STACK_STATE, SWARM_FILES, File, file_at, secret_path
 
 EMPTY = b'{{""}}'  # Swarm takes no empty secret: this one is a template of nothing

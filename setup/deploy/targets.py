@@ -1,9 +1,10 @@
 """Render the files of a deployment from its values: which files there are, and their bytes."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.config import derived
 from setup.config.engines import (
@@ -22,6 +23,7 @@ from setup.formats.dotenv import MARKER
 from setup.formats.quoting import Unfit, quote_env
 from setup.formats.wrapping import unwrap
 from setup.tls.plan import TlsPlan
+from setup.typed import TYPE_CHECKING, Any, NamedTuple
 from setup.volume.layout import (
     AUTHENTIK,
     BLUEPRINT,
@@ -73,7 +75,7 @@ class Parts(NamedTuple):
     tls: TlsPlan = TlsPlan()
     owner: tuple[int, int] = (0, 0)
 
-    def equals(self, other: "Parts") -> bool:
+    def equals(self, other: Parts) -> bool:
         """Tell whether both render to the same bytes, as far as the inputs tell."""
         return self[1:] == other[1:] and self.values.texts() == other.values.texts()
 
@@ -166,7 +168,7 @@ class Targets:
 
         return kubernetes.render(self._content(), kubernetes.read_cluster(self._values))
 
-    def _content(self) -> "Content":
+    def _content(self) -> Content:
         """Return what the files of Swarm and Kubernetes are made of."""
         from setup.config.services import list_services, list_volumes
         from setup.deploy.content import Content
@@ -186,7 +188,7 @@ class Targets:
             self._values["SWARM_PORT_MODE"],
         )
 
-    def _stack_files(self) -> "dict[str, tuple[Mount, ...]]":
+    def _stack_files(self) -> dict[str, tuple[Mount, ...]]:
         """Return for each service the files that it mounts, a given certificate included."""
         from setup.deploy.content import Mount
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
 from setup.errors import ExitCode, InputError, SetupError
 from setup.formats.quoting import Unfit, as_text, quote_block, quote_env, quote_nginx, quote_plain, quote_yaml
+from setup.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,8 +5,6 @@ A crash at any point repeats the step and loses nothing; the whole of crash safe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.config.model import Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
@@ -22,6 +20,7 @@ from setup.state_file import COMPLETED, parse
 from setup.state_manager import digest_of_ours
 from setup.step_names import FINALIZE
 from setup.tls.plan import MARK
+from setup.typed import TYPE_CHECKING
 from setup.volume import backups
 from setup.volume.layout import HISTORY, LABEL_KEY, MAIN_FILES, STATE, File, file_at, secret_path
 from setup.volume.volume import Volume

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, Tagged, load_yaml
+from setup.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

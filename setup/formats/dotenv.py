@@ -3,11 +3,13 @@
 What the file alone does not tell, such as a variable of the shell that runs Compose, is named instead of guessed.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from setup.formats.yaml_file import Malformed, decode
+from setup.typed import NamedTuple
 
 # The last line of our `.env`; what stands below it is the operator's.
 MARKER = b"# --- Yours: avatar-setup keeps everything below this line as it is. ---\n"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from setup.formats import dotenv
 from setup.formats.dotenv import MARKER, Statement
 from setup.formats.yaml_file import Malformed
+from setup.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,10 +1,13 @@
 """Input files and YAML as plain data, refused as a whole where they are not what they should be."""
 
+from __future__ import annotations
+
 import os
 import re
 import stat
 from codecs import BOM_UTF8
-from typing import Any, NamedTuple
+
+from setup.typed import Any, NamedTuple
 
 LARGEST_FILE = 256 * 1024
 DEEPEST = 8

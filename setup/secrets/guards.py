@@ -1,13 +1,15 @@
 """Refuse what must not happen to a secret: lost and regenerated, contradicted, or used on the wrong server; pure."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from setup.config.derived import BUNDLED_DATABASE, external_database
 from setup.config.model import Given, Secret, always
 from setup.config.values import Values
 from setup.errors import DecisionNeeded, VolumeError
 from setup.secrets.plan import is_bound, is_external, is_operators, is_same, list_applicable, list_pending
+from setup.typed import NamedTuple
 from setup.volume.layout import secret_path
 
 

@@ -1,9 +1,10 @@
 """Plan the value of every secret: kept, given, generated, customary or pending; pure except for the random bytes."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum, auto
-from typing import NamedTuple
 
 from setup.config.model import Given, Secret, Source
 from setup.config.secrets import SECRETS
@@ -11,6 +12,7 @@ from setup.config.types import TEXT, show
 from setup.config.values import Values
 from setup.environment import shell_word
 from setup.formats.wrapping import unwrap
+from setup.typed import NamedTuple
 from setup.volume.layout import secret_path
 
 _CARRIAGE_RETURN = "it holds carriage returns (CR, U+000D), as Windows ends lines, and readers take them for its value"

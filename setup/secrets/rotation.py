@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
 
 from setup.config.derived import bundled_database, database_is_verified, on_swarm
 from setup.config.engines import command, engine_of
@@ -13,6 +12,7 @@ from setup.environment import shell_word
 from setup.errors import InputError, UsageError
 from setup.formats.wrapping import unwrap
 from setup.secrets.plan import list_applicable
+from setup.typed import TYPE_CHECKING, Any
 from setup.volume.layout import secret_path
 
 if TYPE_CHECKING:

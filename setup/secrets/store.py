@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup.config.secrets import SECRETS
 from setup.errors import VolumeError
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import secret_path
 
 if TYPE_CHECKING:

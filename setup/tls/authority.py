@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from setup.config.derived import is_address
 from setup.errors import DecisionNeeded, VolumeError
 from setup.tls import certificates, chains
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,6 +19,7 @@ from setup.findings import Finding, Level
 from setup.tls import pem
 from setup.tls.chains import Path, find_path, is_authority, is_valid, name_of
 from setup.tls.pem import PemFile
+from setup.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -4,13 +4,15 @@ OpenSSL reads lines of at most 254 bytes, takes a block only if BEGIN and END ha
 of another label and what is outside of blocks. A slip in any block that it reads makes the file unusable.
 """
 
+from __future__ import annotations
+
 import base64
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import NamedTuple
 
 from setup.environment import shell_word
+from setup.typed import NamedTuple
 
 _LONGEST = 254  # bytes
 _BLANK = bytes(range(33))  # what OpenSSL drops at the end of a line

@@ -1,8 +1,9 @@
 """Plan what a deployment serves TLS with and trusts; a certificate of its own is issued once and kept."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
 from setup.config.engines import reload_of
@@ -12,6 +13,7 @@ from setup.findings import Finding, Level
 from setup.formats.digests import digest_all
 from setup.tls.provided import ProvidedFile, find_open, read_provided
 from setup.tls.trust_store import make_ca_bundle, read_known, read_private_authority, read_trusted
+from setup.typed import NamedTuple
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
 from setup.volume.volume import Volume
 

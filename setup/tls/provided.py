@@ -1,13 +1,15 @@
 """Read the certificate and the key that the operator provides, as far as they can be seen from here."""
 
+from __future__ import annotations
+
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.values import Values
 from setup.environment import shell_word
 from setup.findings import Finding, Level
 from setup.formats.yaml_file import Malformed, read_input
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class ProvidedFile(NamedTuple):
     is_open: bool = False  # other users of the host can read it
 
     @property
-    def pem(self) -> "PemFile | None":
+    def pem(self) -> PemFile | None:
         """Return the file for a closer inspection, None if it cannot be read."""
         if self.data is None:
             return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from setup.errors import VolumeError
+from setup.typed import TYPE_CHECKING
 from setup.volume import directories
 from setup.volume.layout import BACKUP_SUFFIX, File, staged_name
 

@@ -4,6 +4,8 @@ A backup is a folder `.deployment-history/ID/` that mirrors the volume. It is pr
 manifest is written last, when everything else is durable: a folder without one is no backup.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import itertools
@@ -11,10 +13,10 @@ import re
 import time
 from collections.abc import Collection, Iterable
 from enum import StrEnum
-from typing import Any, NamedTuple
 
 from setup import __version__
 from setup.errors import Busy, DecisionNeeded, VolumeError
+from setup.typed import Any, NamedTuple
 from setup.volume.layout import HISTORY, RESTORE_MARK, SWEPT, File, backup_path, file_at, manifest_path, secret_path
 from setup.volume.volume import Volume
 

@@ -6,9 +6,9 @@ import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from setup.errors import VolumeError
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import folder_mode
 
 if TYPE_CHECKING:

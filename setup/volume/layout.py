@@ -3,9 +3,10 @@
 Add a generated file here first: a constant for its path, and a row of PLACES if its folder is new.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from setup.step_names import FINALIZE, GENERATE_ENV_FILE, GENERATE_NGINX_CONFIG
+from setup.typed import NamedTuple
 
 
 class File(NamedTuple):

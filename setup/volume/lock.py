@@ -6,9 +6,9 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING
 
 from setup.errors import Busy, VolumeError
+from setup.typed import TYPE_CHECKING
 from setup.volume import directories
 from setup.volume.layout import LOCK
 

@@ -4,13 +4,15 @@ All paths are opened below the output directory's descriptor and no symbolic lin
 way (`folders`), so that nothing on the volume can lead a write elsewhere.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from setup.errors import DecisionNeeded, InputError, VolumeError
+from setup.typed import NamedTuple
 from setup.volume import atomic, directories, lock
 from setup.volume.layout import BACKUP_SUFFIX, File, is_staged_name, staged_name
 
@@ -40,7 +42,7 @@ class Volume:
                 f"create it first (mkdir -p) and mount it, as in 'docker run -v /app/avatar:/out avatar-setup'"
             ) from None
 
-    def __enter__(self) -> "Volume":
+    def __enter__(self) -> Volume:
         return self
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from setup import console
 from setup.errors import DecisionNeeded, Interrupted, NotComplete
+from setup.typed import TYPE_CHECKING
 from setup.wizard import plain, terminal
 from setup.wizard.field import Field
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING
 
 from setup import console
 from setup.config.model import Given, Secret, Setting, Source
@@ -18,6 +17,7 @@ from setup.deploy.steps import BACK, is_open, list_open
 from setup.errors import NotComplete
 from setup.secrets import plan as secrets_plan
 from setup.secrets.store import read_filled
+from setup.typed import TYPE_CHECKING
 from setup.volume.layout import ENV, PROPOSAL_SUFFIX, secret_path
 from setup.wizard import plain, review, terminal
 from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+from setup.typed import NamedTuple
 
 # Typed alone, these ask for help and for the previous question; no kind of value takes them.
 HELP_WORD, BACK_WORD = "?", "<"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup import console
 from setup.config.model import Source
 from setup.config.secrets import SECRETS
@@ -12,6 +10,7 @@ from setup.config.types import show
 from setup.deploy import summary
 from setup.secrets import plan as secrets_plan
 from setup.secrets.plan import Origin
+from setup.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

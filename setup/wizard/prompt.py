@@ -10,7 +10,6 @@ import contextlib
 import signal
 import sys
 import termios
-from typing import TYPE_CHECKING, Any
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
@@ -26,6 +25,7 @@ from prompt_toolkit.layout.processors import BeforeInput, PasswordProcessor
 from prompt_toolkit.output import ColorDepth, create_output
 
 from setup import console
+from setup.typed import TYPE_CHECKING, Any
 from setup.wizard import terminal
 from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
 

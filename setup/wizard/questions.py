@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup import console
 from setup.config.model import Secret, Setting
 from setup.config.types import HOST_PATH
 from setup.deploy.steps import BACK
 from setup.errors import Interrupted
+from setup.typed import TYPE_CHECKING
 from setup.wizard.field import BACK_WORD, HELP_WORD, Field, Reply
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from setup import console
 from setup.config.derived import certificate_is_made
 from setup.config.model import Given, Setting, Source
@@ -12,6 +10,7 @@ from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.deploy import summary, transaction
 from setup.deploy.steps import BACK, Outcome, answered, prompt_user_secrets, step_of_secret, step_of_setting
+from setup.typed import TYPE_CHECKING
 from setup.wizard import page
 from setup.wizard.field import BACK_WORD, HELP_WORD
 from setup.wizard.questions import NO_EARLIER

@@ -8,7 +8,8 @@ import select
 import signal
 import sys
 import termios
-from typing import TYPE_CHECKING, Any
+
+from setup.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup import console
 from setup.commands import diff
@@ -27,6 +26,7 @@ from setup.secrets.store import read_secrets
 from setup.state_file import parse
 from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume import backups
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE, SECRETS_FOLDER, STATE, File, secret_path
 from setup.volume.volume import Volume

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from setup import state_file
 from setup.commands.adopt import running, source
@@ -16,6 +15,7 @@ from setup.deploy.targets import is_ours
 from setup.formats import dotenv
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
+from setup.typed import TYPE_CHECKING, Any, NamedTuple
 from setup.volume.layout import COMPOSE, ENV, NGINX, STACK, STACK_STATE, STATE, secret_path, written_path
 
 if TYPE_CHECKING:

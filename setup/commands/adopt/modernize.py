@@ -1,11 +1,13 @@
 """Bring an older deployment to this release: its versions, and what the platform renamed or removed; pure."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from setup.commands.adopt.interpret import Entry, Interpretation
 from setup.config.derived import LICENSES, OLDER_LICENSES, is_before
 from setup.config.releases import AUTHENTIK, FLOORS, POSTGRES, refuse_other_postgres, refuse_pin, refuse_upgrade
+from setup.typed import NamedTuple
 from setup.volume.layout import STATE
 
 _API = "AVATAR_API_VERSION"

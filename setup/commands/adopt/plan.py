@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup.commands.adopt.source import COMPOSE_NAMES
 from setup.config.derived import COMPOSE_ENGINE
@@ -18,6 +17,7 @@ from setup.config.values import Unavailable
 from setup.console import indent
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume.layout import COMPOSE, ENV, secret_path
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ empty one would start.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup.config.rules import SERVICES
 from setup.formats import compose_file
 from setup.formats.yaml_file import Malformed
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume.layout import COMPOSE
 
 if TYPE_CHECKING:

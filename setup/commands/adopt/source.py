@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from setup import state_file
 from setup.config.secrets import SECRETS
@@ -16,6 +15,7 @@ from setup.environment import shell_word
 from setup.errors import Busy, DecisionNeeded, InputError
 from setup.formats import dotenv
 from setup.formats.yaml_file import Malformed, read_input
+from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume import lock
 from setup.volume.layout import (
     AUTHENTIK,
