@@ -159,7 +159,7 @@ def dump_yaml(document: dict[str, Any]) -> bytes:
 
     import yaml
 
-    class Dumper(yaml.SafeDumper):
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # the one in C is faster
         """Writes each value out, and texts of several lines as blocks."""
 
         def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 
 from setup.config.secrets import IRREPLACEABLE, SECRETS
 from setup.formats.dotenv import parse
 from setup.volume.layout import RESTORE_MARK
 from tests.support import engine, foreign_trees, pki
+from tests.support.documents import read_yaml
 from tests.support.foreign_trees import ENV, SHOWN, edited
 from tests.support.runs import (
     LAST_GOOD,
@@ -62,7 +62,7 @@ def adopted(name: str, tmp_path: Path, *flags: str, settings: dict[str, str] | N
 
 
 def state(out: Path) -> dict[str, dict[str, dict[str, str]]]:
-    return yaml.safe_load((out / STATE).read_text())
+    return read_yaml((out / STATE).read_text())
 
 
 def env_of(out: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import yaml
 
 from setup.formats.dotenv import parse
 from tests.support import foreign_trees
+from tests.support.documents import read_yaml
 from tests.support.foreign_trees import edited
 from tests.support.runs import REQUIRED, STATE, deployed, ran, run, stamps, tree
 
@@ -35,7 +36,7 @@ def composed(out: Path) -> dict[str, Any]:
     text = (out / "docker-compose.yml").read_text()
     for key, value in env_of(out).items():
         text = text.replace(f"${{{key}}}", value)
-    return yaml.safe_load(text)
+    return read_yaml(text)
 
 
 def env_of(out: Path) -> dict[str, str]:
@@ -58,7 +59,7 @@ def test_an_image_that_runs_is_kept(place: str, service: str, image: str, key: s
     if place == "override":
         (source / OVERRIDE).write_text(f"services: {{{service}: {{image: '{image}'}}}}\n")
     else:
-        document = yaml.safe_load((source / "docker-compose.yml").read_text())
+        document = read_yaml((source / "docker-compose.yml").read_text())
         document["services"][service]["image"] = image
         (source / "docker-compose.yml").write_text(yaml.safe_dump(document))
     before = env_of(source)[key]
@@ -186,7 +187,7 @@ def test_the_certificate_that_nginx_mounts_counts(configured: bool, tmp_path: Pa
         text = "".join(line for line in text.splitlines(keepends=True) if "decrypted" not in line)
     (source / "docker-compose.yml").write_text(text)
     report = adopted(source)
-    answers = yaml.safe_load((out / STATE).read_text())["answers"]
+    answers = read_yaml((out / STATE).read_text())["answers"]
     assert answers["NGINX_SSL_CERTIFICATE_PATH"]["value"] == "./certs/server.fullchain.crt"
     assert (out / "certs/private/server.decrypted.key").exists()
     assert "NGINX_SSL_CERTIFICATE_PATH: .env has ./none.crt" in report

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
 from tests.support import engine, pki, trees
+from tests.support.documents import read_yaml
 from tests.support.pki import HOST, Pair, intermediate, issue, root, server
 from tests.support.runs import OPERATORS, REQUIRED, deployed, ran, require_root, tree
 
@@ -316,7 +316,7 @@ def test_swarm_takes_a_new_secret_whenever_the_certificate_or_its_key_changes(tm
 
     def secret_names() -> tuple[str, str]:
         ran(out, settings={})
-        stack = yaml.safe_load((out / "stack.yml").read_text())
+        stack = read_yaml((out / "stack.yml").read_text())
         used = {each["target"]: each["source"] for each in stack["services"]["nginx"]["secrets"]}
         configs = {each["target"]: each["source"] for each in stack["services"]["nginx"]["configs"]}
         return configs[f"/etc/nginx/{CHAIN}"], used[f"/etc/nginx/{KEY}"]

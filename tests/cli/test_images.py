@@ -8,9 +8,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from setup.config.rules import SERVICES
+from tests.support.documents import read_yaml
 from tests.support.runs import OPERATORS, REQUIRED, deployed, env_file, ran, tree
 
 MIRROR = "registry.example.com:5000/avatar"
@@ -41,7 +40,7 @@ def commands(out: Path, *flags: str, settings: Mapping[str, str]) -> list[list[s
 
 def images_of(out: Path) -> set[str]:
     """The images that compose starts, by the values of `.env`."""
-    services = yaml.safe_load((out / "docker-compose.yml").read_text())["services"]
+    services = read_yaml((out / "docker-compose.yml").read_text())["services"]
     values = env_file(out)
     return {re.sub(r"\$\{(\w+)\}", lambda one: values[one[1]], service["image"]) for service in services.values()}
 
@@ -127,10 +126,10 @@ def test_the_preset_without_internet_names_no_outside_server(tmp_path: Path) -> 
     assert values["COMPATIBILITY_MAPPING_URL"] == "disabled"
     assert not [key for key in values if key.startswith("TELEMETRY_")]
     assert all(image.startswith(f"{MIRROR}/") for image in images_of(out))
-    authentik = yaml.safe_load(texts[1])["services"]["authentik_server"]["environment"]
+    authentik = read_yaml(texts[1])["services"]["authentik_server"]["environment"]
     assert authentik["AUTHENTIK_DISABLE_UPDATE_CHECK"] == authentik["AUTHENTIK_DISABLE_STARTUP_ANALYTICS"] == "true"
     assert (authentik["AUTHENTIK_ERROR_REPORTING__ENABLED"], authentik["AUTHENTIK_AVATARS"]) == ("false", "initials")
-    assert "-telemetry=false" in yaml.safe_load(texts[1])["services"]["master"]["command"]
+    assert "-telemetry=false" in read_yaml(texts[1])["services"]["master"]["command"]
     assert "check_have_i_been_pwned: false" in texts[3]
 
 

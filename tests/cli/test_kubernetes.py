@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.support.documents import read_yaml
 from tests.support.runs import OPERATORS, REQUIRED, paths, ran, stamps
 
 SETTINGS = REQUIRED | OPERATORS | {"TARGET": "kubernetes"}
@@ -21,7 +21,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_writes_a_base_and_no_compose_file(out: Path) -> None:
-    kustomization = yaml.safe_load((out / "kustomization.yaml").read_text())
+    kustomization = read_yaml((out / "kustomization.yaml").read_text())
     assert not (out / "docker-compose.yml").exists()
     assert not (out / "nginx").exists()
     sources = [*kustomization["secretGenerator"], *kustomization["configMapGenerator"]]

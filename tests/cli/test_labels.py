@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.support.containers import Containers
+from tests.support.documents import read_yaml
 from tests.support.runs import (
     OPERATORS,
     REQUIRED,
@@ -49,7 +50,7 @@ def backup_id(out: Path) -> str:
 
 
 def labels(out: Path) -> dict[str, str]:
-    services = yaml.safe_load((out / "docker-compose.yml").read_text())["services"]
+    services = read_yaml((out / "docker-compose.yml").read_text())["services"]
     return {name: entry.get("labels", {}).get("avatar-setup.secrets", "") for name, entry in services.items()}
 
 

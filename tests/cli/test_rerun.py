@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.support.documents import read_yaml
 from tests.support.runs import (
     DATED,
     LABEL_KEY,
@@ -57,12 +57,12 @@ def whole(tmp_path: Path) -> Path:
 
 
 def state(out: Path) -> dict[str, object]:
-    return dict(yaml.safe_load((out / STATE).read_text()))
+    return dict(read_yaml((out / STATE).read_text()))
 
 
 def label(out: Path, service: str) -> str:
     """The label by which compose sees that a service's secrets changed."""
-    labels = yaml.safe_load((out / "docker-compose.yml").read_text())["services"][service]["labels"]
+    labels = read_yaml((out / "docker-compose.yml").read_text())["services"][service]["labels"]
     texts = labels.items() if isinstance(labels, dict) else (label.split("=", 1) for label in labels)
     return next(text for name, text in texts if "secret" in name)
 

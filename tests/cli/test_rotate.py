@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from setup.config.secrets import ENCRYPTING, SECRETS
 from setup.formats.dotenv import parse
+from tests.support.documents import read_yaml
 from tests.support.runs import (
     LOCK,
     OPERATORS,
@@ -49,12 +49,12 @@ def out(tmp_path: Path) -> Path:
 
 def labels(out: Path) -> dict[str, str]:
     """Service -> the label that follows its secrets."""
-    services = yaml.safe_load((out / "docker-compose.yml").read_text())["services"]
+    services = read_yaml((out / "docker-compose.yml").read_text())["services"]
     return {name: entry.get("labels", {}).get("avatar-setup.secrets", "") for name, entry in services.items()}
 
 
 def counts(out: Path) -> dict[str, int]:
-    return yaml.safe_load((out / STATE).read_text())["secrets"]
+    return read_yaml((out / STATE).read_text())["secrets"]
 
 
 def backups_of(out: Path) -> list[Path]:

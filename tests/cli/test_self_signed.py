@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from setup.formats.digests import digest_all
 from tests.support.deployments import values
+from tests.support.documents import read_yaml
 from tests.support.runs import deployed, leftovers, ran, require_strace, run, tree
 from tests.support.terminal import REVIEW, session, walk
 
@@ -58,7 +58,7 @@ def are_right(out: Path) -> None:
         )
     assert openssl("pkey", "-in", out / KEY, "-pubout") == openssl("x509", "-in", out / LEAF, "-noout", "-pubkey")
     assert openssl("pkey", "-in", out / CA_KEY, "-pubout") == openssl("x509", "-in", out / CA, "-noout", "-pubkey")
-    compose = yaml.safe_load((out / "docker-compose.yml").read_text())["services"]
+    compose = read_yaml((out / "docker-compose.yml").read_text())["services"]
     expected = digest_all((out / path).read_bytes() for path in ("nginx/nginx.conf", LEAF))[:16]
     assert compose["nginx"]["labels"]["avatar-setup.files"] == expected
     bundle = (out / "tls/ca-bundle.crt").read_bytes()
@@ -228,7 +228,7 @@ def test_a_run_without_a_state_keeps_it(out: Path) -> None:
 def test_changing_the_mode_and_back_keeps_it(out: Path) -> None:
     before = made(out)
     ran(out, "--set", "TLS_MODE=behind-proxy", settings={})
-    assert not yaml.safe_load((out / "docker-compose.yml").read_text())["services"]["api"].get("volumes")
+    assert not read_yaml((out / "docker-compose.yml").read_text())["services"]["api"].get("volumes")
     ran(out, "--set", "TLS_MODE=self-signed", settings={})
     assert made(out) == before
     are_right(out)

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from setup.deploy.planner import program_basis
+from tests.support.documents import read_yaml
 from tests.support.engine import IMAGE, ROOT, docker, environment, image, unique
 
 pytestmark = pytest.mark.docker
@@ -206,7 +206,7 @@ def test_its_yaml_is_parsed_by_libyaml() -> None:
 def test_the_image_and_the_checkout_agree_on_the_program_they_are(out: Path) -> None:
     """The digests that the build leaves are those that a run from the checkout computes."""
     run(out, options=SETTINGS)
-    basis = yaml.safe_load((out / ".deployment-state.yaml").read_text())["basis"]
+    basis = read_yaml((out / ".deployment-state.yaml").read_text())["basis"]
     computed = program_basis(str(ROOT / "templates"), str(ROOT / "setup"))
     assert computed.keys() == {"program", "templates"}
     assert {part: basis[part] for part in computed} == computed

@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from tests.support import engine, foreign_trees
+from tests.support.documents import read_yaml
 from tests.support.foreign_trees import SHOWN, edited
 from tests.support.runs import secrets
 from tests.support.stack import HOST, Stack, deployment
@@ -31,7 +31,7 @@ def by_hand(stack: Stack) -> None:
     """A deployment without TLS at this stack's address, with the versions that stand-ins are here for."""
     source, port = stack.directory / "old", stack.port
     foreign_trees.by_hand(source, **dict.fromkeys(foreign_trees.tls()))
-    settings = yaml.safe_load((engine.ROOT / "setup" / "defaults.yaml").read_text())["settings"]
+    settings = read_yaml((engine.ROOT / "setup" / "defaults.yaml").read_text())["settings"]
     for key in ("AVATAR_API_VERSION", "AVATAR_WEB_VERSION"):
         edited(source, ".env", f"{key}={foreign_trees.ENV[key]}", f"{key}={settings[key]}")
     edited(source, ".env", "https://", "http://")

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support import engine, page_commands
+from tests.support.documents import read_yaml
 from tests.support.runs import secrets
 from tests.support.stack import HOST, Stack, deployment
 from tests.support.stack_contract import *  # noqa: F403 - the tests that every stack passes
@@ -27,7 +28,7 @@ SMTP_PASSWORD = """it's "5 $5" \\  #no comment"""
 def configure_by_init_service(stack: Stack, **settings: str) -> None:
     """The first command of docs/install/automated.md, with these settings in the init service's environment."""
     engine.image()
-    document = yaml.safe_load(DOCUMENT.read_text())
+    document = read_yaml(DOCUMENT.read_text())
     environment = document["services"]["avatar-setup"]["environment"]
     stack.settings = environment | stack.settings | settings
     environment |= stack.settings

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from setup.config import derived
 from setup.config.engines import engine_of, prune_commands, start_commands
@@ -22,6 +21,7 @@ from setup.secrets import rotation
 from setup.volume.layout import STACK, STACK_JOBS, STACK_STATE
 from tests.support import engine, runs, trees
 from tests.support.client import Client
+from tests.support.documents import read_yaml
 from tests.support.swarm import Node, Swarm, swarm
 
 pytestmark = pytest.mark.docker
@@ -190,7 +190,7 @@ def test_a_file_of_the_operators_adds_to_a_stack(deployed):
     if "unknown" in merged.stderr:
         pytest.skip("this docker has no `stack config`")
     assert merged.returncode == 0, merged.stderr
-    document = yaml.safe_load(merged.stdout)
+    document = read_yaml(merged.stdout)
     targets = {each["target"] for each in document["services"]["nginx"]["configs"]}
     assert targets == {"/etc/nginx/nginx.conf", "/etc/nginx/avatar/conf.d/mine.conf"}
 

@@ -13,12 +13,12 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
-import yaml
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from tests.support import engine
 from tests.support.client import Answer, Client
+from tests.support.documents import read_yaml
 
 STAND_IN = "avatar-setup.standin"
 REASON = "wants a real Authentik: "
@@ -27,7 +27,7 @@ REASON = "wants a real Authentik: "
 @cache
 def real_image() -> tuple[str, str]:
     """The image of a real Authentik and "", or "" and the reason why there is none."""
-    settings = yaml.safe_load((engine.ROOT / "setup" / "defaults.yaml").read_text())["settings"]
+    settings = read_yaml((engine.ROOT / "setup" / "defaults.yaml").read_text())["settings"]
     default = f"{settings['AVATAR_AUTHENTIK_REPOSITORY']}/server:{settings['AVATAR_AUTHENTIK_VERSION']}"
     image = os.environ.get("AUTHENTIK_IMAGE") or default
     shown = engine.docker("image", "inspect", image, check=False)

@@ -12,9 +12,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from setup.formats import dotenv
+from tests.support.documents import read_yaml
 
 
 class _Container(NamedTuple):
@@ -54,7 +53,7 @@ class Containers:
         return different
 
     def _wanted(self) -> dict[str, _Container]:
-        document = yaml.safe_load((self._out / "docker-compose.yml").read_text())
+        document = read_yaml((self._out / "docker-compose.yml").read_text())
         values = dotenv.parse((self._out / ".env").read_bytes()).values
         files = {name: entry["file"] for name, entry in document["secrets"].items()}
         wanted = {}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import yaml
+from tests.support.documents import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "avatar-setup"
@@ -64,7 +64,7 @@ def build_inputs(to: Path) -> Path:
 def stand_ins() -> Mapping[str, str]:
     """The image names of setup/defaults.yaml, built as stand-ins where they are not here."""
     subprocess.run([ROOT / "tests" / "standins" / "build"], check=True, timeout=900, capture_output=True)
-    settings = yaml.safe_load((ROOT / "setup" / "defaults.yaml").read_text())["settings"]
+    settings = read_yaml((ROOT / "setup" / "defaults.yaml").read_text())["settings"]
     older = os.environ.get("OLDER_POSTGRES_IMAGE") or "avatar-standin/postgres:15"
     return {"nginx": settings["NGINX_IMAGE"], "postgres": settings["POSTGRES_IMAGE"], "older postgres": older}
 

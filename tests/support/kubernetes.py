@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
+
+from tests.support.documents import read_yaml_all
 
 Object = dict[str, Any]
 Objects = Sequence[Object]
@@ -30,7 +31,7 @@ def render(directory: Path) -> list[Object]:
     done = subprocess.run([kubectl(), "kustomize", directory], capture_output=True, text=True, timeout=60, check=False)
     assert not done.returncode, done.stderr
     assert not done.stderr, f"kustomize warns: {done.stderr}"
-    return list(yaml.load_all(done.stdout, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    return read_yaml_all(done.stdout)
 
 
 def kubectl() -> str:

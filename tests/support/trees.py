@@ -19,8 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, resolve
 from setup.config.secrets import SECRETS
@@ -28,6 +26,7 @@ from setup.deploy.targets import Parts, Targets
 from setup.deploy.templates import Renderer
 from setup.tls.plan import TlsPlan
 from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, CERTIFICATE_KEY, File
+from tests.support.documents import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"
@@ -150,7 +149,7 @@ MADE = tuple(
 
 @cache
 def _defaults() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "setup" / "defaults.yaml").read_text())
+    loaded: dict[str, Any] = read_yaml((ROOT / "setup" / "defaults.yaml").read_text())
     return loaded
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
-import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
@@ -30,6 +29,7 @@ from setup.formats.yaml_file import Malformed
 from setup.state_manager import DeploymentState
 from setup.volume.layout import AUTHORITY, CERTIFICATE, CERTIFICATE_KEY, COMPOSE, RESTORE_MARK
 from setup.volume.volume import Volume
+from tests.support.documents import read_yaml
 from tests.support.runs import (
     DATED,
     LABEL_KEY,
@@ -292,7 +292,7 @@ def mislabelled(out: Path) -> list[str]:
 
     What is compared of two deployments leaves the labels out where each made its own key.
     """
-    document = yaml.safe_load((out / COMPOSE).read_text())
+    document = read_yaml((out / COMPOSE).read_text())
     key, texts = (out / LABEL_KEY).read_bytes(), secrets(out)
     problems = []
     for service, entry in document["services"].items():

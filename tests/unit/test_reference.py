@@ -7,13 +7,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 
 from docs.generate import texts
 from docs.recordings import RECORDINGS
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.config.sources import CONTROLS, gather
+from tests.support.documents import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +87,6 @@ def test_the_schema_knows_every_key_and_no_other(generated):
 
 def test_compose_yaml_hands_on_every_setting_and_secret():
     """The project's own compose.yaml lists names by hand, as compose has no way to hand on all of them."""
-    document = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    document = read_yaml((ROOT / "compose.yaml").read_text())
     handed_on = set(document["services"]["setup"]["environment"])
     assert handed_on == {*SETTINGS, *map(str.upper, SECRETS), *CONTROLS}, "compose.yaml lists every name"

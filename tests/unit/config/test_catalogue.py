@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from setup.config import derived
 from setup.config import secrets as secret_catalogue
@@ -20,9 +19,10 @@ from setup.config.sources import CONTROLS, gather
 from setup.config.types import show
 from setup.secrets.plan import GENERATORS, Origin, is_operators, list_pending, plan_secrets
 from tests.support.deployments import REQUIRED, resolution, values
+from tests.support.documents import read_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-DEFAULTS = yaml.safe_load((ROOT / "setup" / "defaults.yaml").read_text())
+DEFAULTS = read_yaml((ROOT / "setup" / "defaults.yaml").read_text())
 
 TELEMETRY = {"TELEMETRY_ENABLED": "true", "TELEMETRY_S3_BUCKET_NAME": "bucket"}
 USERNAME = {"AVATAR_API_VERSION": "2.81", "AUTH_TYPE": "username"}

@@ -15,12 +15,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 
 from setup.config.services import NETWORKS
 from setup.deploy.targets import Targets
 from setup.deploy.templates import CannotCarry
 from setup.volume.layout import KUBERNETES_ENV, KUBERNETES_NGINX, KUSTOMIZATION
+from tests.support.documents import read_yaml, read_yaml_all
 from tests.support.trees import CONFIGURATIONS, TEMPLATES, named_targets, resolution, targets
 from tests.unit.deploy.test_targets import environment, stack
 
@@ -67,8 +67,8 @@ class Objects(NamedTuple):
 
 def read(made: Targets) -> Objects:
     files = {file.path: file.data.decode() for file in (made.nginx[0], *made.kubernetes)}
-    kustomization = yaml.safe_load(files[KUSTOMIZATION])
-    objects = [each for path in kustomization["resources"] for each in yaml.safe_load_all(files[path])]
+    kustomization = read_yaml(files[KUSTOMIZATION])
+    objects = [each for path in kustomization["resources"] for each in read_yaml_all(files[path])]
     return Objects(files, kustomization, objects)
 
 

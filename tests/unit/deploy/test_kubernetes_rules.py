@@ -6,15 +6,15 @@ import copy
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.support import kubernetes
+from tests.support.documents import read_yaml_all
 from tests.support.kubernetes_changes import refused_changes
 from tests.support.kubernetes_rules import RULES, faults, quantity
 
 # One object of each kind that rules know, small and whole.
 BASE = list(
-    yaml.safe_load_all("""\
+    read_yaml_all("""\
 apiVersion: v1
 kind: Secret
 metadata: {name: key-5h7, labels: {part-of: base}}

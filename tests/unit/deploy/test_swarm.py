@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from setup.deploy.redact import KEYED_BY, Redactor, lines_of
 from setup.deploy.targets import Parts, Targets
 from setup.deploy.templates import CannotCarry, Renderer
 from setup.volume.layout import STACK, STACK_JOBS, SWARM_FILES, File
+from tests.support.documents import read_yaml
 from tests.support.hostile import CHOSEN
 from tests.support.trees import CONFIGURATIONS, TEMPLATES, named_targets, resolution, secret_texts, targets
 from tests.unit.deploy.test_targets import environment, stack
@@ -26,7 +26,7 @@ ALL = tuple(CONFIGURATIONS)
 
 @cache
 def stacks(name: str) -> dict[str, dict[str, Any]]:
-    return {file.path: yaml.safe_load(file.data) for file in named_targets(name).stacks if file.path in SWARM_FILES}
+    return {file.path: read_yaml(file.data) for file in named_targets(name).stacks if file.path in SWARM_FILES}
 
 
 def swarm_services(name: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
@@ -97,9 +97,7 @@ def test_a_new_secret_has_a_new_name_and_others_keep_theirs():
 
     def names(secrets: dict[str, str]) -> set[str]:
         made = targets(settings, secrets).stacks
-        return {
-            key for file in made if file.path in SWARM_FILES for key in yaml.safe_load(file.data).get("secrets", ())
-        }
+        return {key for file in made if file.path in SWARM_FILES for key in read_yaml(file.data).get("secrets", ())}
 
     before, after = names({}), names({"authjwt_secret_key": "f" * 64})
     assert {key.rpartition("_")[0] for key in before ^ after} == {"authjwt_secret_key"}
@@ -113,7 +111,7 @@ def test_only_the_owner_may_read_the_stacks():
 def document(path: str, **settings: str) -> dict[str, Any]:
     """One stack of the usual deployment with these settings."""
     made = targets({"TARGET": "swarm"} | settings).stacks
-    return next(yaml.safe_load(file.data) for file in made if file.path == path)
+    return next(read_yaml(file.data) for file in made if file.path == path)
 
 
 @pytest.mark.parametrize("path", SWARM_FILES)

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 import crossplane
 import pytest
-import yaml
 
 from setup.config.secrets import SECRETS
 from setup.deploy.targets import Targets
 from setup.errors import SetupError
 from tests.support import trees
 from tests.support.blueprint import BLUEPRINT, blueprint_env_names
+from tests.support.documents import read_yaml
 from tests.support.trees import CONFIGURATIONS, named_targets
 
 ALL = tuple(CONFIGURATIONS)
@@ -27,7 +27,7 @@ VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @cache
 def compose(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(named_targets(name).compose.data)
+    loaded: dict[str, Any] = read_yaml(named_targets(name).compose.data)
     return loaded
 
 
@@ -623,7 +623,7 @@ ON_TLS = {"DB_HOST": "pg.example.com", "DB_PORT": "6432", "TLS_CA_PATH": "./tls/
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
 def test_a_database_elsewhere_is_reached_at_its_port_and_with_tls(mode: str) -> None:
     made = trees.targets(ON_TLS | {"DB_SSLMODE": mode}, {"db_admin_password": "given"})
-    entries, env = yaml.safe_load(made.compose.data)["services"], made.env_values()
+    entries, env = read_yaml(made.compose.data)["services"], made.env_values()
     bundle = {"/etc/avatar/tls/ca-bundle.crt"}
     for service, prefix in (*((name, "AUTHENTIK_POSTGRESQL__") for name in AUTHENTIK), ("authentik_init_db", "PG")):
         found = {key: interpolated(text, env) for key, text in entries[service]["environment"].items()}
@@ -658,7 +658,7 @@ def test_what_operators_type_reaches_authentik_as_they_typed_it() -> None:
     given = {"smtp_password": "12345678", "db_admin_password": "given", "authentik_bootstrap_password": '"abc"'}
     made = trees.targets(typed, given)
     for service in AUTHENTIK:
-        texts = yaml.safe_load(made.compose.data)["services"][service]["environment"]
+        texts = read_yaml(made.compose.data)["services"][service]["environment"]
         found = {key: interpolated(text, made.env_values()) for key, text in texts.items()}
         read = {key: as_authentik_reads(text) for key, text in found.items() if key.startswith("AUTHENTIK")}
         assert read["AUTHENTIK_EMAIL__HOST"] == typed["SMTP_HOST"]
@@ -826,7 +826,7 @@ def test_authentik_2025_10_gets_no_branding() -> None:
     for text in (b"/media/", b"authentik-data"):
         assert text not in made.compose.data
         assert text in named_targets("usual").compose.data
-    stop = yaml.safe_load(made.compose.data)["services"]
+    stop = read_yaml(made.compose.data)["services"]
     assert stop["authentik_blueprint"]["depends_on"] == services("usual")["authentik_blueprint"]["depends_on"]
     assert "ak apply_blueprint octopize-avatar-blueprint.yaml" in stop["authentik_blueprint"]["command"][0]
 
@@ -862,7 +862,7 @@ def test_volumes(name):
 
 
 def labels(made: Targets) -> dict[str, dict[str, str]]:
-    entries = yaml.safe_load(made.compose.data)["services"]
+    entries = read_yaml(made.compose.data)["services"]
     return {service: entry.get("labels", {}) for service, entry in entries.items()}
 
 
