@@ -78,7 +78,7 @@ def read_chain(file: PemFile, wanted: str = _SERVER_FIRST) -> Chain:
         if block.label in _CERTIFICATES or (block.label == _TRUSTED and not certificates):
             _require_no_header(block)
             der = _first_value(block.der)
-            if not certificates and block.der[len(der) :][:1] not in (b"", b"\x30"):
+            if not certificates and not _may_follow(block.der[len(der) :]):
                 raise damaged(block.line)
             certificates[block.line] = der
     if not certificates:
@@ -277,13 +277,30 @@ def _is_whole(der: bytes) -> bool:
     return len(der) >= _size(der)
 
 
+def _may_follow(der: bytes) -> bool:
+    """Tell whether OpenSSL takes this behind the first certificate: nothing, or what `openssl x509 -trustout` adds."""
+    if not der:
+        return True
+    settings = _first_value(der)[_start(der) :]
+    tags = b""
+    while settings and _is_whole(settings):
+        tags += settings[:1]
+        settings = settings[_size(settings) :]
+    is_whole = _is_whole(der) and not settings
+    return is_whole and der[:1] == b"\x30" and re.fullmatch(b"\x30?\xa0?\x0c?\x04?\xa1?", tags) is not None
+
+
 def _size(der: bytes) -> int:
     """Return the bytes of the first value, with its tag and length."""
-    size, start = int.from_bytes(der[1:2]), 2
-    if size & 0x80:
-        start += size & 0x7F
-        size = int.from_bytes(der[2:start])
+    start = _start(der)
+    size = int.from_bytes(der[2:start]) if start > 2 else int.from_bytes(der[1:2])
     return start + size
+
+
+def _start(der: bytes) -> int:
+    """Return where the first value begins, behind its tag and length."""
+    size = int.from_bytes(der[1:2])
+    return 2 + (size & 0x7F if size & 0x80 else 0)
 
 
 # --- what else a file may be --------------------------------------------------------------------

@@ -157,6 +157,28 @@ def test_openssl_refuses_what_we_refuse_and_takes_what_we_take(tmp_path: Path) -
     assert min(verdicts.values()) > CASES / 4, verdicts
 
 
+def _with_tail(tail: bytes) -> bytes:
+    """The server certificate with bytes behind its value, as a line that was copied twice leaves them."""
+    der = ssl.PEM_cert_to_DER_cert(LEAF.pem.decode())
+    return ssl.DER_cert_to_PEM_cert(der + tail).encode()
+
+
+TRUST = "3011300a06082b060105050703010c03616263"  # serverAuth, and the alias abc
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "00", "3000", "300000", "3003616263", "30", "3082017f", "3081", TRUST, f"{TRUST}61",
+        TRUST[:-2], "30050403616263", "300a04036162630c03616263", "3002a000", "3004a100a000", "3002a100", "30020500",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["first", "second"])
+def test_bytes_behind_a_certificate_are_taken_if_openssl_takes_them(tail: str, place: str, tmp_path: Path) -> None:
+    chain = (LEAF.pem if place == "second" else b"") + _with_tail(bytes.fromhex(tail))
+    assert is_refused(chain, PLAIN) == openssl_refuses(tmp_path, chain, PLAIN)
+
+
 @pytest.mark.parametrize("number", range(40))
 def test_the_program_openssl_reads_as_many_certificates(number: int, tmp_path: Path) -> None:
     """The program is another reader of the same grammar; it counts what it reads."""
