@@ -12,7 +12,7 @@ import re
 from setup.config import config_file
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
-from setup.formats.quoting import quote_env
+from setup.formats.quoting import quote_env, quote_template
 from setup.formats.wrapping import unwrap
 from setup.state_manager import split_additions
 from setup.typed import TYPE_CHECKING, NamedTuple
@@ -84,7 +84,7 @@ class Redactor:
                 with contextlib.suppress(ValueError):  # a text that a file cannot carry is in none
                     self._unquoted[name, config_file.spelled(text)] = text
                     self._unquoted[name, quote_env(unwrap(text))] = text
-                    escaped = unwrap(text).replace("$", "$$")
+                    escaped = quote_template(unwrap(text).replace("$", "$$"))
                     self._unquoted |= {(name, escaped): text, (name, config_file.spelled(escaped)): text}
 
     def secret(self, name: str, text: str | None) -> str:

@@ -11,17 +11,17 @@ from setup.config.engines import LABELS, STORAGE_LABEL
 from setup.config.services import NETWORKS, Health, Service, State
 from setup.deploy.content import Content, Mount, escape, literal, value_of
 from setup.formats.digests import fingerprint
+from setup.formats.quoting import quote_template
 from setup.formats.yaml_file import dump_yaml
 from setup.typed import Any
 from setup.volume.layout import STACK, STACK_EMPTY, STACK_JOBS, STACK_STATE, SWARM_FILES, File, file_at, secret_path
 
-EMPTY = b'{{""}}'  # Swarm takes no empty secret: this one is a template of nothing
+EMPTY = quote_template("").encode()  # Swarm takes no empty secret: this one is a template of nothing
 
 _HEADER = b"""\
 # Written by avatar-setup, for Docker Swarm. Change settings through avatar-setup, not here. It shows secrets.
 # A manager deploys stack.state.yml, stack.jobs.yml and stack.yml, in this order, each with:
 #   docker stack deploy --detach=false --with-registry-auth -c FILE avatar
-# Docker takes a value that is empty here from the shell that types it: use one that sets no variable of the stack.
 """
 _STATE = frozenset({"db", "master", "volume", "filer", "s3"})
 _LAST = frozenset({"authentik_blueprint"})  # a one-shot for what the last stack starts
@@ -80,7 +80,7 @@ def _service(content: Content, row: Service, stack: dict[str, Any]) -> dict[str,
     elif row.command:
         service["command"] = [literal(word, content.env) for word in row.command]
     for each in row.environment:
-        service.setdefault("environment", {})[each.name] = value_of(each, content.env)
+        service.setdefault("environment", {})[each.name] = quote_template(value_of(each, content.env))
     if row.user:
         service["user"] = row.user
     hostname = row.hostname or (row.name if row.name in _OWN_NAME else "")

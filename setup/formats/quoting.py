@@ -1,4 +1,4 @@
-"""One quoting function for each program that reads a generated file: Compose's `.env`, YAML, nginx."""
+"""One quoting function for each program that reads a generated file: Compose's `.env`, YAML, nginx, Swarm."""
 
 from __future__ import annotations
 
@@ -87,6 +87,13 @@ def quote_nginx(value: object) -> str:
     if re.fullmatch(_NGINX_BARE, text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def quote_template(text: str) -> str:
+    """Spell a text as a template from which Swarm's engine reads the same text; none is empty, because Docker's client
+    would take that from a variable of its shell.
+    """
+    return text.replace("{{", '{{"{{"}}') or '{{""}}'
 
 
 def as_text(value: object) -> str:

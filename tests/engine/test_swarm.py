@@ -65,7 +65,7 @@ class Deployment:
                 # Only jobs: else each service would be watched for five seconds, one after the other.
                 flag = "--detach=false" if STACK_JOBS in line else "--detach=true"
                 typed = line.replace("--detach=false", flag if can_wait else "")
-                done = self.cluster.shell(f"{typed} --resolve-image never", self.directory)
+                done = self.cluster.shell(f"SMTP_USERNAME=of-the-shell {typed} --resolve-image never", self.directory)
                 assert done.returncode == 0, done.stderr
                 if STACK_JOBS in line and not can_wait:
                     self.wait()
@@ -151,6 +151,13 @@ def test_secrets_are_readable_by_the_user_of_the_image(deployed, path, uid):
     seen = deployed.visitor.ask(path).seen
     assert seen["uid"] == uid
     assert set(seen["secrets"].values()) == {"readable"}
+
+
+def test_an_empty_value_is_not_taken_from_the_shell_that_deploys(deployed):
+    service = "dask-scheduler"
+    inside = engine_of(VALUES).inside.format(sudo="", service=service)
+    shown = deployed.cluster.shell(f"{inside} printenv SMTP_USERNAME", node=deployed.node_of(service))
+    assert (shown.returncode, shown.stdout) == (0, "\n"), shown.stderr
 
 
 @pytest.mark.parametrize("service", ["nginx", "db", "authentik_server"])

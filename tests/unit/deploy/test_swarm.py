@@ -37,9 +37,14 @@ def swarm_services(name: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]
 
 
 def read(text: str) -> str:
-    """What `docker stack deploy` makes of a text, which must hold no variable of its environment."""
+    """What a container is given of a variable: `docker stack deploy` fills what is empty and `$KEY` from its shell, and
+    the engine reads what is left as a template.
+    """
+    assert text
     assert "$" not in text.replace("$$", "")
-    return text.replace("$$", "$")
+    parts = re.split(r'\{\{"(|\{\{)"\}\}', text.replace("$$", "$"))
+    assert not any("{{" in literal for literal in parts[::2])
+    return "".join(parts)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -129,6 +134,12 @@ def test_a_letter_that_docker_reads_as_yes_or_no_is_quoted(letter):
     assert set(re.findall(r"ENV_NAME: .*", text)) == {f'ENV_NAME: "{letter}"'}
 
 
+def test_a_value_is_no_template_of_the_engine():
+    """Which would refuse the stack, or give the container what it knows of itself."""
+    service = document(STACK, SMTP_USERNAME="a{{b}}{{{$c", SMTP_HOST="mail.example.com")["services"]["api"]
+    assert read(service["environment"]["SMTP_USERNAME"]) == "a{{b}}{{{$c"
+
+
 def test_nginx_is_published_at_its_node_or_at_all_of_them():
     at_its_node, at_all = (document(STACK, SWARM_PORT_MODE=mode)["services"] for mode in ("host", "ingress"))
     assert [port["mode"] for port in at_its_node["nginx"]["ports"]] == ["host"]
@@ -162,6 +173,16 @@ def test_a_secret_that_a_stack_holds_is_never_shown(prefix, suffix):
         assert token not in "".join(redacted.shown)
         holding |= {file.path} if token in "".join(redacted.raw) else set()
     assert holding == {STACK_JOBS, STACK}
+
+
+@pytest.mark.parametrize("text", ["", "a{{b", "$a", "plain"])
+def test_a_secret_in_a_stack_is_shown_as_its_own_fingerprint(text):
+    texts = {KEYED_BY: "a key", "authentik_bootstrap_password": text}
+    redactor = Redactor(texts, texts)
+    (file,) = (file for file in rendered({"authentik_bootstrap_password": text}) if file.path == STACK)
+    shown = "\n".join(redactor.lines(file.path, file.data, lines_of(file.data)).shown)
+    (line,) = set(re.findall(r"AUTHENTIK_BOOTSTRAP_PASSWORD: (.*)", shown))
+    assert line == redactor.secret("authentik_bootstrap_password", text)
 
 
 def rendered(secrets: dict[str, str]) -> list[File]:
