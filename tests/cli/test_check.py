@@ -373,6 +373,7 @@ def test_an_unreadable_directory_exits_with_1(out: Path, tmp_path: Path) -> None
 # --- read-only -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_check_writes_nothing_and_takes_no_lock(out: Path, tmp_path: Path) -> None:
     require_strace()
     log = tmp_path / "trace"

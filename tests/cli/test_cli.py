@@ -537,6 +537,7 @@ def test_a_fault_of_our_own_shows_no_value_and_no_traceback(tmp_path: Path) -> N
     assert tree(out) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)])
 def test_a_signal_ends_a_run_with_its_code_and_a_word(out: Path, number: signal.Signals, code: int) -> None:
     require_strace()

@@ -54,6 +54,7 @@ def looked(out: Path, *flags: str, code: int = 3, **options: object) -> dict[str
 # --- it only looks ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @LOOKS
 @pytest.mark.parametrize("settings", [REQUIRED, OTHER])
 def test_a_look_opens_nothing_for_writing_and_takes_no_lock(

@@ -254,6 +254,7 @@ def test_an_export_into_another_deployment_keeps_off_its_runs(tmp_path: Path) ->
     ran(out, "--export", str(other / "export.yaml"), settings={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "code"), [("signal=TERM", 143), ("error=EIO", 1)])
 @pytest.mark.parametrize("folder", ["out", "to"])
 def test_an_export_that_is_ended_leaves_nothing(tmp_path: Path, fault: str, code: int, folder: str) -> None:

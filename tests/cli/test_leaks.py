@@ -207,6 +207,7 @@ def test_a_fault_in_a_template_shows_no_value(out: Path, tmp_path: Path, broken:
     assert places(out, wanted) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--debug",)])
 def test_a_fault_of_the_program_shows_no_secret(out: Path, flags: tuple[str, ...]) -> None:
     """The kernel refuses random numbers while the secrets that were given are held: nothing expects that."""

@@ -86,6 +86,7 @@ def test_an_unchanged_run_with_all_its_secrets_given_again(whole: Path) -> None:
     assert stamps(whole) == before
 
 
+@pytest.mark.slow
 def test_an_unchanged_run_opens_nothing_for_writing(out: Path, tmp_path: Path) -> None:
     require_strace()
     log = tmp_path / "trace"

@@ -117,6 +117,7 @@ def test_an_unchanged_run_saves_no_backup(out: Path) -> None:
     assert not (out / DATED).exists()
 
 
+@pytest.mark.slow
 def test_no_backup_of_an_incomplete_deployment_is_saved(tmp_path: Path) -> None:
     require_strace()
     out = tmp_path / "out"
@@ -467,6 +468,7 @@ def test_an_interrupted_restore_must_be_finished_first(out: Path) -> None:
     assert backup_ids(out) == kept, "no backup was saved of the incomplete restore"
 
 
+@pytest.mark.slow
 def test_other_runs_are_refused_while_a_restore_is_in_progress(out: Path) -> None:
     oldest = half_restored(out)
     with holding(out / LOCK):
@@ -491,6 +493,7 @@ def test_an_interrupted_restore_may_be_undone_at_once(out: Path) -> None:
     assert not (out / MARK).exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_restore_whose_backups_were_removed_says_what_to_do(out: Path) -> None:
     oldest, *others = half_restored(out), *backup_ids(out)[1:]
     shutil.rmtree(out / DATED / oldest)
@@ -563,6 +566,7 @@ def test_later_files_are_removed_however_often_the_restore_is_killed(out: Path) 
         assert not (copy / MARK).exists()
 
 
+@pytest.mark.slow
 def test_a_finished_restore_lists_everything_that_was_restored(out: Path) -> None:
     """The database must learn the earlier password, whichever of the runs wrote it."""
     ran(out, "--rotate", "db_password,authjwt_secret_key", "--yes", settings={})
@@ -583,6 +587,7 @@ def test_a_finished_restore_lists_everything_that_was_restored(out: Path) -> Non
     assert restorable(half) == restorable(whole)
 
 
+@pytest.mark.slow
 def test_a_restore_keeps_the_values_that_an_interrupted_rotation_replaces(out: Path) -> None:
     """If the second of two rotations is interrupted, only its backup holds the values in use."""
     ran(out, "--rotate", "db_password", "--yes", settings={})
@@ -598,6 +603,7 @@ def test_a_restore_keeps_the_values_that_an_interrupted_rotation_replaces(out: P
     assert in_use in {(copy / ".secrets/db_password").read_text() for copy in (out / DATED).iterdir()}
 
 
+@pytest.mark.slow
 def test_a_restored_backup_of_an_incomplete_run_is_finished_first(out: Path) -> None:
     rotation = ("--rotate", "db_password", "--yes")
     renames = calls(shutil.copytree(out, out.parent / "whole", symlinks=True), "renameat", *rotation)
@@ -612,6 +618,7 @@ def test_a_restored_backup_of_an_incomplete_run_is_finished_first(out: Path) -> 
     assert "Configuration complete" in ran(out, "--on-conflict", "replace", settings={}).stdout
 
 
+@pytest.mark.slow
 def test_a_restore_without_a_difference_offers_no_undo(out: Path) -> None:
     ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
     (first,) = backup_ids(out)
@@ -640,6 +647,7 @@ def test_another_restore_leaves_nothing_of_an_interrupted_one(out: Path) -> None
     assert restorable(out) == before
 
 
+@pytest.mark.slow
 def test_a_finished_restore_keeps_a_certificate_that_both_deployments_name(out: Path) -> None:
     """avatar-setup made it once; since then it is one that the operator provides, and no later backup has it."""
     for setting in ("TLS_MODE=self-signed", "TLS_MODE=provided", "LOG_LEVEL=DEBUG", "LOG_LEVEL=ERROR"):

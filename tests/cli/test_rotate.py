@@ -349,6 +349,7 @@ def test_the_same_command_finishes_an_interrupted_rotation_and_rotates_nothing_t
     assert between > 2
 
 
+@pytest.mark.slow
 def test_the_same_command_finishes_a_rotation_of_which_one_value_was_given_already(scene: Scene) -> None:
     """The backup names what changes; the command names more than that."""
     interrupted = 0
@@ -366,6 +367,7 @@ def test_the_same_command_finishes_a_rotation_of_which_one_value_was_given_alrea
     assert interrupted
 
 
+@pytest.mark.slow
 def test_a_rotation_is_refused_while_another_run_is_in_progress(scene: Scene) -> None:
     with scene.copy() as out:
         killed(scene, out, after_the_backup(scene)[9])
@@ -375,6 +377,7 @@ def test_a_rotation_is_refused_while_another_run_is_in_progress(scene: Scene) ->
                 assert "another run is working on this volume (process 4711 on elsewhere)" in refused
 
 
+@pytest.mark.slow
 def test_an_interrupted_rotation_must_be_finished_first(scene: Scene) -> None:
     with scene.copy() as out:
         killed(scene, out, after_the_backup(scene)[9])
@@ -447,6 +450,7 @@ def test_a_run_that_finishes_a_rotation_prints_what_to_type(scene: Scene) -> Non
     assert output > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--reset",), ("--set", "PUBLIC_URL=other.example.com")])
 def test_a_run_that_finishes_a_rotation_keeps_the_old_values_whatever_else_it_keeps(
     scene: Scene, flags: tuple[str, ...]
@@ -462,6 +466,7 @@ def test_a_run_that_finishes_a_rotation_keeps_the_old_values_whatever_else_it_ke
         assert "ALTER ROLE" in said
 
 
+@pytest.mark.slow
 def test_a_reset_that_was_interrupted_too_says_what_to_type_when_it_is_repeated(scene: Scene) -> None:
     with scene.copy() as out:
         killed(scene, out, after_the_backup(scene)[12])
@@ -481,6 +486,7 @@ def test_a_reset_after_a_rotation_does_not_claim_to_have_finished_it(out: Path) 
     assert "finished the interrupted rotation" not in ran(out, "--reset", settings=SETTINGS).stdout
 
 
+@pytest.mark.slow
 def test_a_rotation_saves_its_own_backup_beside_that_of_another_command(out: Path) -> None:
     require_strace()
     log = out.parent / "trace"
@@ -495,6 +501,7 @@ def test_a_rotation_saves_its_own_backup_beside_that_of_another_command(out: Pat
     assert len(backups_of(out)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_after_a_rotation_was_is_no_rotation(scene: Scene) -> None:
     with scene.copy() as out:
         killed(scene, out, after_the_backup(scene)[0])  # its copy is made, and nothing else
@@ -506,6 +513,7 @@ def test_a_run_that_was_interrupted_after_a_rotation_was_is_no_rotation(scene: S
         assert secrets(out) == before
 
 
+@pytest.mark.slow
 def test_one_of_two_runs_that_finish_a_rotation_has_nothing_to_do(scene: Scene) -> None:
     before_the_lock = next(point for point in scene.points if point.call == "access")
     with scene.copy() as out:

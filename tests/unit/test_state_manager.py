@@ -371,6 +371,7 @@ def test_a_state_that_was_lost_comes_back_with_one_command(deployment: Path, dam
     assert tree(deployment) == before
 
 
+@pytest.mark.slow
 def test_a_state_that_was_lost_in_the_middle_goes_on_from_the_last_good_one(tmp_path: Path, volume: Volume) -> None:
     """Of a run that was killed: what came after the last good state is done again, and nothing is made anew."""
     out = tmp_path / "out"

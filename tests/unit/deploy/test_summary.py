@@ -124,6 +124,7 @@ def test_every_stage_has_its_line(out: Path, number: int) -> None:
     assert lines[12].startswith(last)
 
 
+@pytest.mark.slow
 def test_a_step_that_was_interrupted_is_in_progress(out: Path) -> None:
     interrupted(out, "linkat:signal=KILL:when=1")
     shown = ran(out, "--status", code=3, settings={}).stdout
@@ -216,6 +217,7 @@ def test_no_secret_shows_in_the_status(tmp_path: Path) -> None:
 # --- only a look --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--status",), ("--status", "--json")])
 @pytest.mark.parametrize("at_work", [True, False], ids=["beside a run", "alone"])
 def test_the_status_writes_nothing_and_keeps_nobody_out(tmp_path: Path, flags: tuple[str, ...], at_work: bool) -> None:

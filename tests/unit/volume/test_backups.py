@@ -256,6 +256,7 @@ def test_a_manifest_says_no_more_than_names(volume: Volume, out: Path) -> None:
     assert (out / HISTORY / name / "manifest.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_the_manifest_appears_when_all_else_is_durable_and_older_copies_go_after_it(out: Path, tmp_path: Path) -> None:
     require_strace()
     code = (

@@ -406,6 +406,7 @@ def traced(out: Path, *flags: str, calls: str, umask: int = 0o022, code: int = 0
     return [(call[1], call[2]) for call in found if call and not call[3].startswith("-")]
 
 
+@pytest.mark.slow
 def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
     for umask in (0o000, 0o022, 0o077, 0o777):
         out = tmp_path / oct(umask)
@@ -441,6 +442,7 @@ def test_every_file_has_its_mode_from_its_first_moment(tmp_path: Path) -> None:
         assert all(mode_of(path) == 0o600 for path in paths(out / WRITTEN) if path.is_file())
 
 
+@pytest.mark.slow
 def test_nothing_is_published_before_it_is_durable_and_announced(out: Path) -> None:
     """Staged and synced, announced by a state, renamed, the folders synced, completed by a state."""
     events = traced(out, calls="write,fsync,renameat,renameat2,linkat,flock")
@@ -474,6 +476,7 @@ def test_nothing_is_published_before_it_is_durable_and_announced(out: Path) -> N
     assert published == len(paths(out)) - len(list(out.rglob("*/"))) - 3  # all files but the states and the lock
 
 
+@pytest.mark.slow
 def test_the_compose_file_is_the_last_to_appear(out: Path) -> None:
     events = traced(out, calls="renameat,renameat2,linkat")
     names = [re.findall(r'"([^"]*)"', arguments)[1] for _, arguments in events if WRITTEN not in arguments]
@@ -489,6 +492,7 @@ def injected(out: Path, *rules: str, only: tuple[str, ...] = ()) -> subprocess.C
     return run(out, prefix=("strace", "-f", "-qq", "-o", os.devnull, *chosen, *injections))
 
 
+@pytest.mark.slow
 def test_without_hard_links_a_run_completes_and_says_so(out: Path) -> None:
     done = injected(out, "linkat:error=EPERM")
     assert done.returncode == 0, done.stderr
@@ -498,6 +502,7 @@ def test_without_hard_links_a_run_completes_and_says_so(out: Path) -> None:
     ran(out)
 
 
+@pytest.mark.slow
 def test_without_durable_folders_a_run_completes_and_says_so(out: Path) -> None:
     folders = [str(out / name) for name in ("", ".secrets", "nginx", "authentik", "authentik/branding")]
     done = injected(out, "fsync:error=EINVAL", only=tuple(path.rstrip("/") for path in folders))
@@ -506,6 +511,7 @@ def test_without_durable_folders_a_run_completes_and_says_so(out: Path) -> None:
     assert tree(out).keys() == tree(deployed(out.parent / "reference")).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP", "EINVAL"])
 def test_a_volume_without_locks_is_refused_with_a_way_out(out: Path, error: str) -> None:
     done = injected(out, f"flock:error={error}")
@@ -541,6 +547,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_torn(tmp_path: Path) -> None:
     assert STAGED not in done.stdout
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_one_works_and_the_other_names_it(out: Path) -> None:
     require_strace()
     slow = ("strace", "-f", "-qq", "-o", os.devnull, "-e", "inject=fsync:delay_enter=3s:when=6")
