@@ -397,7 +397,7 @@ def test_the_script_that_waits_for_the_storage_signs_what_it_asks(tmp_path):
     (tmp_path / "storage_admin_access_key_id").write_text("id")
     (tmp_path / "storage_admin_secret_access_key").write_text("key")
     with http.server.HTTPServer(("127.0.0.1", 0), Storage) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         host = f"127.0.0.1:{server.server_port}"
         script = (TEMPLATES / "scripts" / "wait_storage.py").read_text()
         script = script.replace("/run/secrets", str(tmp_path)).replace("s3:8333", host).replace("sleep(3)", "sleep(0)")
