@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 from setup.config.advice import list_notes
 from setup.config.config_file import holds_secrets
@@ -179,6 +180,7 @@ def _baked(top: str) -> str:
         return ""
 
 
+@cache  # a program does not change while it runs
 def tree_digest(top: str, endings: tuple[str, ...]) -> str:
     """Return one digest of all files with these endings below a folder, without caches."""
     parts = []
