@@ -171,7 +171,7 @@ check_storage() { # CLASS
 
 
 def host_check(configurator: DeploymentConfigurator) -> Answer:
-    """Print a script of POSIX sh that checks Docker, disk space, ports, DNS and images; it ends with 1 on a failure."""
+    """Print a script of POSIX sh that checks this host, its swarm or a cluster, as TARGET says; 1 if something fails."""
     with Volume(configurator.output_dir) as volume:
         session = configurator.saved_session(volume)
         resolution = session.resolve(read_filled(volume))

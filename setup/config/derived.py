@@ -49,6 +49,15 @@ def on_kubernetes(v: Values) -> bool:
     return bool(v["TARGET"] == KUBERNETES)
 
 
+def has_ingress(v: Values) -> bool:
+    return on_kubernetes(v) and bool(v["KUBERNETES_EXPOSURE"] == "Ingress")
+
+
+def cluster_dns(v: Values) -> str:
+    """Return the name that the DNS has in most clusters; nginx looks it up when it starts."""
+    return f"kube-dns.kube-system.svc.{v['KUBERNETES_CLUSTER_DOMAIN']}"
+
+
 # --- the public address -------------------------------------------------------------------------
 
 
@@ -288,18 +297,6 @@ def certificate_names(v: Values) -> list[str]:
 def server_names(v: Values) -> list[str]:
     """Return the same as a Host header spells them."""
     return [netloc(name, None) for name in certificate_names(v)]
-
-
-# --- the target ---------------------------------------------------------------------------------
-
-
-def has_ingress(v: Values) -> bool:
-    return on_kubernetes(v) and bool(v["KUBERNETES_EXPOSURE"] == "Ingress")
-
-
-def cluster_dns(v: Values) -> str:
-    """Return the name that the DNS has in most clusters; nginx looks it up when it starts."""
-    return f"kube-dns.kube-system.svc.{v['KUBERNETES_CLUSTER_DOMAIN']}"
 
 
 # --- images -------------------------------------------------------------------------------------

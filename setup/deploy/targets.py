@@ -7,12 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from setup.config import derived
-from setup.config.engines import (
-    logs_of,
-    nginx_configuration,
-    nginx_facts,
-    start_commands,
-)
+from setup.config.engines import logs_of, nginx_configuration, nginx_facts, start_commands
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show

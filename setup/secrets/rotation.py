@@ -77,11 +77,8 @@ def list_commands_before(names: Iterable[str], values: Values, texts: Mapping[st
     The password goes through pipes and an environment that only root can read, never into a command line.
     """
     if bundled_database(values):
-        tls, server, into = (
-            "",
-            '-U "$(cat /run/secrets/db_admin_user)"',
-            command(values, engine_of(values).inside, "db", sudo),
-        )
+        tls, server = "", '-U "$(cat /run/secrets/db_admin_user)"'
+        into = command(values, engine_of(values).inside, "db", sudo)
     else:
         tls = "" if values["DB_SSLMODE"] == "disable" else f"PGSSLMODE={values['DB_SSLMODE']} "
         if database_is_verified(values):
