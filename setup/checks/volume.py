@@ -7,7 +7,7 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 
-from setup.config.derived import SWARM
+from setup.config.derived import COMPOSE_ENGINE
 from setup.config.secrets import SECRETS
 from setup.config.values import Values
 from setup.deploy.ending import pending_finding
@@ -109,11 +109,8 @@ def _check_files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     if edited:
         todo = "nothing, if you meant the change: a run keeps it, or stops before it overwrites it"
         target = state.answers.get("TARGET")
-        if target and target.text == SWARM and any(os.path.dirname(path) for path in edited):
-            todo = (
-                "undo your edit of what a stack mounts: a deploy refuses new content under the old name. Mount a file "
-                "of your own instead (docs/install/swarm.md)"
-            )
+        if target and target.text != COMPOSE_ENGINE and any(os.path.dirname(path) for path in edited):
+            todo = "if you meant the change, run avatar-setup after it, then deploy: new content needs a new name"
         yield Finding("file-edited", Level.WARN, f"edited by hand: {', '.join(edited)}", todo)
 
 

@@ -26,6 +26,7 @@ from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES
 from setup.volume.volume import Volume
 
 SECRETS_MARK = "secrets"  # in the state's basis: a fingerprint of all secrets
+EDITS_MARK = "edits"  # and of the edited files that services mount, if there are any
 # What Kubernetes reads when it creates a volume of a StatefulSet.
 _FIXED = frozenset({
     "KUBERNETES_STORAGE_CLASS", "KUBERNETES_DATABASE_SIZE", "KUBERNETES_BLOCKS_SIZE", "KUBERNETES_METADATA_SIZE",
@@ -66,9 +67,11 @@ def find_work(
     if state.is_complete() and not reasons:
         for key in _stale_keys(volume, state, context):
             reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
+        main = engine_of(context.resolution.values).main
         if state.basis.get(SECRETS_MARK) != context.targets.mark:
-            main = engine_of(context.resolution.values).main
             reasons.append((step_of_file(main), f"{main} follows from the secrets that services mount"))
+        if state.basis.get(EDITS_MARK, "") != context.targets.edits_mark:
+            reasons.append((step_of_file(main), f"{main} follows from files that were edited by hand"))
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
     values = context.resolution.values
     changed = [*_note_new_engine(state, values), *_note_fixed_volumes(state, values, [reason for _, reason in reasons])]

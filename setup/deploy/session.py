@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from setup.config import advice, releases
+from setup.config import advice, derived, releases
 from setup.config.config_file import config_file, holds_secrets
-from setup.config.derived import external_database
+from setup.config.engines import nginx_configuration
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.settings import SETTINGS
@@ -224,7 +224,29 @@ class Session:
                 raise
             self.certificate_error, material = error, tls_plan.TlsPlan(mark=mark)
         owner = os.geteuid(), os.getegid()
-        return self.run.targets(Parts(resolution.values, texts, self.label_key(), material, owner))
+        parts = Parts(resolution.values, texts, self.label_key(), material, owner)
+        if derived.on_compose(resolution.values) or not self.use_state or not self._may_have_edits(resolution.values):
+            return self.run.targets(parts)
+        targets = self.run.targets(parts)
+        return self.run.targets(parts._replace(kept=self._kept(targets)))
+
+    def _may_have_edits(self, values: Values) -> bool:
+        """Tell whether somebody may have edited a file that services mount; render nothing."""
+        for path in {nginx_configuration(values), *self.state.files} if self.state.is_complete() else ():
+            data = self.volume.read(path) if os.path.dirname(path) else None
+            if data is not None and not self.state.knows(path, data):
+                return True
+        return not self.state.is_complete()
+
+    def _kept(self, targets: Targets) -> dict[str, bytes]:
+        """Return the bytes of the mounted files that this run leaves as somebody edited them; ask nobody."""
+        kept = {}
+        for file in targets.naming:
+            change = reconcile_file(self.volume, self.state, file, lambda conflict: self._choose(conflict, asks=False))
+            is_published = any(each.path == file.path for each in change.publish)
+            if change.on_disk not in (None, file.data) and not is_published:
+                kept[file.path] = change.on_disk
+        return kept
 
     def label_key(self) -> bytes:
         """Return the key of the fingerprints, which is random; a new one until it is on the volume."""
@@ -266,7 +288,7 @@ class Session:
     def _changes_database(self, after: Values) -> bool:
         """Tell whether the database will be in another volume, or on a server of the operator's."""
         before = self.deployed().get("DB_VOLUME")
-        return external_database(after) or bool(before and before.text != after["DB_VOLUME"])
+        return derived.external_database(after) or bool(before and before.text != after["DB_VOLUME"])
 
     def files(self, context: Context) -> tuple[File, ...]:
         """Return every file that the deployment should have, the main file last; none while settings are missing."""
@@ -281,15 +303,16 @@ class Session:
             raise DecisionNeeded(*(f"{self.volume.path}/{path} {_REFUSED}" for path in refused))
         return changes
 
-    def _choose(self, conflict: Conflict) -> OnConflict:
+    def _choose(self, conflict: Conflict, asks: bool = True) -> OnConflict:
         """Decide about an edited file: by option or answer; otherwise it is kept, or a foreign one ends the run."""
         option, decisions = self.options.on_conflict, self.run.decisions
         if option and option != OnConflict.ASK:
             return option
         if self.asker:
-            if conflict.path not in decisions:
+            if asks and conflict.path not in decisions:
                 decisions[conflict.path] = self.asker.decide(conflict)
-            return decisions[conflict.path]
+                self.forget_context()  # names of Swarm and Kubernetes follow the content that stays
+            return decisions.get(conflict.path, OnConflict.KEEP)
         return OnConflict.FAIL if conflict.foreign and not option else OnConflict.KEEP
 
     def save_state(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 from setup.config import derived
 from setup.config.engines import logs_of, nginx_configuration, nginx_facts, start_commands
@@ -61,7 +63,7 @@ class Parts(NamedTuple):
     """What the files are made of.
 
     `secrets` are the texts of all secrets, "" while pending. `key` is that of their fingerprints.
-    `owner` is the user and group of the files.
+    `owner` is the user and group of the files. `kept` are the bytes of edited files that stay, by path.
     """
 
     values: Values
@@ -69,6 +71,7 @@ class Parts(NamedTuple):
     key: bytes
     tls: TlsPlan = TlsPlan()
     owner: tuple[int, int] = (0, 0)
+    kept: Mapping[str, bytes] = MappingProxyType({})
 
     def equals(self, other: Parts) -> bool:
         """Tell whether both render to the same bytes, as far as the inputs tell."""
@@ -86,7 +89,7 @@ class Targets:
     def __init__(self, renderer: Renderer, parts: Parts) -> None:
         self._renderer = renderer
         self.parts = parts
-        self._values, self._secrets, self._key, self.tls, self._owner = parts
+        self._values, self._secrets, self._key, self.tls, self._owner, self._kept = parts
 
     @cached_property
     def env(self) -> File:
@@ -177,17 +180,23 @@ class Targets:
             scripts | {name: self._renderer.static(f"scripts/{name}").decode() for name in WAITING},
             self._secrets,
             self._mounted(),
-            self._stack_files(),
+            self._mounts(),
             self._key,
             self._values["SWARM_ENCRYPTED"],
             self._values["SWARM_PORT_MODE"],
         )
 
-    def _stack_files(self) -> dict[str, tuple[Mount, ...]]:
-        """Return for each service the files that it mounts, a given certificate included."""
+    @property
+    def naming(self) -> list[File]:
+        """Return the files whose content names something for the engine: in a cluster, those that Jobs mount."""
+        others = dict(self._file_mounts()["nginx"]) if derived.on_kubernetes(self._values) else {}
+        return [file for file in (*self.nginx, *self.authentik) if file.path not in others]
+
+    def _mounts(self) -> dict[str, tuple[Mount, ...]]:
+        """Return for each service the files that it mounts as they will be, a given certificate included."""
         from setup.deploy.content import Mount
 
-        data = {file.path: file.data for file in (*self.nginx, *self.authentik)}
+        data = {file.path: file.data for file in (*self.nginx, *self.authentik)} | dict(self._kept)
         mounts: dict[str, tuple[Mount, ...]] = {}
         for service, pairs in self._file_mounts().items():
             mounts[service] = tuple(Mount(path, to, data[path], path == CERTIFICATE_KEY) for path, to in pairs)
@@ -296,6 +305,12 @@ class Targets:
     def mark(self) -> str:
         """Return a fingerprint of all secrets: if it changes, so do labels."""
         return self._secrets_mark(self._secrets)
+
+    @property
+    def edits_mark(self) -> str:
+        """Return a fingerprint of the edited files that services mount: names of Swarm and Kubernetes follow it."""
+        parts = itertools.chain.from_iterable((path.encode(), data) for path, data in self._kept.items())
+        return fingerprint(self._key, parts)[:16] if self._kept else ""
 
     def _secrets_mark(self, names: Iterable[str]) -> str:
         """Return a fingerprint of these secrets as they are mounted: if it changes, Compose recreates the service."""

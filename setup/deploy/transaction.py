@@ -8,7 +8,7 @@ from __future__ import annotations
 from setup.config.model import Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
-from setup.deploy.planner import SECRETS_MARK
+from setup.deploy.planner import EDITS_MARK, SECRETS_MARK
 from setup.deploy.reconcile import Action
 from setup.deploy.session import Done
 from setup.deploy.steps import Context, Outcome, step_of_setting
@@ -206,8 +206,9 @@ def _conclude(session: Session) -> None:
     context = session.context_now()
     for path in session.state.files.keys() - _paths(session.files(context)):
         del session.state.files[path]
-    mark = context.targets.tls.mark
-    session.state.basis = session.basis | {SECRETS_MARK: context.targets.mark} | ({MARK: mark} if mark else {})
+    targets = context.targets
+    marks = {SECRETS_MARK: targets.mark, EDITS_MARK: targets.edits_mark, MARK: targets.tls.mark}
+    session.state.basis = session.basis | {name: mark for name, mark in marks.items() if mark}
     session.state.again = []  # the questions that are left no longer apply
 
 

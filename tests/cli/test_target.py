@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from setup.config.engines import ENGINES
-from setup.volume.layout import CERTIFICATE, COMPOSE, MAIN_FILES
+from setup.volume.layout import BLUEPRINT, CERTIFICATE, COMPOSE, MAIN_FILES
+from tests.support.documents import read_yaml
 from tests.support.runs import (
     LAST_GOOD,
     OPERATORS,
@@ -143,15 +144,59 @@ def test_a_check_reads_the_files_of_the_engine(out: Path, engine: str) -> None:
     ]
 
 
-def test_a_check_says_that_a_swarm_takes_no_edit_of_a_mounted_file(out: Path) -> None:
-    """Its name in the stack is that of the text that a run wrote: a deploy refuses another one under it."""
+EDITS = [("swarm", "nginx/nginx.conf"), ("swarm", BLUEPRINT), ("kubernetes", BLUEPRINT)]
+
+
+@pytest.mark.parametrize("engine, path", EDITS)
+def test_an_edited_file_gets_a_new_name_because_the_engine_takes_no_other_content(
+    out: Path, engine: str, path: str
+) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    before, text = files(out), (out / path).read_bytes()
+    (out / path).write_bytes(text + b"\n# mine\n")
+    shown = ran(out, "--diff", settings={}, code=3).stdout
+    main = ENGINES[engine].main
+    assert f"{main} follows from files that were edited by hand" in shown
+    assert f"{main} follows from files that were edited by hand" in ran(out, settings={}).stdout
+    edited = files(out)
+    named = {name for name, entry in edited.items() if entry != before.get(name)} - {path}
+    assert named and named <= {"stack.yml", "stack.jobs.yml", "kubernetes/jobs.yaml"}
+    assert all(f"{name} (changes)" in shown for name in named)
+    assert "Nothing to do" in ran(out, "--diff", settings={}).stdout
+    assert "Nothing to do" in ran(out, settings={}).stdout
+    (out / path).write_bytes(text + b"\n# mine again\n")
+    ran(out, settings={})
+    assert all(files(out)[name] not in (before[name], edited[name]) for name in named)
+    (out / path).write_bytes(text)
+    ran(out, settings={})
+    assert {name: files(out)[name] for name in before} == before
+
+
+@pytest.mark.parametrize("word, is_kept", [("keep", True), ("replace", False)])
+def test_a_stack_names_what_is_there_after_a_conflict(out: Path, word: str, is_kept: bool) -> None:
+    def name() -> str:
+        configs = read_yaml((out / "stack.yml").read_text())["services"]["nginx"]["configs"]
+        return next(each["source"] for each in configs if each["target"] == "/etc/nginx/nginx.conf")
+
+    ran(out, "--set", "TARGET=swarm", settings={})
+    with (out / "nginx/nginx.conf").open("a") as file:
+        file.write("# mine\n")
+    ran(out, settings={})
+    edited = name()
+    change = ("--set", "PUBLIC_URL=other.example.com", "--on-conflict", word)
+    ran(out, *change, settings={}, code=4 if is_kept else 0)
+    assert (name() == edited) == is_kept
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
+def test_a_check_says_that_a_run_gives_an_edited_file_a_name(out: Path) -> None:
     for target in ("compose", "swarm"):
         ran(out, "--set", f"TARGET={target}", settings={})
         with (out / "nginx/nginx.conf").open("a") as file:
             file.write("# mine\n")
         checked = json.loads(ran(out, "--check", "--json", settings={}).stdout)["findings"]
         (edited,) = [row for row in checked if row["name"] == "file-edited"]
-        assert ("a deploy refuses" in edited["todo"]) == (target == "swarm")
+        assert ("run avatar-setup" in edited["todo"]) == (target == "swarm")
 
 
 @pytest.mark.parametrize("engine", OTHERS)
