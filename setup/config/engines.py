@@ -24,7 +24,7 @@ class Engine(NamedTuple):
     applies a change, `reload` lets nginx read a new certificate. `inside` runs a command in a service's container, with
     input. `login` and `load` prepare the first start, with images from a registry or from a file. `wait`
     ends when what was started runs, if `start` ends before; `prune` then removes secrets and files of earlier deploys.
-    `stop` stops everything and keeps the data.
+    `stop` stops everything and keeps the data. `older` names the volume of an earlier database, if `keeper` has it.
     """
 
     files: tuple[str, ...]
@@ -36,6 +36,8 @@ class Engine(NamedTuple):
     stop: str
     login: tuple[str, ...]
     load: tuple[str, ...]
+    older: str
+    keeper: str
     wait: tuple[str, ...] = ()
     prune: tuple[str, ...] = ()
 
@@ -66,7 +68,12 @@ _PULL_SECRET = (
     f"{_KUBECTL} create secret docker-registry {{pull_secret}} --from-file=.dockerconfigjson=$HOME/.docker/config.json"
 )
 _LOGIN = "{sudo}docker login {registry}"
+_OLDER = "{sudo}docker volume ls -q --filter name={volume}"
 _LOAD = "{sudo}docker load -i {archive}    # "
+# The label of the node that keeps a volume, by the volume's key. Without such a node the service waits: it never
+# starts empty elsewhere.
+STORAGE_LABEL = "avatar.storage"
+LABELS = {"postgres_data": "avatar.database", "authentik-data": "avatar.sign-in"}
 ENGINES = {
     COMPOSE_ENGINE: Engine(
         files=(COMPOSE,),
@@ -78,6 +85,8 @@ ENGINES = {
         stop="docker compose down",
         login=(_LOGIN,),
         load=(f"{_LOAD}--images says how to make this file",),
+        older=_OLDER,
+        keeper="this host",
     ),
     SWARM: Engine(
         files=SWARM_FILES,
@@ -89,6 +98,8 @@ ENGINES = {
         stop="docker stack rm avatar",
         login=(_LOGIN,),
         load=(f"{_LOAD}on every node; --images says how to make this file",),
+        older=f"{_OLDER}    # on the node of {LABELS['postgres_data']}",
+        keeper="that node",
         prune=tuple(map(_prune, ("secret", "config"))),
     ),
     KUBERNETES: Engine(
@@ -101,6 +112,8 @@ ENGINES = {
         stop=f"{_KUBECTL} scale deployment,statefulset -l {_PART_OF} --replicas=0",
         login=(_NAMESPACE, "docker login {registry}", _PULL_SECRET),
         load=(_NAMESPACE,),
+        older=f"{_KUBECTL} get pvc --ignore-not-found -o name postgres-data-db-0",
+        keeper="the namespace",
         wait=(
             f"{_KUBECTL} wait --for=condition=complete --timeout=30m job -l {_PART_OF}",
             f"{_KUBECTL} rollout status deployment -l {_PART_OF} --timeout=30m",
@@ -112,10 +125,6 @@ ENGINES = {
         ),
     ),
 }
-# The label of the node that keeps a volume, by the volume's key. Without such a node the service waits: it never
-# starts empty elsewhere.
-STORAGE_LABEL = "avatar.storage"
-LABELS = {"postgres_data": "avatar.database", "authentik-data": "avatar.sign-in"}
 
 
 def engine_of(v: Values) -> Engine:

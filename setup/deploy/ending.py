@@ -17,10 +17,17 @@ from setup.config.derived import (
     bundled_database,
     certificate_is_made,
     is_airgapped,
-    on_kubernetes,
     registry_of,
 )
-from setup.config.engines import command, image_commands, node_labels, prune_commands, start_commands, wait_commands
+from setup.config.engines import (
+    command,
+    engine_of,
+    image_commands,
+    node_labels,
+    prune_commands,
+    start_commands,
+    wait_commands,
+)
 from setup.config.model import Secret, Source
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
@@ -247,9 +254,12 @@ def _before_first_start(place: Place, values: Values) -> list[str]:
     lines = ["", "Only before the first start, on the host:"]
     for text in (*commands, *node_labels(values)):
         lines.append("  " + command(values, text, sudo=place.sudo, **names).rstrip())
-    if bundled_database(values) and not on_kubernetes(values):
-        lines.append(f"  {place.sudo}docker volume ls -q --filter name={values['DB_VOLUME']}")
-        warning = "a name means that this host already has a database, which opens only with the secrets that made it"
+    if bundled_database(values):
+        engine = engine_of(values)
+        lines.append("  " + command(values, engine.older, sudo=place.sudo, volume=values["DB_VOLUME"]))
+        warning = (
+            f"a name means that {engine.keeper} already has a database, which opens only with the secrets that made it"
+        )
         lines += console.paragraph(warning, "  # ")
     return lines
 

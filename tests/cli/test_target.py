@@ -69,6 +69,24 @@ def test_a_first_run_writes_the_files_of_one_engine_and_says_how_to_start_it(emp
     assert last_lines(done.stdout, len(start)) == start
 
 
+OLDER = {
+    "compose": ("docker volume ls -q --filter name=avatar_postgres_data\n", "this host"),
+    "swarm": (
+        "docker volume ls -q --filter name=avatar_postgres_data    # on the node of avatar.database\n",
+        "that node",
+    ),
+    "kubernetes": ("kubectl -n avatar get pvc --ignore-not-found -o name postgres-data-db-0\n", "the namespace"),
+}
+
+
+@pytest.mark.parametrize("engine", OLDER)
+def test_a_first_run_says_where_an_older_database_would_be(empty: Path, engine: str) -> None:
+    done = ran(empty, settings={**SETTINGS, "TARGET": engine}).stdout
+    command, place = OLDER[engine]
+    assert command in done
+    assert f"a name means that {place} already has a database" in done
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 def test_a_change_keeps_every_secret_and_answer_and_warns_that_data_does_not_move(out: Path, engine: str) -> None:
     kept, env, compose = secrets(out), env_file(out), (out / COMPOSE).read_bytes()
