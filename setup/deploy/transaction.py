@@ -22,7 +22,7 @@ from setup.step_names import FINALIZE
 from setup.tls.plan import MARK
 from setup.typed import TYPE_CHECKING
 from setup.volume import backups
-from setup.volume.layout import HISTORY, LABEL_KEY, MAIN_FILES, STATE, File, file_at, secret_path
+from setup.volume.layout import HISTORY, LABEL_KEY, MAIN_FILES, PROPOSAL_SUFFIX, STATE, File, file_at, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     missing = keys if step == FINALIZE and not session.volume.read(LABEL_KEY) else []
     staged = _stage(session, [*missing, *files], outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
+    stale = _list_stale(session, changes)
     planned = session.context_now().planned
     counts = secrets_plan.count_published(
         planned, outcome.secrets, session.state.secrets, session.state.announced_secrets
@@ -86,6 +87,8 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     session.state.begin(step, outcome.files, counts)
     if staged or texts:  # otherwise all of it is on the volume already
         session.save_state()
+        for path in stale:
+            session.volume.remove(path)
         session.volume.publish(staged)
         session.volume.publish(texts)  # after the files: a text tells which of their lines are ours
     _remember(session, outcome)
@@ -100,6 +103,17 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     session.done = session.done.plus(Done(tuple(written), kept, merged))
     if outcome.secrets or not outcome.done:
         session.forget_context()
+
+
+def _list_stale(session: Session, changes: Iterable[Change]) -> list[str]:
+    """List the texts that an earlier run put beside a file that is written now, except those that somebody edited."""
+    stale = []
+    for change in changes:
+        path = change.file.path
+        beside = session.volume.read(path + PROPOSAL_SUFFIX) if path in _paths(change.publish) else None
+        if beside is not None and session.use_state and session.state.knows(path, beside):
+            stale.append(path + PROPOSAL_SUFFIX)
+    return stale
 
 
 def save_backup(session: Session, reason: backups.Reason) -> None:

@@ -205,6 +205,25 @@ def test_replaced_files_stand_in_the_dated_copy(out: Path) -> None:
     assert nothing_to_do(out) == ""
 
 
+@pytest.mark.parametrize("target, main", [("compose", "docker-compose.yml"), ("swarm", "stack.yml")])
+def test_a_new_text_that_was_kept_beside_a_file_goes_once_the_file_is_replaced(
+    out: Path, target: str, main: str
+) -> None:
+    ran(out, "--set", f"TARGET={target}", settings={})
+    paths = (".env", NGINX, main)
+    edit(out / ".env", "AVATAR_DOMAIN=avatar.example.com", "AVATAR_DOMAIN=mine.example.com")
+    for path in (NGINX, main):
+        with (out / path).open("a") as file:
+            file.write("# mine\n")
+    ran(out, *OTHER, settings={}, code=4)
+    assert all((out / f"{path}.new").exists() for path in paths)
+    with (out / f"{NGINX}.new").open("a") as file:
+        file.write("# mine as well\n")
+    ran(out, "--set", "PUBLIC_URL=third.example.com", "--on-conflict", "replace", settings={})
+    assert [path for path in paths if (out / f"{path}.new").exists()] == [NGINX]
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
 @pytest.mark.parametrize("flags", [OTHER, ("--reset", *OTHER)])
 def test_fail_writes_nothing_and_names_every_file(out: Path, flags: tuple[str, ...]) -> None:
     mine = conflicting(out)
