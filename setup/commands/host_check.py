@@ -171,7 +171,7 @@ check_storage() { # CLASS
 
 
 def host_check(configurator: DeploymentConfigurator) -> Answer:
-    """Print a script of POSIX sh that checks this host, its swarm or a cluster, as TARGET says; 1 if something fails."""
+    """Print a script of POSIX sh that checks the host, the swarm or the cluster; it ends with 1 on a failure."""
     with Volume(configurator.output_dir) as volume:
         session = configurator.saved_session(volume)
         resolution = session.resolve(read_filled(volume))
