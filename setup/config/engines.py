@@ -25,6 +25,8 @@ class Engine(NamedTuple):
     input. `login` and `load` prepare the first start, with images from a registry or from a file. `wait`
     ends when what was started runs, if `start` ends before; `prune` then removes secrets and files of earlier deploys.
     `stop` stops everything and keeps the data. `older` names the volume of an earlier database, if `keeper` has it.
+    `upgrade` comes before `start` if the release of the API changes, where
+    nothing else lets its one-shot change the database before its pods start.
     """
 
     files: tuple[str, ...]
@@ -40,6 +42,7 @@ class Engine(NamedTuple):
     keeper: str
     wait: tuple[str, ...] = ()
     prune: tuple[str, ...] = ()
+    upgrade: tuple[str, ...] = ()
 
     @property
     def main(self) -> str:
@@ -123,6 +126,10 @@ ENGINES = {
             "--prune-allowlist=core/v1/ConfigMap --prune-allowlist=batch/v1/Job "
             "--prune-allowlist=networking.k8s.io/v1/Ingress --prune-allowlist=policy/v1/PodDisruptionBudget",
         ),
+        upgrade=(
+            "kubectl apply -k . -l 'app.kubernetes.io/name notin (api,dask-scheduler,dask-worker)'",
+            f"{_KUBECTL} wait --for=condition=complete --timeout=30m job -l app.kubernetes.io/name=init-db",
+        ),
     ),
 }
 
@@ -166,10 +173,10 @@ def node_labels(v: Values) -> list[str]:
     return commands
 
 
-def start_commands(v: Values, sudo: str) -> list[str]:
-    """Return what to type to start a deployment, or to apply a change."""
-    commands = []
-    for text in engine_of(v).start:
+def start_commands(v: Values, sudo: str, is_upgrade: bool = False) -> list[str]:
+    """Return what to type to start a deployment, or to apply a change, such as another release of the API."""
+    commands, engine = [], engine_of(v)
+    for text in (*(engine.upgrade if is_upgrade else ()), *engine.start):
         commands.append(command(v, text, sudo=sudo))
     return commands
 

@@ -50,6 +50,7 @@ from setup.volume import backups
 from setup.volume.layout import AUTHORITY, ENV, PROPOSAL_SUFFIX, SECRETS_FOLDER, secret_path
 from setup.volume.volume import Volume
 
+_API = "AVATAR_API_VERSION"
 NOTHING_TO_DO = "Nothing to do: the configuration is complete and unchanged."
 
 
@@ -176,6 +177,7 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
     """
     place, values = place_of(session.volume, environ), session.context_now().resolution.values
     is_first = secret_path("db_password") in session.done.written or session.options.fill or _has_moved(session, values)
+    upgrade = not is_first and _upgrades_api(session, values)
     lines = [NOTHING_TO_DO] if status is Status.UNCHANGED else _report(session, place, values)
     if status is Status.COMPLETE or session.options.fill or console.is_watched():
         lines += sign_in_lines(place, values)
@@ -186,7 +188,7 @@ def last_message(session: Session, status: Status, failures: list[Finding], envi
             lines += console.paragraph(f"{finding.text}{todo}", "  ")
         lines += command_for(place, failures)
     elif status is Status.COMPLETE or session.options.fill or console.is_watched():
-        lines += [*(_before_first_start(place, values) if is_first else ()), *_start_lines(place, values)]
+        lines += [*(_before_first_start(place, values) if is_first else ()), *_start_lines(place, values, upgrade)]
     return lines + _finished_rotation(session, values)
 
 
@@ -197,6 +199,12 @@ def _has_moved(session: Session, values: Values) -> bool:
         if now and now.value != (before.text if before else SETTINGS[key].default):
             return True
     return False
+
+
+def _upgrades_api(session: Session, values: Values) -> bool:
+    """Tell whether this run has changed the release of the API, which first changes the database."""
+    before = session.deployed().get(_API) if session.was_complete and session.done.written else None
+    return bool(before and before.text != values[_API])
 
 
 def _report(session: Session, place: Place, values: Values) -> list[str]:
@@ -228,8 +236,9 @@ def next_lines(place: Place, values: Values) -> list[str]:
     return [*sign_in_lines(place, values), *_before_first_start(place, values), *_start_lines(place, values)]
 
 
-def _start_lines(place: Place, values: Values) -> list[str]:
-    return ["", f"Next, on the host, in {place.words}:", *console.indent(start_commands(values, place.sudo))]
+def _start_lines(place: Place, values: Values, is_upgrade: bool = False) -> list[str]:
+    commands = start_commands(values, place.sudo, is_upgrade)
+    return ["", f"Next, on the host, in {place.words}:", *console.indent(commands)]
 
 
 def sign_in_lines(place: Place, values: Values) -> list[str]:

@@ -18,6 +18,7 @@ from setup.config.values import Values
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
+from setup.secrets import guards
 from setup.secrets.plan import Origin
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import STEP_NAMES
@@ -75,6 +76,12 @@ def find_work(
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
     values = context.resolution.values
     changed = [*_note_new_engine(state, values), *_note_fixed_volumes(state, values, [reason for _, reason in reasons])]
+    if state.is_complete() and guards.has_moved_back(before.get("DB_HOST"), values):
+        changed.append(
+            f"DB_HOST={values['DB_HOST']}: data does not move here from {before['DB_HOST'].text}. db_admin_user and "
+            "db_admin_password stay those of that server, and the stack's own database is made with them. If it exists "
+            "from before, it opens only with its own: restore the backup from before the move instead (--history)"
+        )
     notes = (*context.targets.tls.notes, *list_notes(values), *changed)
     return Work(first, [reason for _, reason in reasons if reason], edited, notes)
 

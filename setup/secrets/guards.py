@@ -105,6 +105,11 @@ def has_moved(before: Given | None, values: Values) -> bool:
     return (before is None or before.text == BUNDLED_DATABASE) and external_database(values)
 
 
+def has_moved_back(before: Given | None, values: Values) -> bool:
+    """Tell whether the bundled database replaces a server of the operator's."""
+    return before is not None and before.text != BUNDLED_DATABASE and not external_database(values)
+
+
 def find_contradicted(values: Values, on_disk: Mapping[str, str | None], given: Mapping[str, Given]) -> list[Secret]:
     """Find the bound secrets for which another value was given than the one on disk."""
     contradicted = []

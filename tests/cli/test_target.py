@@ -15,6 +15,7 @@ from tests.support.runs import (
     LAST_GOOD,
     OPERATORS,
     REQUIRED,
+    ROOT,
     STATE,
     deployed,
     env_file,
@@ -28,6 +29,7 @@ from tests.support.runs import (
 SETTINGS = {**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed"}
 OTHERS = ("kubernetes", "swarm")
 MOVES = "data does not move"
+API = {"swarm": "AVATAR_API_VERSION=3.22.0", "compose": "AVATAR_API_VERSION"}
 
 
 @pytest.fixture
@@ -105,6 +107,22 @@ def test_a_change_keeps_every_secret_and_answer_and_warns_that_data_does_not_mov
     }
     assert first[engine] in done.stdout
     assert first[engine] not in ran(out, "--set", "LOG_LEVEL=DEBUG", settings={}).stdout
+
+
+def test_another_release_of_the_api_changes_the_database_of_a_cluster_before_its_pods_start(out: Path) -> None:
+    ran(out, "--set", "TARGET=kubernetes", settings={})
+    page = (ROOT / "docs/install/kubernetes.md").read_text()
+    steps = page.partition("A new release of the API changes the database.")[2].split("```")[1]
+    expected = steps.removeprefix("sh").strip().split("\n")
+    done = ran(out, "--set", "AVATAR_API_VERSION=3.21.0", settings={})
+    assert last_lines(done.stdout, len(expected)) == expected
+    for again in (("--set", "AVATAR_WEB_VERSION=0.69.0"), ()):
+        assert expected[0] not in ran(out, *again, settings={}).stdout
+    for engine in ("swarm", "compose"):  # their own order waits for the one-shot
+        done = ran(out, "--set", f"TARGET={engine}", settings={})
+        done = ran(out, "--unset" if engine == "compose" else "--set", API[engine], settings={})
+        assert last_lines(done.stdout, len(start_of(engine))) == start_of(engine)
+        assert "init-db" not in done.stdout
 
 
 def test_another_namespace_is_prepared_again_and_gets_no_data(out: Path) -> None:
@@ -372,6 +390,16 @@ def test_a_compose_file_of_earlier_is_not_taken_for_what_runs(out: Path, empty: 
     ran(empty, "--adopt", str(out), "--yes", settings={})
     assert main_files(empty) == {ENGINES[engine].main}
     assert "9443" not in ran(empty, "--export", "-", settings={}).stdout
+
+
+def test_a_way_back_to_the_own_database_says_whose_secrets_it_gets(tmp_path: Path) -> None:
+    external = {"DB_HOST": "pg.example.com", "DB_ADMIN_USER": "root", "DB_ADMIN_PASSWORD": "of-that-server"}
+    out = deployed(tmp_path / "out", settings={**SETTINGS, **external})
+    done = ran(out, "--set", "DB_HOST=db", settings={})
+    assert "note: DB_HOST=db: data does not move here from pg.example.com" in done.stderr
+    assert "db_admin_password stay those of that server" in done.stderr
+    assert secrets(out)["db_admin_password"] == "of-that-server"
+    assert "DB_HOST" not in ran(out, settings={}).stderr
 
 
 def test_an_unknown_target_names_the_known_ones(empty: Path) -> None:
