@@ -96,14 +96,17 @@ def _reconcile_edited(
 ) -> Change:
     """Decide what happens to a file that was changed on both sides."""
     merged, why = _merge(volume, state, new, on_disk)
+    beside = new._replace(path=new.path + PROPOSAL_SUFFIX)
     if merged is not None:
-        publish = (new._replace(data=merged),) if merged != on_disk else ()
-        return Change(new, Action.MERGED, publish, on_disk)
+        publish = [new._replace(data=merged)] if merged != on_disk else []
+        left = volume.read(beside.path)  # of an earlier conflict, which the merge leaves as it is
+        if left is not None and left != beside.data and state.knows(new.path, left):
+            publish.append(beside)
+        return Change(new, Action.MERGED, tuple(publish), on_disk)
     foreign = new.path not in state.files and new.path not in state.announced
     action = _CHOSEN[choose(Conflict(new.path, why, foreign))]
     if action is Action.REPLACED:
         return Change(new, action, (new,), on_disk)
-    beside = new._replace(path=new.path + PROPOSAL_SUFFIX)
     needed = action is Action.KEPT and volume.read(beside.path) != beside.data
     return Change(new, action, (beside,) if needed else (), on_disk)
 

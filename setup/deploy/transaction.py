@@ -106,11 +106,15 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
 
 
 def _list_stale(session: Session, changes: Iterable[Change]) -> list[str]:
-    """List the texts that an earlier run put beside a file that is written now, except those that somebody edited."""
+    """List the texts that an earlier run put beside a file that is written now, except those that somebody edited.
+
+    A merge does not count: it leaves the edit that was in conflict.
+    """
     stale = []
     for change in changes:
         path = change.file.path
-        beside = session.volume.read(path + PROPOSAL_SUFFIX) if path in _paths(change.publish) else None
+        is_ours = change.action is not Action.MERGED and path in _paths(change.publish)
+        beside = session.volume.read(path + PROPOSAL_SUFFIX) if is_ours else None
         if beside is not None and session.use_state and session.state.knows(path, beside):
             stale.append(path + PROPOSAL_SUFFIX)
     return stale

@@ -103,8 +103,9 @@ def life(
     yield says("--set", "LOG_LEVEL=ERROR", "--on-conflict", "fail", code=4)
     yield says("--set", "LOG_LEVEL=ERROR", code=4)
     yield says("--set", "SMTP_PORT=26")
+    assert (out / ".env.new").exists(), "a merge leaves the conflict open"
     yield says("--set", "LOG_LEVEL=WARNING", "--on-conflict", "replace")
-    (out / ".env.new").unlink()
+    assert not (out / ".env.new").exists()
     (out / SECRETS_FOLDER / "db_password").rename(out.parent / "lost")
     yield says(code=1)
     yield says("--status")
