@@ -357,6 +357,78 @@ def test_adopting_without_a_state_goes_on_with_the_same_data_and_certificate(
     assert (empty / CERTIFICATE).read_bytes() == (out / CERTIFICATE).read_bytes()
 
 
+SIZES = {
+    "REPLICAS_API": "3",
+    "REPLICAS_WEB": "2",
+    "REPLICAS_DASK_WORKER": "4",
+    "MEMORY_API": "4g",
+    "MEMORY_WEB": "512m",
+    "MEMORY_DASK_WORKER": "8g",
+    "CPUS_API": "2",
+    "CPUS_WEB": "0.5",
+    "CPUS_DASK_WORKER": "1.25",
+}
+CLUSTER = {
+    "TLS_MODE": "behind-proxy",
+    "KUBERNETES_EXPOSURE": "Ingress",
+    "KUBERNETES_INGRESS_CLASS": "traefik",
+    "KUBERNETES_INGRESS_TLS_SECRET": "public",
+    "KUBERNETES_STORAGE_CLASS": "fast",
+    "KUBERNETES_DATABASE_SIZE": "21Gi",
+    "KUBERNETES_BLOCKS_SIZE": "2Ti",
+    "KUBERNETES_METADATA_SIZE": "11Gi",
+    "KUBERNETES_UPLOADS_SIZE": "900Mi",
+    "KUBERNETES_IMAGE_PULL_SECRET": "mine",
+    "KUBERNETES_CLUSTER_DOMAIN": "cluster.example",
+    "KUBERNETES_DNS_ADDRESS": "10.96.0.11",
+    "KUBERNETES_NGINX_ADDRESS": "10.96.0.80",
+}
+KNOWN = {
+    "compose": SIZES,
+    "swarm": SIZES | {"TARGET": "swarm", "SWARM_ENCRYPTED": "true", "SWARM_PORT_MODE": "ingress"},
+    "ingress": SIZES | CLUSTER | {"TARGET": "kubernetes", "KUBERNETES_NAMESPACE": "n"},
+    "node-port": {
+        "TARGET": "kubernetes",
+        "KUBERNETES_EXPOSURE": "NodePort",
+        "NGINX_PUBLISHED_PORT": "30443",
+        "KUBERNETES_DNS_ADDRESS": "fd00::a",
+    },
+}
+
+
+@pytest.mark.parametrize("engine", KNOWN)
+def test_adopting_without_a_state_keeps_what_only_the_files_of_the_engine_say(
+    empty: Path, tmp_path: Path, engine: str
+) -> None:
+    out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed", **KNOWN[engine]})
+    before = exported(out)
+    for path in (STATE, LAST_GOOD):
+        (out / path).unlink()
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    after = exported(empty)
+    assert {key: before[key] for key in KNOWN[engine]} == KNOWN[engine]
+    unknown = {"TLS_MODE"} if engine != "ingress" else set()  # who made a certificate is nowhere else
+    assert {key for key in before if before[key] != after.get(key)} <= unknown, done.stdout
+    assert set(after) <= set(before)
+
+
+def exported(out: Path) -> dict[str, str]:
+    """Return the settings of a deployment as --export has them."""
+    return read_yaml(ran(out, "--export", "-", settings={}).stdout.encode())
+
+
+@pytest.mark.parametrize("engine", ["compose", "swarm"])
+def test_an_adoption_names_a_limit_that_no_setting_can_say(empty: Path, tmp_path: Path, engine: str) -> None:
+    out = deployed(tmp_path / "out", settings={**SETTINGS, "TARGET": engine, "MEMORY_API": "4g"})
+    for path in (STATE, LAST_GOOD):
+        (out / path).unlink()
+    main = out / ENGINES[engine].main
+    main.write_text(main.read_text().replace('memory: "4g"', 'memory: "4000000k"'))
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    assert f"MEMORY_API: {main.name} has 4000000k, which it does not take" in done.stdout
+    assert "MEMORY_WEB" not in done.stdout.partition("What changes")[2]
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 def test_an_adoption_says_how_to_stop_what_ran_before(out: Path, empty: Path, engine: str) -> None:
     stop = {

@@ -6,8 +6,8 @@ import posixpath
 import re
 
 from setup import state_file
-from setup.commands.adopt import running, source
-from setup.config.derived import COMPOSE_ENGINE
+from setup.commands.adopt import running, sizes, source
+from setup.config.derived import COMPOSE_ENGINE, KUBERNETES
 from setup.config.engines import ENGINES
 from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
@@ -16,7 +16,17 @@ from setup.formats import dotenv
 from setup.formats.wrapping import unwrap
 from setup.formats.yaml_file import Malformed, load_yaml
 from setup.typed import TYPE_CHECKING, Any, NamedTuple
-from setup.volume.layout import COMPOSE, ENV, NGINX, STACK, STACK_STATE, STATE, secret_path, written_path
+from setup.volume.layout import (
+    COMPOSE,
+    ENV,
+    KUBERNETES_NGINX,
+    NGINX,
+    STACK,
+    STACK_STATE,
+    STATE,
+    secret_path,
+    written_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,14 +89,18 @@ def interpret(tree: source.Tree) -> Interpretation:
     """Interpret all files of a tree: what runs by the compose file outranks the latest state, and that `.env`."""
     state, env = _read_state(tree), _read_env(tree)
     engine = _find_engine(tree, state)
-    names = tree.compose if engine.entries.get("TARGET") in (None, COMPOSE_ENGINE) else ()  # or it is a leftover
+    target = engine.entries.get("TARGET") or COMPOSE_ENGINE
+    names = tree.compose if target == COMPOSE_ENGINE else ()  # or it is a leftover
+    sized, uncarried = ({}, []) if tree.has_own_state else sizes.read_sizes(tree.files, target, names)
+    nginx = KUBERNETES_NGINX if target == KUBERNETES else NGINX
     if engine.where == STACK:  # what the state would have said, such as the volumes
         names = _STACKS
-    now = running.Running({}, {}, ()) if env.problems else _read_running(tree, names, NGINX, env)
+    now = running.Running({}, {}, ()) if env.problems else _read_running(tree, names, nginx, env)
     before = _read_written(tree)
-    compose = _Reading(" and ".join(names) or NGINX, now.settings)
+    compose = _Reading(" and ".join(names) or nginx, now.settings)
     entries, unsure = _collect(state, engine, env, compose)
     settings, changed = _interpret_settings(entries)
+    settings = {key: Entry(*pair) for key, pair in sized.items()} | settings
     mounted = {key: text for key, text in now.settings.items() if key not in settings or not _is_lost(tree, key, text)}
     runs = _find_running(settings, now._replace(settings=mounted), before, compose.where)
     changed += runs.notes
@@ -95,7 +109,7 @@ def interpret(tree: source.Tree) -> Interpretation:
         settings.pop(key, None)
     texts, undecodable = _decode_secrets(tree)
     secrets, conflicts = _interpret_secrets(texts, entries)
-    notes = (*(note for note in now.notes if note not in before.notes), *changed)
+    notes = (*(note for note in now.notes if note not in before.notes), *changed, *uncarried)
     if _has_shared_token(secrets):
         del secrets["authentik_api_token"]
         notes += ("AUTHENTIK_API_TOKEN was Authentik's bootstrap token, a superuser's: the API gets its own token",)

@@ -23,6 +23,9 @@ from setup.volume.layout import (
     ENV,
     HISTORY,
     KUBERNETES,
+    KUBERNETES_NETWORK,
+    KUBERNETES_NGINX,
+    KUBERNETES_WORKLOADS,
     LABEL_KEY,
     LAST_GOOD,
     LOCK,
@@ -116,7 +119,8 @@ def _read_tree(path: str) -> Tree:
         unreadable[STATE] = f"it is missing. {describe_recovery(False, last_good)}"
 
     written = [written_path(name) for name in (ENV, COMPOSE, NGINX)] if ours else []
-    known = (ENV, NGINX, STACK_STATE, *MAIN_FILES[1:], *written)
+    clustered = (KUBERNETES_WORKLOADS, KUBERNETES_NETWORK, KUBERNETES_NGINX)
+    known = (ENV, NGINX, STACK_STATE, *MAIN_FILES[1:], *clustered, *written)
     files, failed = _read(path, {name: os.path.join(base, name) for name in known})
     compose, missing = _compose_files(below, files.get(ENV, b""))
     composed, failed_compose = _read(path, {name: os.path.join(base, name) for name in compose})
