@@ -410,6 +410,7 @@ def test_adopting_without_a_state_keeps_what_only_the_files_of_the_engine_say(
     unknown = {"TLS_MODE"} if engine != "ingress" else set()  # who made a certificate is nowhere else
     assert {key for key in before if before[key] != after.get(key)} <= unknown, done.stdout
     assert set(after) <= set(before)
+    assert ("add --set TLS_MODE=self-signed" in done.stdout) == bool(unknown)
 
 
 def exported(out: Path) -> dict[str, str]:

@@ -79,6 +79,9 @@ def _read_source(path: str, output_dir: str) -> Adoptable:
     in_place = is_at(path, output_dir)
     if not in_place:  # in place, the run continues from any state
         require_finished(tree)
+    if not tree.states and any(file.path == AUTHORITY_KEY for file in files):
+        note = f"{AUTHORITY_KEY}: if its CA made the certificate in use, add --set TLS_MODE=self-signed: only the lost"
+        content = content._replace(notes=(*content.notes, f"{note} state said so, and otherwise it is one of yours"))
     content = content._replace(problems=(*content.problems, *problems))
     return Adoptable(
         tree, content, tuple(file._replace(mode=modes.get(file.path, file.mode)) for file in files), in_place
