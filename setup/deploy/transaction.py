@@ -86,9 +86,9 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     )
     session.state.begin(step, outcome.files, counts)
     if staged or texts:  # otherwise all of it is on the volume already
-        for path in stale:
-            session.volume.remove(path)
         session.save_state()
+        for path in stale:  # before its file is new: afterwards nothing would tell that it is stale
+            session.volume.remove(path)
         session.volume.publish(staged)
         session.volume.publish(texts)  # after the files: a text tells which of their lines are ours
     _remember(session, outcome)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from setup.volume.layout import HISTORY
+from setup.volume.layout import COMPOSE, ENV, HISTORY, NGINX
 from tests.support import foreign_trees
 from tests.support.runs import OPERATORS, REQUIRED, deployed, every_secret, run
 from tests.torture.injection import QUIET, Case
 
 GENERATED = {**REQUIRED, "ORGANIZATION_NAME": "Example"}
 GIVEN = {**REQUIRED, **every_secret()}
+SWARM = {**GIVEN, "TARGET": "swarm"}
 OWN = {**GIVEN, "TLS_MODE": "self-signed"}
 CHANGED = {
     **GIVEN,
@@ -52,6 +53,23 @@ def crashed_change(out: Path) -> None:
     ended_early("linkat", 4, "KILL", _given(out), CHANGED)  # its copy is made, and nginx.conf is new
 
 
+def with_kept_edits(out: Path) -> None:
+    """A deployment with edits in conflict, which its operator kept: the new texts lie beside them."""
+    _given(out)
+    for path in (COMPOSE, NGINX, ENV):
+        foreign_trees.edited(out, path, "avatar.example.com", "mine.example.com")
+    done = run(out, "--on-conflict", "keep", settings=CHANGED)
+    assert done.returncode == 4, done.stderr
+
+
+def edited_for_swarm(out: Path) -> None:
+    """A deployment that moved to Swarm, whose nginx.conf was edited since: the next run gives it a new name."""
+    _given(out)
+    done = run(out, settings=SWARM)
+    assert done.returncode == 0, done.stderr
+    foreign_trees.edited(out, NGINX, "worker_connections 4096", "worker_connections 8192")
+
+
 def somebody_elses(out: Path) -> None:
     """A deployment made by hand, with one secret more than the others have: nothing is left to chance."""
     foreign_trees.by_hand(out)
@@ -75,8 +93,10 @@ def changed_and_rotated(out: Path) -> None:
 FIRST = Case("a first run", GENERATED)
 ALL_GIVEN = Case("a first run with every secret given", GIVEN, ("--save-config",))
 CHANGE = Case("a run with changed settings", CHANGED, prepared=_given)
-TO_SWARM = Case("a change to Swarm", {**GIVEN, "TARGET": "swarm"}, prepared=_given)
+TO_SWARM = Case("a change to Swarm", SWARM, prepared=_given)
 TO_KUBERNETES = Case("a change to Kubernetes", {**GIVEN, "TARGET": "kubernetes"}, prepared=_given)
+REPLACEMENT = Case("a replacement of kept edits", GIVEN, ("--on-conflict", "replace"), with_kept_edits)
+EDITED = Case("a run after an edit for Swarm", SWARM, prepared=edited_for_swarm)
 RESET = Case("a reset", {**GIVEN, "LOG_LEVEL": "DEBUG"}, ("--reset",), _given)
 OWN_CERTIFICATE = Case("a first run with its own certificate", OWN)
 OWN_CHANGED = Case(

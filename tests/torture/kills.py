@@ -44,6 +44,8 @@ SWEPT: Sequence[tuple[Case, tuple[str, ...]]] = (
     (cases.CHANGE, (*EVERY, "HUP")),
     (cases.TO_SWARM, ("KILL", "TERM")),
     (cases.TO_KUBERNETES, ("KILL",)),
+    (cases.REPLACEMENT, ("KILL", "TERM")),
+    (cases.EDITED, ("KILL",)),
     (cases.RESET, EVERY),
     (cases.OWN_CERTIFICATE, ("KILL",)),
     (cases.OWN_CHANGED, ("KILL",)),
