@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum, auto
 
 from setup.deploy import baseline
+from setup.errors import VolumeError
 from setup.formats.digests import digest
 from setup.state_manager import DeploymentState, split_additions
 from setup.typed import NamedTuple
@@ -99,8 +100,10 @@ def _reconcile_edited(
     beside = new._replace(path=new.path + PROPOSAL_SUFFIX)
     if merged is not None:
         publish = [new._replace(data=merged)] if merged != on_disk else []
-        left = volume.read(beside.path)  # of an earlier conflict, which the merge leaves as it is
-        if left is not None and left != beside.data and state.knows(new.path, left):
+        left = read_proposal(
+            volume, state, new.path, on_disk
+        )  # of an earlier conflict, which the merge leaves as it is
+        if left not in (None, beside.data):
             publish.append(beside)
         return Change(new, Action.MERGED, tuple(publish), on_disk)
     foreign = new.path not in state.files and new.path not in state.announced
@@ -109,6 +112,18 @@ def _reconcile_edited(
         return Change(new, action, (new,), on_disk)
     needed = action is Action.KEPT and volume.read(beside.path) != beside.data
     return Change(new, action, (beside,) if needed else (), on_disk)
+
+
+def read_proposal(volume: Volume, state: DeploymentState, path: str, on_disk: bytes | None) -> bytes | None:
+    """Read the text that an earlier run put beside a file; None if there is none, or if it holds what only it has."""
+    try:
+        beside = volume.read(path + PROPOSAL_SUFFIX)
+    except VolumeError:  # no file, so not ours
+        return None
+    if beside is None or not state.knows(path, beside):
+        return None
+    additions = split_additions(path, beside)[1]
+    return beside if additions in split_additions(path, on_disk or b"")[1] else None
 
 
 def _merge(volume: Volume, state: DeploymentState, new: File, on_disk: bytes) -> tuple[bytes | None, str]:

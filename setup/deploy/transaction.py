@@ -9,7 +9,7 @@ from setup.config.model import Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
 from setup.deploy.planner import EDITS_MARK, SECRETS_MARK
-from setup.deploy.reconcile import Action
+from setup.deploy.reconcile import Action, read_proposal
 from setup.deploy.session import Done
 from setup.deploy.steps import Context, Outcome, step_of_setting
 from setup.errors import SetupError
@@ -111,11 +111,10 @@ def _list_stale(session: Session, changes: Iterable[Change]) -> list[str]:
     A merge does not count: it leaves the edit that was in conflict.
     """
     stale = []
-    for change in changes:
+    for change in changes if session.use_state else ():
         path = change.file.path
         is_ours = change.action is not Action.MERGED and path in _paths(change.publish)
-        beside = session.volume.read(path + PROPOSAL_SUFFIX) if is_ours else None
-        if beside is not None and session.use_state and session.state.knows(path, beside):
+        if is_ours and read_proposal(session.volume, session.state, path, change.on_disk) is not None:
             stale.append(path + PROPOSAL_SUFFIX)
     return stale
 

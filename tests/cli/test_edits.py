@@ -224,6 +224,26 @@ def test_a_new_text_that_was_kept_beside_a_file_goes_once_the_file_is_replaced(
     assert "Nothing to do" in ran(out, settings={}).stdout
 
 
+@pytest.mark.parametrize("on_conflict", ["replace", "keep"])
+def test_lines_of_the_operator_in_a_new_text_are_never_lost(out: Path, on_conflict: str) -> None:
+    """Below the mark, what avatar-setup knows of a file does not tell an edit."""
+    edit(out / ".env", "AVATAR_DOMAIN=avatar.example.com", "AVATAR_DOMAIN=mine.example.com")
+    ran(out, *OTHER, settings={}, code=4)
+    with (out / ".env.new").open("a") as file:
+        file.write("MINE=1\n")
+    another = ("--set", "PUBLIC_URL=third.example.com") if on_conflict == "replace" else ("--set", "LOG_LEVEL=DEBUG")
+    ran(out, *another, "--on-conflict", on_conflict, settings={})
+    assert (out / ".env.new").read_text().endswith("\nMINE=1\n")
+
+
+def test_what_is_no_new_text_of_ours_stops_no_run(out: Path) -> None:
+    (out / f"{NGINX}.new").mkdir()
+    (out / ".env.new").symlink_to(".env")
+    ran(out, *OTHER, settings={})
+    assert (out / f"{NGINX}.new").is_dir()
+    assert (out / ".env.new").is_symlink()
+
+
 @pytest.mark.parametrize("flags", [OTHER, ("--reset", *OTHER)])
 def test_fail_writes_nothing_and_names_every_file(out: Path, flags: tuple[str, ...]) -> None:
     mine = conflicting(out)
