@@ -28,7 +28,7 @@ from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.typed import NamedTuple
 from setup.volume import backups
-from setup.volume.layout import CONFIG, LABEL_KEY, MAIN_FILES, File
+from setup.volume.layout import CA_BUNDLE, CONFIG, LABEL_KEY, MAIN_FILES, File
 from setup.volume.volume import Volume
 
 _REFUSED = (
@@ -232,7 +232,7 @@ class Session:
 
     def _may_have_edits(self, values: Values) -> bool:
         """Tell whether somebody may have edited a file that services mount; render nothing."""
-        for path in {nginx_configuration(values), *self.state.files} if self.state.is_complete() else ():
+        for path in {nginx_configuration(values), CA_BUNDLE, *self.state.files} if self.state.is_complete() else ():
             data = self.volume.read(path) if os.path.dirname(path) else None
             if data is not None and not self.state.knows(path, data):
                 return True

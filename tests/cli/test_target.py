@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from setup.config.engines import ENGINES
-from setup.volume.layout import BLUEPRINT, CERTIFICATE, COMPOSE, MAIN_FILES
+from setup.volume.layout import BLUEPRINT, CA_BUNDLE, CERTIFICATE, COMPOSE, MAIN_FILES
 from tests.support.documents import read_yaml
 from tests.support.runs import (
     LAST_GOOD,
@@ -225,6 +225,13 @@ def test_a_stack_names_what_is_there_after_a_conflict(out: Path, word: str, is_k
     assert "Nothing to do" in ran(out, settings={}).stdout
 
 
+def test_a_stack_names_a_bundle_of_somebody_else_that_stays(out: Path) -> None:
+    ran(out, "--set", "TARGET=swarm", "--set", "TLS_MODE=provided", settings={})
+    (out / CA_BUNDLE).write_text("# mine\n")
+    ran(out, "--set", "TLS_MODE=self-signed", "--on-conflict", "keep", settings={}, code=4)
+    assert "Nothing to do" in ran(out, settings={}).stdout
+
+
 def test_a_check_says_that_a_run_gives_an_edited_file_a_name(out: Path) -> None:
     for target in ("compose", "swarm"):
         ran(out, "--set", f"TARGET={target}", settings={})
@@ -413,6 +420,28 @@ def test_adopting_without_a_state_keeps_what_only_the_files_of_the_engine_say(
     assert ("add --set TLS_MODE=self-signed" in done.stdout) == bool(unknown)
 
 
+@pytest.mark.parametrize("damage", ["other line ends", "a comment", "damaged", "missing"])
+def test_an_adoption_never_exposes_a_cluster_in_another_way_without_a_word(
+    empty: Path, tmp_path: Path, damage: str
+) -> None:
+    out = deployed(tmp_path / "out", settings={**SETTINGS, **KNOWN["node-port"]})
+    for path in (STATE, LAST_GOOD):
+        (out / path).unlink()
+    network = out / "kubernetes/network.yaml"
+    data = network.read_bytes()
+    changed = {
+        "other line ends": data.replace(b"\n", b"\r\n"),
+        "a comment": data.replace(b"\n---\n", b"\n--- # next\n"),
+    }
+    network.write_bytes(changed.get(damage, b"a: [\n"))
+    if damage == "missing":
+        network.unlink()
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    is_read = damage in changed
+    assert (exported(empty).get("KUBERNETES_EXPOSURE") == "NodePort") == is_read
+    assert ("kubernetes/network.yaml cannot be read" in done.stdout) == (not is_read)
+
+
 def exported(out: Path) -> dict[str, str]:
     """Return the settings of a deployment as --export has them."""
     return read_yaml(ran(out, "--export", "-", settings={}).stdout.encode())
@@ -424,9 +453,9 @@ def test_an_adoption_names_a_limit_that_no_setting_can_say(empty: Path, tmp_path
     for path in (STATE, LAST_GOOD):
         (out / path).unlink()
     main = out / ENGINES[engine].main
-    main.write_text(main.read_text().replace('memory: "4g"', 'memory: "4000000k"'))
+    main.write_text(main.read_text().replace('memory: "4g"', 'memory: "4000000KB"'))
     done = ran(empty, "--adopt", str(out), "--yes", settings={})
-    assert f"MEMORY_API: {main.name} has 4000000k, which it does not take" in done.stdout
+    assert f"MEMORY_API: {main.name} has 4000000KB, which it does not take" in done.stdout
     assert "MEMORY_WEB" not in done.stdout.partition("What changes")[2]
 
 
