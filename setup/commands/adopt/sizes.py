@@ -36,6 +36,7 @@ _SIZES = {
     "MEMORY": ("deploy/resources/limits/memory", f"{_POD_LIMITS}/memory"),
     "CPUS": ("deploy/resources/limits/cpus", f"{_POD_LIMITS}/cpu"),
 }
+_NEXT = rb"^---[ \t]*(?:#.*)?\r?$"
 _CLUSTER_DOMAIN = rb"\.svc\.([a-z0-9.-]+)"
 _RESOLVER = rb"^[ \t]*resolver \[?([^\s\];]+)"
 
@@ -53,14 +54,20 @@ def read_sizes(
     notes = []
     for name in names:
         objects = _read_objects(files.get(name, b""), in_cluster)
+        if in_cluster and not objects:
+            what = "KUBERNETES_EXPOSURE" if name == KUBERNETES_NETWORK else "KUBERNETES_STORAGE_CLASS, REPLICAS_API"
+            notes.append(
+                f"{name} cannot be read, so what only it has, such as {what}, is as by default: --set KEY=VALUE"
+            )
         for key, path in _places(target):
-            text = _normal(key, _text_at(objects, path))
+            written = _text_at(objects, path)
+            text = _normal(key, written)
             if not text:
                 continue
             try:
                 SETTINGS[key].kind.parse(text)
             except ValueError:
-                notes.append(f"{key}: {name} has {text}, which it does not take: give it as --set {key}=VALUE")
+                notes.append(f"{key}: {name} has {written}, which it does not take: give it as --set {key}=VALUE")
             else:
                 settings[key] = (text, name)
         if "Deployment api" in objects:
@@ -70,12 +77,17 @@ def read_sizes(
             options = value(network, "driver_opts")
             if isinstance(options, dict) and "encrypted" in options:
                 settings["SWARM_ENCRYPTED"] = ("true", name)
-    nginx = files.get(KUBERNETES_NGINX, b"") if in_cluster else b""
-    for key, pattern in (("KUBERNETES_CLUSTER_DOMAIN", _CLUSTER_DOMAIN), ("KUBERNETES_DNS_ADDRESS", _RESOLVER)):
-        match = re.search(pattern, nginx, re.MULTILINE)
-        if match:
-            settings[key] = (match[1].decode(errors="replace"), KUBERNETES_NGINX)
+    if in_cluster:
+        settings.update(_read_nginx(files.get(KUBERNETES_NGINX, b"")))
     return settings, notes
+
+
+def _read_nginx(data: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield what nginx's configuration knows of the cluster."""
+    for key, pattern in (("KUBERNETES_CLUSTER_DOMAIN", _CLUSTER_DOMAIN), ("KUBERNETES_DNS_ADDRESS", _RESOLVER)):
+        match = re.search(pattern, data, re.MULTILINE)
+        if match:
+            yield key, (match[1].decode(errors="replace"), KUBERNETES_NGINX)
 
 
 def _places(target: str) -> Iterator[tuple[str, str]]:
@@ -88,13 +100,14 @@ def _places(target: str) -> Iterator[tuple[str, str]]:
 
 
 def _read_objects(data: bytes, in_cluster: bool) -> dict[str, Any]:
-    """Return a compose file or stack as it is, the objects of a cluster by kind and name; {} if it is damaged."""
+    """Return a compose file or stack as it is, the objects of a cluster by kind and name; {} if it cannot be read."""
     objects: dict[str, Any] = {}
     try:
-        for part in re.split(rb"^---$", data, flags=re.MULTILINE) if in_cluster else (data,):
+        for part in re.split(_NEXT, data, flags=re.MULTILINE) if in_cluster else (data,):
             document = load_yaml(part, aliases=True)
             name = f"{value(document, 'kind')} {value(value(document, 'metadata'), 'name')}"
-            objects |= {name: document} if in_cluster else document if isinstance(document, dict) else {}
+            if isinstance(document, dict):
+                objects |= {name: document} if in_cluster else document
     except Malformed:  # of a compose file, another reader says so
         return {}
     return objects
