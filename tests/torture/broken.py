@@ -103,12 +103,8 @@ MUTANTS = (
         by_sweep("kills", "a first run, KILL at linkat"),
         (
             "deploy/transaction",
-            "        session.save_state()\n        session.volume.publish(staged)\n",
-            (
-                "        session.state.complete(step)\n"
-                "        session.save_state()\n"
-                "        session.volume.publish(staged)\n"
-            ),
+            "        session.save_state()\n        for path in stale:",
+            "        session.state.complete(step)\n        session.save_state()\n        for path in stale:",
         ),
     ),
     broken(
@@ -116,8 +112,13 @@ MUTANTS = (
         by_sweep("kills", "a run with changed settings, KILL at renameat"),
         (
             "deploy/transaction",
-            "        session.save_state()\n        session.volume.publish(staged)\n",
-            "        session.volume.publish(staged)\n        session.save_state()\n",
+            "        session.volume.publish(staged)\n        session.volume.publish(texts)",
+            "        session.volume.publish(staged)\n        session.save_state()\n        session.volume.publish(texts)",
+        ),
+        (
+            "deploy/transaction",
+            "        session.save_state()\n        for path in stale:",
+            "        for path in stale:",
         ),
     ),
     broken(
