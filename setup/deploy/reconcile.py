@@ -100,10 +100,8 @@ def _reconcile_edited(
     beside = new._replace(path=new.path + PROPOSAL_SUFFIX)
     if merged is not None:
         publish = [new._replace(data=merged)] if merged != on_disk else []
-        left = read_proposal(
-            volume, state, new.path, on_disk
-        )  # of an earlier conflict, which the merge leaves as it is
-        if left not in (None, beside.data):
+        # Of an earlier conflict, which the merge leaves as it is.
+        if read_proposal(volume, state, new.path, on_disk) not in (None, beside.data):
             publish.append(beside)
         return Change(new, Action.MERGED, tuple(publish), on_disk)
     foreign = new.path not in state.files and new.path not in state.announced

@@ -16,7 +16,7 @@ from setup.config.types import HOST_PATH, show
 from setup.config.values import Values
 from setup.deploy import baseline, planner
 from setup.deploy.options import Asker, RunOptions
-from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, reconcile_file
+from setup.deploy.reconcile import Action, Change, Conflict, OnConflict, read_proposal, reconcile_file
 from setup.deploy.steps import Context
 from setup.deploy.targets import Parts, Targets, is_ours
 from setup.deploy.templates import Renderer
@@ -34,6 +34,11 @@ from setup.volume.volume import Volume
 _REFUSED = (
     "holds changes that avatar-setup did not write and would be overwritten. Nothing was written: --on-conflict keep "
     "leaves it and puts the new text beside it, --on-conflict replace saves a backup and overwrites it"
+)
+
+_EDITED = (
+    "holds changes that are nowhere else and would be overwritten. Nothing was written: carry over what you need, "
+    "then remove it (rm {})"
 )
 
 
@@ -301,7 +306,18 @@ class Session:
         refused = [change.file.path for change in changes if change.action is Action.REFUSED]
         if refused:
             raise DecisionNeeded(*(f"{self.volume.path}/{path} {_REFUSED}" for path in refused))
+        edited = [path for change in changes for path in self._edited_proposals(change)]
+        if edited:
+            raise DecisionNeeded(*(f"{self.volume.path}/{path} {_EDITED.format(path)}" for path in edited))
         return changes
+
+    def _edited_proposals(self, change: Change) -> list[str]:
+        """Return the text beside a file that a run would write again, if it holds what is nowhere else."""
+        if change.action is not Action.KEPT or not change.publish:
+            return []
+        beside, path = change.publish[0].path, change.file.path
+        is_ours = read_proposal(self.volume, self.state, path, change.on_disk) is not None
+        return [] if is_ours or self.volume.read(beside) is None else [beside]
 
     def _choose(self, conflict: Conflict, asks: bool = True) -> OnConflict:
         """Decide about an edited file: by option or answer; otherwise it is kept, or a foreign one ends the run."""

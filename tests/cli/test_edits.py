@@ -236,6 +236,25 @@ def test_lines_of_the_operator_in_a_new_text_are_never_lost(out: Path, on_confli
     assert (out / ".env.new").read_text().endswith("\nMINE=1\n")
 
 
+@pytest.mark.parametrize("path", [".env", NGINX])
+def test_an_edited_new_text_is_never_overwritten(out: Path, path: str) -> None:
+    """It can be in no backup, so the run asks for a decision before it writes anything."""
+    edit(out / ".env", "AVATAR_DOMAIN=avatar.example.com", "AVATAR_DOMAIN=mine.example.com")
+    with (out / NGINX).open("a") as file:
+        file.write("# mine\n")
+    ran(out, *OTHER, settings={}, code=4)
+    edit(out / f"{path}.new", "other.example.com", "edited.example.com")
+    before = tree(out)
+    for words in ((), ("--on-conflict", "keep")):
+        refused = ran(out, "--set", "PUBLIC_URL=third.example.com", *words, settings={}, code=4).stderr
+        assert f"{out}/{path}.new holds changes that are nowhere else" in refused
+        assert f"(rm {path}.new)" in refused
+        assert tree(out) == before
+    (out / f"{path}.new").unlink()
+    ran(out, "--set", "PUBLIC_URL=third.example.com", settings={}, code=4)
+    assert "third.example.com" in (out / f"{path}.new").read_text()
+
+
 def test_what_is_no_new_text_of_ours_stops_no_run(out: Path) -> None:
     (out / f"{NGINX}.new").mkdir()
     (out / ".env.new").symlink_to(".env")

@@ -420,7 +420,28 @@ def test_adopting_without_a_state_keeps_what_only_the_files_of_the_engine_say(
     assert ("add --set TLS_MODE=self-signed" in done.stdout) == bool(unknown)
 
 
-@pytest.mark.parametrize("damage", ["other line ends", "a comment", "damaged", "missing"])
+def test_an_adoption_reads_a_cluster_in_its_own_units(empty: Path, tmp_path: Path) -> None:
+    """As a cluster shows its objects: decimal units where somebody wrote them, and a node port that it chose."""
+    settings = {**SETTINGS, "TARGET": "kubernetes", "MEMORY_API": "2g", "MEMORY_WEB": "1g"}
+    out = deployed(tmp_path / "out", settings=settings)
+    for path in (STATE, LAST_GOOD):
+        (out / path).unlink()
+    workloads, network, nginx = (out / "kubernetes" / name for name in ("workloads.yaml", "network.yaml", "nginx.conf"))
+    workloads.write_text(workloads.read_text().replace('"2Gi"', '"2G"'))
+    text = network.read_text()
+    assert "targetPort: 443\n" in text
+    network.write_text(text.replace("targetPort: 443\n", "targetPort: 443\n    nodePort: 31000\n"))
+    nginx.write_text(f"# from api.avatar.svc.other.example\n{nginx.read_text()}")
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    assert "MEMORY_API: kubernetes/workloads.yaml has 2G, which it does not take" in " ".join(done.stdout.split())
+    after = exported(empty)
+    assert after.get("MEMORY_API", "") == ""
+    assert after["MEMORY_WEB"] == "1g"
+    assert "NGINX_PUBLISHED_PORT" not in after
+    assert after.get("KUBERNETES_CLUSTER_DOMAIN", "cluster.local") == "cluster.local"
+
+
+@pytest.mark.parametrize("damage", ["other line ends", "a comment", "damaged", "missing", "another name"])
 def test_an_adoption_never_exposes_a_cluster_in_another_way_without_a_word(
     empty: Path, tmp_path: Path, damage: str
 ) -> None:
@@ -433,7 +454,8 @@ def test_an_adoption_never_exposes_a_cluster_in_another_way_without_a_word(
         "other line ends": data.replace(b"\n", b"\r\n"),
         "a comment": data.replace(b"\n---\n", b"\n--- # next\n"),
     }
-    network.write_bytes(changed.get(damage, b"a: [\n"))
+    other = {"another name": data.replace(b"name: nginx\n", b"name: front\n")}
+    network.write_bytes((changed | other).get(damage, b"a: [\n"))
     if damage == "missing":
         network.unlink()
     done = ran(empty, "--adopt", str(out), "--yes", settings={})

@@ -36,8 +36,10 @@ _SIZES = {
     "MEMORY": ("deploy/resources/limits/memory", f"{_POD_LIMITS}/memory"),
     "CPUS": ("deploy/resources/limits/cpus", f"{_POD_LIMITS}/cpu"),
 }
+_MAIN = {KUBERNETES_WORKLOADS: "Deployment api", KUBERNETES_NETWORK: "Service nginx"}
+_ONLY = {KUBERNETES_WORKLOADS: "REPLICAS_API, KUBERNETES_STORAGE_CLASS", KUBERNETES_NETWORK: "KUBERNETES_EXPOSURE"}
 _NEXT = rb"^---[ \t]*(?:#.*)?\r?$"
-_CLUSTER_DOMAIN = rb"\.svc\.([a-z0-9.-]+)"
+_CLUSTER_DOMAIN = rb"^[^#\n]*\.svc\.([a-z0-9.-]+)"
 _RESOLVER = rb"^[ \t]*resolver \[?([^\s\];]+)"
 
 
@@ -49,19 +51,17 @@ def read_sizes(
     Of compose files, only the first is read: what overrides it stays an override.
     """
     in_cluster = target == KUBERNETES
-    names = (KUBERNETES_WORKLOADS, KUBERNETES_NETWORK) if in_cluster else (STACK,) if target == SWARM else compose[:1]
+    names = tuple(_MAIN) if in_cluster else (STACK,) if target == SWARM else compose[:1]
     settings: dict[str, tuple[str, str]] = {}
     notes = []
     for name in names:
         objects = _read_objects(files.get(name, b""), in_cluster)
-        if in_cluster and not objects:
-            what = "KUBERNETES_EXPOSURE" if name == KUBERNETES_NETWORK else "KUBERNETES_STORAGE_CLASS, REPLICAS_API"
-            notes.append(
-                f"{name} cannot be read, so what only it has, such as {what}, is as by default: --set KEY=VALUE"
-            )
+        if in_cluster and _MAIN[name] not in objects:
+            what = f"{_ONLY[name]} and what else only it has get their defaults"
+            notes.append(f"{name} cannot be read, so {what}: give yours as --set KEY=VALUE")
         for key, path in _places(target):
             written = _text_at(objects, path)
-            text = _normal(key, written)
+            text = _normal(key, written, in_cluster)
             if not text:
                 continue
             try:
@@ -72,14 +72,23 @@ def read_sizes(
                 settings[key] = (text, name)
         if "Deployment api" in objects:
             settings.setdefault("KUBERNETES_IMAGE_PULL_SECRET", ("", name))
-        networks = value(objects, "networks") if target == SWARM else None
-        for network in networks.values() if isinstance(networks, dict) else ():
-            options = value(network, "driver_opts")
-            if isinstance(options, dict) and "encrypted" in options:
-                settings["SWARM_ENCRYPTED"] = ("true", name)
+        if target == SWARM and _is_encrypted(objects):
+            settings["SWARM_ENCRYPTED"] = ("true", name)
+    if settings.get("KUBERNETES_EXPOSURE", ("", ""))[0] != "NodePort":  # a cluster may have added one
+        settings.pop("NGINX_PUBLISHED_PORT", None)
     if in_cluster:
         settings.update(_read_nginx(files.get(KUBERNETES_NGINX, b"")))
     return settings, notes
+
+
+def _is_encrypted(stack: dict[str, Any]) -> bool:
+    """Tell whether the networks of a stack are encrypted."""
+    networks = value(stack, "networks")
+    for network in networks.values() if isinstance(networks, dict) else ():
+        options = value(network, "driver_opts")
+        if isinstance(options, dict) and "encrypted" in options:
+            return True
+    return False
 
 
 def _read_nginx(data: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -119,10 +128,10 @@ def _text_at(entry: Any, path: str) -> str:
     return entry if isinstance(entry, str) else ""
 
 
-def _normal(key: str, text: str) -> str:
+def _normal(key: str, text: str, in_cluster: bool) -> str:
     """Return a value as its setting spells it."""
     if key == "KUBERNETES_EXPOSURE" and text == "ClusterIP":
         return "Ingress"
-    if key.startswith("MEMORY_"):
+    if key.startswith("MEMORY_") and not (in_cluster and text.endswith(("M", "G"))):  # which are decimal there
         return text.lower().removesuffix("i").removesuffix("b")
     return text
