@@ -25,8 +25,8 @@ class Engine(NamedTuple):
     input. `login` and `load` prepare the first start, with images from a registry or from a file. `wait`
     ends when what was started runs, if `start` ends before; `prune` then removes secrets and files of earlier deploys.
     `stop` stops everything and keeps the data. `older` names the volume of an earlier database, if `keeper` has it.
-    `upgrade` comes before `start` if the release of the API changes, where
-    nothing else lets its one-shot change the database before its pods start.
+    `upgrade` comes before `start` when the release of the API changes, if the engine does not wait for the one-shot
+    that changes the database.
     """
 
     files: tuple[str, ...]

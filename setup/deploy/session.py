@@ -237,11 +237,13 @@ class Session:
 
     def _may_have_edits(self, values: Values) -> bool:
         """Tell whether somebody may have edited a file that services mount; render nothing."""
-        for path in {nginx_configuration(values), CA_BUNDLE, *self.state.files} if self.state.is_complete() else ():
+        if not self.state.is_complete():
+            return True
+        for path in {nginx_configuration(values), CA_BUNDLE, *self.state.files}:
             data = self.volume.read(path) if os.path.dirname(path) else None
             if data is not None and not self.state.knows(path, data):
                 return True
-        return not self.state.is_complete()
+        return False
 
     def _kept(self, targets: Targets) -> dict[str, bytes]:
         """Return the bytes of the mounted files that this run leaves as somebody edited them; ask nobody."""

@@ -339,6 +339,11 @@ def test_adopting_a_deployment_of_ours_keeps_its_engine(
     assert "Other files" not in done.stdout
 
 
+def lose_state(out: Path) -> None:
+    for path in (STATE, LAST_GOOD):
+        (out / path).unlink()
+
+
 PLACES = {
     "kubernetes": {"KUBERNETES_NAMESPACE": "n"},
     "swarm": {
@@ -354,8 +359,7 @@ def test_adopting_without_a_state_goes_on_with_the_same_data_and_certificate(
     empty: Path, tmp_path: Path, engine: str
 ) -> None:
     out = deployed(tmp_path / "out", settings={**SETTINGS, **PLACES[engine], "TARGET": engine})
-    for path in (STATE, LAST_GOOD):
-        (out / path).unlink()
+    lose_state(out)
     done = ran(empty, "--adopt", str(out), "--yes", settings={})
     assert "Missing" not in done.stdout
     assert "overrid" not in done.stdout
@@ -409,8 +413,7 @@ def test_adopting_without_a_state_keeps_what_only_the_files_of_the_engine_say(
 ) -> None:
     out = deployed(tmp_path / "out", settings={**REQUIRED, **OPERATORS, "TLS_MODE": "self-signed", **KNOWN[engine]})
     before = exported(out)
-    for path in (STATE, LAST_GOOD):
-        (out / path).unlink()
+    lose_state(out)
     done = ran(empty, "--adopt", str(out), "--yes", settings={})
     after = exported(empty)
     assert {key: before[key] for key in KNOWN[engine]} == KNOWN[engine]
@@ -424,8 +427,7 @@ def test_an_adoption_reads_a_cluster_in_its_own_units(empty: Path, tmp_path: Pat
     """As a cluster shows its objects: decimal units where somebody wrote them, and a node port that it chose."""
     settings = {**SETTINGS, "TARGET": "kubernetes", "MEMORY_API": "2g", "MEMORY_WEB": "1g"}
     out = deployed(tmp_path / "out", settings=settings)
-    for path in (STATE, LAST_GOOD):
-        (out / path).unlink()
+    lose_state(out)
     workloads, network, nginx = (out / "kubernetes" / name for name in ("workloads.yaml", "network.yaml", "nginx.conf"))
     workloads.write_text(workloads.read_text().replace('"2Gi"', '"2G"'))
     text = network.read_text()
@@ -446,8 +448,7 @@ def test_an_adoption_never_exposes_a_cluster_in_another_way_without_a_word(
     empty: Path, tmp_path: Path, damage: str
 ) -> None:
     out = deployed(tmp_path / "out", settings={**SETTINGS, **KNOWN["node-port"]})
-    for path in (STATE, LAST_GOOD):
-        (out / path).unlink()
+    lose_state(out)
     network = out / "kubernetes/network.yaml"
     data = network.read_bytes()
     changed = {
@@ -472,8 +473,7 @@ def exported(out: Path) -> dict[str, str]:
 @pytest.mark.parametrize("engine", ["compose", "swarm"])
 def test_an_adoption_names_a_limit_that_no_setting_can_say(empty: Path, tmp_path: Path, engine: str) -> None:
     out = deployed(tmp_path / "out", settings={**SETTINGS, "TARGET": engine, "MEMORY_API": "4g"})
-    for path in (STATE, LAST_GOOD):
-        (out / path).unlink()
+    lose_state(out)
     main = out / ENGINES[engine].main
     main.write_text(main.read_text().replace('memory: "4g"', 'memory: "4000000KB"'))
     done = ran(empty, "--adopt", str(out), "--yes", settings={})
@@ -497,8 +497,7 @@ def test_an_adoption_says_how_to_stop_what_ran_before(out: Path, empty: Path, en
 @pytest.mark.parametrize("engine", OTHERS)
 def test_two_engines_without_a_state_are_not_guessed_between(out: Path, empty: Path, engine: str) -> None:
     ran(out, "--set", f"TARGET={engine}", settings={})
-    for path in (STATE, LAST_GOOD):
-        (out / path).unlink()
+    lose_state(out)
     done = run(empty, "--adopt", str(out), "--yes", settings={})
     assert done.returncode == 1
     assert "TARGET cannot be determined" in done.stderr

@@ -57,7 +57,7 @@ def read_sizes(
     for name in names:
         objects = _read_objects(files.get(name, b""), in_cluster)
         if in_cluster and _MAIN[name] not in objects:
-            what = f"{_ONLY[name]} and what else only it has get their defaults"
+            what = f"{_ONLY[name]} and its other settings get their defaults"
             notes.append(f"{name} cannot be read, so {what}: give yours as --set KEY=VALUE")
         for key, path in _places(target):
             written = _text_at(objects, path)
@@ -70,7 +70,7 @@ def read_sizes(
                 notes.append(f"{key}: {name} has {written}, which it does not take: give it as --set {key}=VALUE")
             else:
                 settings[key] = (text, name)
-        if "Deployment api" in objects:
+        if _MAIN[KUBERNETES_WORKLOADS] in objects:
             settings.setdefault("KUBERNETES_IMAGE_PULL_SECRET", ("", name))
         if target == SWARM and _is_encrypted(objects):
             settings["SWARM_ENCRYPTED"] = ("true", name)
