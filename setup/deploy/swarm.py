@@ -145,15 +145,18 @@ def _mounts(content: Content, row: Service, stack: dict[str, Any]) -> dict[str, 
 
 
 def _declare(content: Content, section: dict[str, Any], mount: Mount) -> str:
-    """Add a secret or config to the stack, named by a fingerprint of its content, and return its key."""
+    """Add a secret or config to the stack, named by a fingerprint of its content, and return its key.
+
+    Each empty one has a name of its own too: Docker lists what has one name in any order, and replaces the tasks then.
+    """
     base = mount.target.rpartition("/")[2][:_NAME_LENGTH]  # which is ours, unlike the path of a given certificate
-    if not mount.content:
-        section["empty"] = {"name": "avatar_empty", "file": f"./{STACK_EMPTY}", "template_driver": "golang"}
-        return "empty"
     mark = fingerprint(content.key, (mount.source.encode(), mount.content))[:16]
     key = f"{base}_{mark}"
     source = mount.source if mount.source.startswith(("/", "./", "../")) else f"./{mount.source}"
-    section[key] = {"name": f"avatar_{key}", "file": escape(source)}
+    if mount.content:
+        section[key] = {"name": f"avatar_{key}", "file": escape(source)}
+    else:
+        section[key] = {"name": f"avatar_{key}", "file": f"./{STACK_EMPTY}", "template_driver": "golang"}
     return key
 
 

@@ -94,7 +94,16 @@ def test_names_are_those_that_swarm_takes(name):
             for key, entry in document.get(section, {}).items():
                 assert len(entry["name"]) <= 64
                 assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", entry["name"])
-                assert key in entry["name"] or entry["file"] == "./stack.empty"
+                assert key in entry["name"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_service_mounts_no_secret_nor_config_twice(name):
+    """Docker sorts them by name, and those of one name as they come: a second deploy then replaces the tasks."""
+    for document, row in swarm_services(name).values():
+        for section in ("secrets", "configs"):
+            names = [document[section][each["source"]]["name"] for each in row.get(section, ())]
+            assert len(names) == len(set(names))
 
 
 def test_a_new_secret_has_a_new_name_and_others_keep_theirs():
