@@ -207,6 +207,8 @@ class Session:
         for main in MAIN_FILES if not state.exists else ():
             if is_ours(self.volume.read(main) or b""):
                 guards.refuse_without_secrets(main, values, on_disk, given)
+                if "TARGET" not in resolution.answers:
+                    guards.refuse_other_engine(main, values, self.volume.path)
         moved = state.exists and guards.has_moved(self.answers_before.get("DB_HOST"), values)
         others = {name: text for name, text in given.items() if name not in self.options.rotated}
         guards.refuse_unsafe(values, on_disk, others, state.secrets, moved)

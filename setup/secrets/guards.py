@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from setup.config.derived import BUNDLED_DATABASE, external_database
+from setup.config.engines import ENGINES, engine_of
 from setup.config.model import Given, Secret, always
 from setup.config.values import Values
 from setup.errors import DecisionNeeded, VolumeError
@@ -97,6 +98,16 @@ def refuse_without_secrets(
             f"data is bound to: {', '.join(missing)}. Was it copied without the files whose names begin with a dot? "
             "Copy .secrets again from where it came from (cp -a copies everything). For a new deployment with new "
             f"secrets, move {main} away and run the same command again"
+        )
+
+
+def refuse_other_engine(main: str, values: Values, path: str) -> None:
+    """Raise VolumeError for a deployment without a state that another engine runs than the default one."""
+    if main != engine_of(values).main:
+        target = next(name for name, engine in ENGINES.items() if engine.main == main)
+        raise VolumeError(
+            f"{main}: avatar-setup wrote it for TARGET={target}, but there is no state, and no TARGET was given. "
+            f"Nothing was written: give TARGET, or take over the settings from the files: avatar-setup --adopt {path}"
         )
 
 

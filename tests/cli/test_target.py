@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -308,6 +309,23 @@ def test_a_deployment_of_another_engine_without_state_and_secrets_is_refused(out
     assert done.returncode == 1
     assert f"{ENGINES[engine].main}: avatar-setup wrote it" in done.stderr
     assert not (out / STATE).exists()
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_deployment_without_state_does_not_fall_back_to_compose(empty: Path, engine: str) -> None:
+    ran(empty, settings={**SETTINGS, "TARGET": engine})
+    for path in empty.glob(".deployment-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = present(empty)
+    done = run(empty, settings=SETTINGS)
+    assert done.returncode == 1
+    (command,) = re.findall(f"--adopt {empty}$", done.stderr, re.MULTILINE)
+    assert f"{ENGINES[engine].main}: avatar-setup wrote it for TARGET={engine}" in done.stderr
+    assert present(empty) == before
+    ran(empty, *command.split(), "--dry-run", settings={}, code=3)
+    for target in (engine, "compose"):
+        ran(empty, "--diff", settings={**SETTINGS, "TARGET": target}, code=3)
+    assert main_files(empty) == {ENGINES[engine].main}
 
 
 @pytest.mark.parametrize("engine", OTHERS)
