@@ -74,17 +74,17 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
     others: dict[str, dict[str, None]] = {}
     name = ""
     for number, data in enumerate(files):
-        document = _plain(load_yaml(data, aliases=True))
-        for key, entry in ({"": document} | _plain(value(document, "services"))).items() if number else ():
-            fields = dict.fromkeys(map(str, _plain(entry).keys() - (_TAKEN if key else _SECTIONS)))
+        document = plain(load_yaml(data, aliases=True))
+        for key, entry in ({"": document} | plain(value(document, "services"))).items() if number else ():
+            fields = dict.fromkeys(map(str, plain(entry).keys() - (_TAKEN if key else _SECTIONS)))
             others[key] = others.get(key, {}) | fields
         if value(document, "include"):
             raise Malformed("it uses include")
         name = _text(value(document, "name"), env) or name
-        for key, entry in _plain(value(document, "services")).items():
+        for key, entry in plain(value(document, "services")).items():
             services[key] = _merged(services.get(key, {}), entry)
-        for key, entry in _plain(value(document, "volumes")).items():
-            volumes[key] = {**volumes.get(key, {}), **_plain(entry)}
+        for key, entry in plain(value(document, "volumes")).items():
+            volumes[key] = {**volumes.get(key, {}), **plain(entry)}
     services = {key: entry for key, entry in services.items() if entry is not None}
     if not services:
         raise Malformed("it has no services")
@@ -99,24 +99,24 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
 
 def value(mapping: Any, key: str) -> Any:
     """Return a key of a mapping, or of those that it merges."""
-    return _plain(mapping).get(key)
+    return plain(mapping).get(key)
 
 
-def _plain(entry: Any, depth: int = 0) -> dict[str, Any]:
+def plain(entry: Any, depth: int = 0) -> dict[str, Any]:
     """Return a mapping with all that it merges; an empty one for anything else."""
     content = entry.value if isinstance(entry, Tagged) else entry
     if not isinstance(content, dict) or depth > 8:
         return {}
-    merged = content.get("<<")
-    plain: dict[str, Any] = {}
-    for parent in reversed(merged if isinstance(merged, list) else [merged]):
-        plain |= _plain(parent, depth + 1)
-    return plain | {key: item for key, item in content.items() if key != "<<"}
+    parents = content.get("<<")
+    merged: dict[str, Any] = {}
+    for parent in reversed(parents if isinstance(parents, list) else [parents]):
+        merged |= plain(parent, depth + 1)
+    return merged | {key: item for key, item in content.items() if key != "<<"}
 
 
 def _merged(before: dict[str, Any] | None, entry: Any) -> dict[str, Any] | None:
     """Return a service as an overriding file leaves it, its lists as lists of all entries."""
-    tag, content = (entry.tag if isinstance(entry, Tagged) else ""), _plain(entry)
+    tag, content = (entry.tag if isinstance(entry, Tagged) else ""), plain(entry)
     if tag == "!reset":
         return None
     if "extends" in content:
@@ -136,7 +136,7 @@ def _merged(before: dict[str, Any] | None, entry: Any) -> dict[str, Any] | None:
 def _entries(items: Any) -> list[Any]:
     """Return the entries of a list, or those of a mapping as KEY=VALUE."""
     if isinstance(items, dict):
-        return [f"{key}={item}" if isinstance(item, str) else key for key, item in _plain(items).items()]
+        return [f"{key}={item}" if isinstance(item, str) else key for key, item in plain(items).items()]
     return items if isinstance(items, list) else []
 
 
@@ -145,7 +145,7 @@ def _service(entry: Mapping[str, Any], env: dotenv.Env) -> Service:
 
     def sure(field: str, item: Any) -> str:
         try:
-            return _expanded(item, env)
+            return expanded(item, env)
         except dotenv.Unsure as reason:
             unsure[field] = str(reason)
             return ""
@@ -170,7 +170,7 @@ def _with_texts(item: Any, expand: Any) -> Any:
     """Return an entry of a list with the variables in it replaced."""
     if not isinstance(item, (dict, Tagged)):
         return expand(item)
-    return {key: expand(text) if isinstance(text, str) else text for key, text in _plain(item).items()}
+    return {key: expand(text) if isinstance(text, str) else text for key, text in plain(item).items()}
 
 
 def _ports(item: Any) -> Iterator[Port]:
@@ -222,12 +222,12 @@ def _volume(key: str, entry: Mapping[str, Any], project: str, env: dotenv.Env) -
 
 def _text(item: Any, env: dotenv.Env) -> str:
     try:
-        return _expanded(item, env)
+        return expanded(item, env)
     except dotenv.Unsure:
         return ""
 
 
-def _expanded(item: Any, env: dotenv.Env) -> str:
+def expanded(item: Any, env: dotenv.Env) -> str:
     """Replace the variables in a text, "" for anything else; raise Unsure if one of them is."""
     if not isinstance(item, str):
         return ""

@@ -11,6 +11,7 @@ import pytest
 
 from setup.config.engines import ENGINES
 from setup.volume.layout import BLUEPRINT, CA_BUNDLE, CERTIFICATE, COMPOSE, MAIN_FILES
+from tests.support import foreign_trees
 from tests.support.documents import read_yaml
 from tests.support.runs import (
     LAST_GOOD,
@@ -480,7 +481,26 @@ def test_an_adoption_never_exposes_a_cluster_in_another_way_without_a_word(
     done = ran(empty, "--adopt", str(out), "--yes", settings={})
     is_read = damage in changed
     assert (exported(empty).get("KUBERNETES_EXPOSURE") == "NodePort") == is_read
-    assert ("kubernetes/network.yaml cannot be read" in done.stdout) == (not is_read)
+    reason = {"damaged": "cannot be read (line 2", "missing": "is missing", "another name": "has no Service nginx"}
+    assert is_read or f"kubernetes/network.yaml {reason[damage]}" in done.stdout
+    assert ("KUBERNETES_EXPOSURE and its other settings get their defaults" in done.stdout) == (not is_read)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("  nginx:", "  front:", "has no service nginx, so SWARM_PORT_MODE, NGINX_PUBLISHED_PORT and its other"),
+        ("  api:", "  front:", "has no service api, so REPLICAS_API and its other"),
+        ("services:", "parts:", "has no service api, so REPLICAS_API and its other"),
+    ],
+)
+def test_an_adoption_names_what_a_stack_lacks(empty: Path, tmp_path: Path, old: str, new: str, reason: str) -> None:
+    out = deployed(tmp_path / "out", settings={**SETTINGS, "TARGET": "swarm"})
+    lose_state(out)
+    (out / "stack.yml").write_text((out / "stack.yml").read_text().replace(old, new))
+    done = ran(empty, "--adopt", str(out), "--yes", settings={})
+    assert f"stack.yml {reason} settings get their defaults" in done.stdout
+    assert "docker compose" not in done.stdout
 
 
 def exported(out: Path) -> dict[str, str]:
@@ -497,6 +517,53 @@ def test_an_adoption_names_a_limit_that_no_setting_can_say(empty: Path, tmp_path
     done = ran(empty, "--adopt", str(out), "--yes", settings={})
     assert f"MEMORY_API: {main.name} has 4000000KB, which it does not take" in done.stdout
     assert "MEMORY_WEB" not in done.stdout.partition("What changes")[2]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "key", "text"),
+    [
+        ("scale: 3", "REPLICAS_API", "3"),
+        ("mem_limit: 2GiB", "MEMORY_API", "2g"),
+        ("mem_limit: 536870912", "MEMORY_API", "512m"),
+        ("mem_limit: ${API_MEMORY:-4g}", "MEMORY_API", "4g"),
+        ("mem_limit: 0", "MEMORY_API", ""),
+        ("cpus: 0.5", "CPUS_API", "0.5"),
+        ("mem_limit: 512k", "MEMORY_API", None),
+        ("cpus: 010", "CPUS_API", None),
+        ("deploy: {replicas: 010}", "REPLICAS_API", None),
+        ("deploy: {replicas: 0x10}", "REPLICAS_API", None),
+        ("deploy: {resources: {limits: [memory: 4g]}}", "MEMORY_API", None),
+        ("deploy: {resources: none}", "CPUS_API", None),
+    ],
+)
+def test_a_size_in_any_spelling_of_compose_is_taken_or_named(
+    empty: Path, tmp_path: Path, spelling: str, key: str, text: str | None
+) -> None:
+    source = foreign_trees.by_hand(tmp_path / "source")
+    main = source / COMPOSE
+    main.write_text(main.read_text().replace("  api:\n", f"  api:\n    {spelling}\n"))
+    done = ran(empty, "--adopt", str(source), "--yes", settings={})
+    assert exported(empty).get(key, "") == (text or "")
+    assert (f"{key}: {COMPOSE} has " in done.stdout) == (text is None)
+    assert (f"give it as --set {key}=VALUE" in done.stdout) == (text is None)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "words"),
+    [
+        ("mem_limit: 16g", "db has mem_limit: 16g in docker-compose.yml, which no setting can say"),
+        ("deploy: {resources: {limits: {cpus: 4}}}", "db has deploy.resources.limits.cpus: 4 in docker-compose.yml"),
+        ("scale: 2", "db has scale: 2 in docker-compose.yml"),
+        ("scale: 1", ""),
+    ],
+)
+def test_a_size_that_is_not_a_setting_is_named(empty: Path, tmp_path: Path, spelling: str, words: str) -> None:
+    source = foreign_trees.by_hand(tmp_path / "source")
+    main = source / COMPOSE
+    main.write_text(main.read_text().replace("  db:\n", f"  db:\n    {spelling}\n"))
+    done = ran(empty, "--adopt", str(source), "--yes", settings={})
+    assert words in done.stdout
+    assert ("db has " in done.stdout) == bool(words)
 
 
 @pytest.mark.parametrize("engine", OTHERS)

@@ -91,7 +91,8 @@ def interpret(tree: source.Tree) -> Interpretation:
     engine = _find_engine(tree, state)
     target = engine.entries.get("TARGET") or COMPOSE_ENGINE
     names = tree.compose if target == COMPOSE_ENGINE else ()  # or it is a leftover
-    sized, uncarried = ({}, []) if tree.has_own_state else sizes.read_sizes(tree.files, target, names)
+    known = dotenv.Env(dict(env.entries), dict(env.unsure))
+    sized, uncarried = ({}, []) if tree.has_own_state else sizes.read_sizes(tree.files, target, names, known)
     nginx = KUBERNETES_NGINX if target == KUBERNETES else NGINX
     if engine.where == STACK:  # what the state would have said, such as the volumes
         names = _STACKS

@@ -88,15 +88,17 @@ def read_running(files: Sequence[bytes], nginx: bytes, env: Env, *, overriding: 
     try:
         composition = compose_file.read(files, env) if files else compose_file.Composition({}, {})
     except Malformed as error:
-        why = f"it was not understood ({error}). To read it whole: docker compose config > resolved.yml, and adopt that"
-        keys = (*VOLUMES, *_KEEPS_DATA.values())
-        return Running({}, dict.fromkeys(keys, why), (f"{COMPOSE} was not understood ({error})",))
+        why, keys = f"it was not understood ({error})", (*VOLUMES, *_KEEPS_DATA.values())
+        if not overriding:
+            return Running({}, dict.fromkeys(keys, why), ())
+        whole = f"{why}. To read it whole: docker compose config > resolved.yml, and adopt that"
+        return Running({}, dict.fromkeys(keys, whole), (f"{COMPOSE} was not understood ({error})",))
     settings: dict[str, str] = {}
     unsure: dict[str, str] = {}
     services, notes = composition.services, []
     if services:
         notes += [*_find_images(services, settings, unsure), *_find_volumes(composition, env, settings, unsure)]
-        notes += [*_find_uncarried(services), *_find_gone(services)]
+        notes += [*_find_uncarried(services), *_find_gone(services, has_orphans=overriding)]
         notes += _find_others(composition) if overriding else ()
     if "nginx" in services:
         settings |= _find_certificates(services["nginx"], nginx)
@@ -235,11 +237,11 @@ def _find_others(composition: Composition) -> Iterator[str]:
         yield f"{names}: stop the old one first, otherwise its containers stay"
 
 
-def _find_gone(services: Mapping[str, Service]) -> Iterator[str]:
+def _find_gone(services: Mapping[str, Service], *, has_orphans: bool) -> Iterator[str]:
     gone = [service for service in services if service not in SERVICES]
     for service in gone:
         yield f"this release has no service {service}{_GONE.get(service, '')}"
-    if gone:
+    if gone and has_orphans:
         yield "docker compose up -d --remove-orphans removes the containers of services that this release lacks"
 
 

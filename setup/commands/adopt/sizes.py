@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from setup.config.derived import KUBERNETES, SWARM
+from setup.config.derived import COMPOSE_ENGINE, KUBERNETES, SWARM
+from setup.config.rules import SERVICES
 from setup.config.settings import SETTINGS
-from setup.formats.compose_file import value
-from setup.formats.yaml_file import Malformed, load_yaml
+from setup.formats import dotenv
+from setup.formats.compose_file import expanded, plain, value
+from setup.formats.yaml_file import Malformed, Tagged, load_yaml
 from setup.typed import TYPE_CHECKING, Any
 from setup.volume.layout import KUBERNETES_NETWORK, KUBERNETES_NGINX, KUBERNETES_WORKLOADS, STACK
 
@@ -29,48 +31,54 @@ _IN_CLUSTER = {
     "KUBERNETES_UPLOADS_SIZE": "PersistentVolumeClaim authentik-data/spec/resources/requests/storage",
     "KUBERNETES_IMAGE_PULL_SECRET": "Deployment api/spec/template/spec/imagePullSecrets/0/name",
 }
-_IN_STACK = {"SWARM_PORT_MODE": "services/nginx/ports/0/mode"}
+_IN_STACK = {"SWARM_PORT_MODE": "service nginx/ports/0/mode"}
 _POD_LIMITS = "spec/template/spec/containers/0/resources/limits"
+# In the older spelling of Compose, in that of Compose and Swarm, and in a cluster.
 _SIZES = {
-    "REPLICAS": ("deploy/replicas", "spec/replicas"),
-    "MEMORY": ("deploy/resources/limits/memory", f"{_POD_LIMITS}/memory"),
-    "CPUS": ("deploy/resources/limits/cpus", f"{_POD_LIMITS}/cpu"),
+    "REPLICAS": ("scale", "deploy/replicas", "spec/replicas"),
+    "MEMORY": ("mem_limit", "deploy/resources/limits/memory", f"{_POD_LIMITS}/memory"),
+    "CPUS": ("cpus", "deploy/resources/limits/cpus", f"{_POD_LIMITS}/cpu"),
 }
-_MAIN = {KUBERNETES_WORKLOADS: "Deployment api", KUBERNETES_NETWORK: "Service nginx"}
-_ONLY = {KUBERNETES_WORKLOADS: "REPLICAS_API, KUBERNETES_STORAGE_CLASS", KUBERNETES_NETWORK: "KUBERNETES_EXPOSURE"}
+_SIZED = ("api", "web", "dask-worker")
+# The objects that every deployment has, and what is nowhere else.
+_MAIN = (
+    (KUBERNETES_WORKLOADS, "Deployment api", "REPLICAS_API, KUBERNETES_STORAGE_CLASS"),
+    (KUBERNETES_NETWORK, "Service nginx", "KUBERNETES_EXPOSURE"),
+    (STACK, "service api", "REPLICAS_API"),
+    (STACK, "service nginx", "SWARM_PORT_MODE, NGINX_PUBLISHED_PORT"),
+)
+_UNCLEAR = "something other than one value"
 _NEXT = rb"^---[ \t]*(?:#.*)?\r?$"
 _CLUSTER_DOMAIN = rb"^[^#\n]*\.svc\.([a-z0-9.-]+)"
 _RESOLVER = rb"^[ \t]*resolver \[?([^\s\];]+)"
 
 
 def read_sizes(
-    files: Mapping[str, bytes], target: str, compose: Sequence[str]
+    files: Mapping[str, bytes], target: str, compose: Sequence[str], env: dotenv.Env
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return each such setting with the file that has it, and a note for each value that its setting cannot take.
+    """Return each such setting with the file that has it, and a note for each value that no setting can take.
 
     Of compose files, only the first is read: what overrides it stays an override.
     """
     in_cluster = target == KUBERNETES
-    names = tuple(_MAIN) if in_cluster else (STACK,) if target == SWARM else compose[:1]
+    names = (KUBERNETES_WORKLOADS, KUBERNETES_NETWORK) if in_cluster else (STACK,) if target == SWARM else compose[:1]
     settings: dict[str, tuple[str, str]] = {}
     notes = []
     for name in names:
-        objects = _read_objects(files.get(name, b""), in_cluster)
-        if in_cluster and _MAIN[name] not in objects:
-            what = f"{_ONLY[name]} and its other settings get their defaults"
-            notes.append(f"{name} cannot be read, so {what}: give yours as --set KEY=VALUE")
+        objects, fault = _read_objects(files.get(name), in_cluster)
+        for place, thing, keys in _MAIN:
+            if place == name and thing not in objects:
+                what = f"{name} {fault or f'has no {thing}'}, so {keys} and its other settings get their defaults"
+                notes.append(f"{what}: give yours as --set KEY=VALUE")
         for key, path in _places(target):
-            written = _text_at(objects, path)
+            written = _expanded(_text_at(objects, path), env)
             text = _normal(key, written, in_cluster)
-            if not text:
-                continue
-            try:
-                SETTINGS[key].kind.parse(text)
-            except ValueError:
-                notes.append(f"{key}: {name} has {written}, which it does not take: give it as --set {key}=VALUE")
-            else:
+            if _is_valid(key, text):
                 settings[key] = (text, name)
-        if _MAIN[KUBERNETES_WORKLOADS] in objects:
+            elif text:
+                notes.append(f"{key}: {name} has {written}, which it does not take: give it as --set {key}=VALUE")
+        notes += _find_unsized(objects, name) if target == COMPOSE_ENGINE else ()
+        if "Deployment api" in objects:
             settings.setdefault("KUBERNETES_IMAGE_PULL_SECRET", ("", name))
         if target == SWARM and _is_encrypted(objects):
             settings["SWARM_ENCRYPTED"] = ("true", name)
@@ -79,6 +87,27 @@ def read_sizes(
     if in_cluster:
         settings.update(_read_nginx(files.get(KUBERNETES_NGINX, b"")))
     return settings, notes
+
+
+def _find_unsized(objects: dict[str, Any], name: str) -> Iterator[str]:
+    """Name the replicas and limits of the services whose sizes no setting can say."""
+    for service in sorted(SERVICES - {*_SIZED}):
+        for word, paths in _SIZES.items():
+            for path in paths[:2]:
+                text = _text_at(objects, f"service {service}/{path}")
+                if _normal(word, text, in_cluster=False) and (word, text) != ("REPLICAS", "1"):
+                    yield (
+                        f"{service} has {path.replace('/', '.')}: {text} in {name}, which no setting can say: add it "
+                        "to compose.override.yaml if it is still needed"
+                    )
+
+
+def _is_valid(key: str, text: str) -> bool:
+    """Tell whether a setting takes a text; a number such as 010 means 8 to Compose."""
+    try:
+        return bool(text) and not re.match(r"0\d", text) and SETTINGS[key].kind.parse(text) is not None
+    except ValueError:
+        return False
 
 
 def _is_encrypted(stack: dict[str, Any]) -> bool:
@@ -100,38 +129,59 @@ def _read_nginx(data: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def _places(target: str) -> Iterator[tuple[str, str]]:
-    """Yield each setting with its place in the files of an engine."""
-    for row in ("api", "web", "dask-worker"):
-        for word, (in_compose, in_cluster) in _SIZES.items():
+    """Yield each setting with its places in the files of an engine, the one that counts last."""
+    for row in _SIZED:
+        for word, (older, in_compose, in_cluster) in _SIZES.items():
             key = f"{word}_{row.upper().replace('-', '_')}"
-            yield key, f"Deployment {row}/{in_cluster}" if target == KUBERNETES else f"services/{row}/{in_compose}"
+            if target == COMPOSE_ENGINE:
+                yield key, f"service {row}/{older}"
+            yield key, f"Deployment {row}/{in_cluster}" if target == KUBERNETES else f"service {row}/{in_compose}"
     yield from {KUBERNETES: _IN_CLUSTER, SWARM: _IN_STACK}.get(target, {}).items()
 
 
-def _read_objects(data: bytes, in_cluster: bool) -> dict[str, Any]:
-    """Return a compose file or stack as it is, the objects of a cluster by kind and name; {} if it cannot be read."""
+def _read_objects(data: bytes | None, in_cluster: bool) -> tuple[dict[str, Any], str]:
+    """Return the objects of a file by kind and name, such as "service api", and why it cannot be read, "" if it can."""
     objects: dict[str, Any] = {}
     try:
-        for part in re.split(_NEXT, data, flags=re.MULTILINE) if in_cluster else (data,):
+        for part in re.split(_NEXT, data or b"", flags=re.MULTILINE) if in_cluster else (data or b"",):
             document = load_yaml(part, aliases=True)
             name = f"{value(document, 'kind')} {value(value(document, 'metadata'), 'name')}"
-            if isinstance(document, dict):
-                objects |= {name: document} if in_cluster else document
-    except Malformed:  # of a compose file, another reader says so
-        return {}
-    return objects
+            objects |= {name: document} if in_cluster else {"networks": value(document, "networks")}
+            for service, entry in plain(value(document, "services")).items():
+                objects[f"service {service}"] = entry
+    except Malformed as error:  # of a compose file, another reader says so
+        return {}, f"cannot be read ({error})"
+    return objects, "" if data is not None else "is missing"
 
 
 def _text_at(entry: Any, path: str) -> str:
+    """Return the text at a path, "" if nothing is there."""
     for word in path.split("/"):
-        entry = next(iter(entry), None) if isinstance(entry, list) else value(entry, word)
-    return entry if isinstance(entry, str) else ""
+        if isinstance(entry, list) and word == "0":
+            entry = next(iter(entry), None)
+        elif entry is None or isinstance(entry, (dict, Tagged)):
+            entry = value(entry, word)
+        else:
+            return _UNCLEAR
+    return entry if isinstance(entry, str) else "" if entry is None else _UNCLEAR
+
+
+def _expanded(text: str, env: dotenv.Env) -> str:
+    """Return a text as Compose reads it; unchanged if it uses what `.env` leaves open."""
+    try:
+        return expanded(text, env)
+    except dotenv.Unsure:
+        return text
 
 
 def _normal(key: str, text: str, in_cluster: bool) -> str:
-    """Return a value as its setting spells it."""
+    """Return a value as its setting spells it, "" for no limit."""
     if key == "KUBERNETES_EXPOSURE" and text == "ClusterIP":
         return "Ingress"
-    if key.startswith("MEMORY_") and not (in_cluster and text.endswith(("M", "G"))):  # which are decimal there
-        return text.lower().removesuffix("i").removesuffix("b")
-    return text
+    if key.startswith(("MEMORY", "CPUS")) and text == "0":
+        return ""
+    if not key.startswith("MEMORY") or (in_cluster and text.endswith(("M", "G"))):  # which are decimal there
+        return text
+    text = text.lower().removesuffix("b").removesuffix("i")
+    is_whole = re.fullmatch(r"[1-9][0-9]*", text) and not int(text) % 2**20  # in bytes, as docker compose config has it
+    return f"{int(text) >> 20}m" if is_whole else text
