@@ -96,7 +96,7 @@ def interpret(tree: source.Tree) -> Interpretation:
     nginx = KUBERNETES_NGINX if target == KUBERNETES else NGINX
     if engine.where == STACK:  # what the state would have said, such as the volumes
         names = _STACKS
-    now = running.Running({}, {}, ()) if env.problems else _read_running(tree, names, nginx, env)
+    now = running.Running({}, {}, ()) if env.problems else _read_running(tree, names, nginx, known)
     before = _read_written(tree)
     compose = _Reading(" and ".join(names) or nginx, now.settings)
     entries, unsure = _collect(state, engine, env, compose)
@@ -114,13 +114,12 @@ def interpret(tree: source.Tree) -> Interpretation:
     if _has_shared_token(secrets):
         del secrets["authentik_api_token"]
         notes += ("AUTHENTIK_API_TOKEN was Authentik's bootstrap token, a superuser's: the API gets its own token",)
-    unsure |= conflicts | runs.unsure
     return Interpretation(
         _describe_kind(tree),
         settings,
         secrets,
         env.entries,
-        _still_open(unsure, {*settings, *secrets}),
+        _still_open(unsure | conflicts | runs.unsure, {*settings, *secrets}),
         tuple(sorted(filter(_is_unknown, {*entries, *unsure}))),
         notes,
         (*tree.problems, *state.problems, *env.problems, *undecodable),
@@ -198,10 +197,9 @@ def _read_env(tree: source.Tree) -> _Reading:
     return _Reading(ENV, env.values, env.unsure)
 
 
-def _read_running(tree: source.Tree, names: Iterable[str], nginx: str, env: _Reading) -> running.Running:
+def _read_running(tree: source.Tree, names: Iterable[str], nginx: str, env: dotenv.Env) -> running.Running:
     files = [tree.files[name] for name in names if name in tree.files]
-    read = dotenv.Env(dict(env.entries), dict(env.unsure))
-    return running.read_running(files, tree.files.get(nginx, b""), read, overriding=names != _STACKS)
+    return running.read_running(files, tree.files.get(nginx, b""), env, overriding=names != _STACKS)
 
 
 def _read_written(tree: source.Tree) -> running.Running:
@@ -213,7 +211,7 @@ def _read_written(tree: source.Tree) -> running.Running:
         values = dotenv.parse(tree.files.get(env, b""))
     except Malformed:
         values = dotenv.Env({}, {})
-    return _read_running(tree, [compose], nginx, _Reading(env, values.values, values.unsure))
+    return _read_running(tree, [compose], nginx, values)
 
 
 class _Found(NamedTuple):

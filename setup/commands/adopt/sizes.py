@@ -63,13 +63,10 @@ def read_sizes(
     in_cluster = target == KUBERNETES
     names = (KUBERNETES_WORKLOADS, KUBERNETES_NETWORK) if in_cluster else (STACK,) if target == SWARM else compose[:1]
     settings: dict[str, tuple[str, str]] = {}
-    notes = []
+    notes: list[str] = []
     for name in names:
         objects, fault = _read_objects(files.get(name), in_cluster)
-        for place, thing, keys in _MAIN:
-            if place == name and thing not in objects:
-                what = f"{name} {fault or f'has no {thing}'}, so {keys} and its other settings get their defaults"
-                notes.append(f"{what}: give yours as --set KEY=VALUE")
+        notes += _find_lacking(objects, fault, name)
         for key, path in _places(target):
             written = _expanded(_text_at(objects, path), env)
             text = _normal(key, written, in_cluster)
@@ -87,6 +84,14 @@ def read_sizes(
     if in_cluster:
         settings.update(_read_nginx(files.get(KUBERNETES_NGINX, b"")))
     return settings, notes
+
+
+def _find_lacking(objects: dict[str, Any], fault: str, name: str) -> Iterator[str]:
+    """Name the objects that a file should have, with the settings that are nowhere else."""
+    for place, thing, keys in _MAIN:
+        if place == name and thing not in objects:
+            what = f"{name} {fault or f'has no {thing}'}, so {keys} and its other settings get their defaults"
+            yield f"{what}: give yours as --set KEY=VALUE"
 
 
 def _find_unsized(objects: dict[str, Any], name: str) -> Iterator[str]:
