@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from setup.deploy.redact import Redactor
 
 NOTHING = "Nothing to do: a run would change nothing."
-REMOVED = "removed"  # by a restore only
+REMOVED = "removed"
 _WORDS = {
     Action.NEW: "new",
     Action.CHANGED: "changes",
     Action.MERGED: "edited by hand, and merged",
     Action.REPLACED: "edited by hand, and replaced",
-    Action.KEPT: "edited by hand, and kept; the new text goes beside it",
+    Action.KEPT: "new text beside your edited file",
     REMOVED: "removed",
 }
 
@@ -57,12 +57,12 @@ def setting_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"{row['key']}: {_shown(row['old'])} -> {_shown(row['new'])}" for row in rows]
 
 
-def unified(path: str, old: Lines | None, new: Lines) -> list[str]:
+def unified(path: str, old: Lines | None, new: Lines, becomes: str = "") -> list[str]:
     """Return a unified diff: compared by what the lines are, written with what may be shown of them."""
     from difflib import SequenceMatcher
 
     before = old or Lines()
-    rows = [f"--- {path if old else '/dev/null'}", f"+++ {path}"]
+    rows = [f"--- {path if old else '/dev/null'}", f"+++ {becomes or path}"]
     for group in SequenceMatcher(None, before.raw, new.raw).get_grouped_opcodes():
         (_, top, _, new_top, _), (_, _, end, _, new_end) = group[0], group[-1]
         rows.append(f"@@ -{_range(top, end)} +{_range(new_top, new_end)} @@")
@@ -80,14 +80,20 @@ def _range(start: int, stop: int) -> str:
 
 
 def files(changes: Iterable[Change], redactor: Redactor, ours: Mapping[str, Collection[str]]) -> list[dict[str, Any]]:
-    """Return every file that would be written, why, and its difference; `ours` are the lines of ours by path."""
+    """Return every file that would be written or removed, why, and its difference; `ours` are our lines by path.
+
+    The difference of a new text is that between the edited file and it.
+    """
     rows = []
     for change in changes:
         path = change.file.path
         for file in change.publish:
             old = None if change.on_disk is None else redactor.lines(path, change.on_disk, ours[path])
-            lines = unified(path, old, redactor.lines(path, file.data, ours[path]))
-            rows.append({"path": file.path, "change": change.action.value, "diff": lines})
+            lines = unified(path, old, redactor.lines(path, file.data, ours[path]), file.path)
+            action = change.action if file.path == path else Action.KEPT
+            rows.append({"path": file.path, "change": action.value, "diff": lines})
+        if change.outdated:
+            rows.append({"path": change.outdated, "change": REMOVED, "diff": []})
     return rows
 
 
@@ -117,7 +123,7 @@ def answer(reasons: Iterable[str], changed: Iterable[Changed], **rows: list[dict
     for row in rows["files"]:
         lines.append(f"  {row['path']} ({_WORDS[row['change']]})")
     for row in rows["files"]:
-        lines += ["", *row["diff"]]
+        lines += ["", *row["diff"]] if row["diff"] else []
     lines += ["", "Nothing was written."]
     return Answer(lines if lines[0] else lines[1:], data, ExitCode.NOT_COMPLETE)
 

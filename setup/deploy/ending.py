@@ -156,6 +156,8 @@ def list_unused(session: Session) -> Iterator[str]:
 def _notes(session: Session) -> list[str]:
     """Say what happened to the files that were edited by hand, except those that need a decision."""
     notes = [f"{path} was edited by hand: it now has your changes and the new ones" for path in session.done.merged]
+    for path in session.done.removed:
+        notes.append(f"{path} was removed: {path.removesuffix(PROPOSAL_SUFFIX)} has the generated text")
     for path in session.work.edited:
         if path not in itertools.chain(*session.done):
             left = session.volume.read(path + PROPOSAL_SUFFIX) is not None
@@ -275,7 +277,7 @@ def _before_first_start(place: Place, values: Values) -> list[str]:
 
 def _written_lines(place: Place, written: Sequence[str]) -> list[str]:
     if not written:
-        return [f"{place.name} is up to date; no file was changed."]
+        return [f"{place.name} is up to date; no file was written."]
     secrets = {path for path in written if path.startswith(f"{SECRETS_FOLDER}/")}
     lines = [f"Written to {place.name} (owner {place.owner[0]}:{place.owner[1]}):"]
     lines += console.indent(sorted(set(written) - secrets))

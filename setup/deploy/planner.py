@@ -15,6 +15,7 @@ from setup.config.resolver import Resolution, canonical, changes
 from setup.config.settings import SETTINGS
 from setup.config.types import show
 from setup.config.values import Values
+from setup.deploy.reconcile import read_proposal
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
 from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
@@ -23,7 +24,7 @@ from setup.secrets.plan import Origin
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import STEP_NAMES
 from setup.typed import NamedTuple
-from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES
+from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES, PROPOSAL_SUFFIX
 from setup.volume.volume import Volume
 
 SECRETS_MARK = "secrets"  # in the state's basis: a fingerprint of all secrets
@@ -36,12 +37,16 @@ BAKED = ("__pycache__", "digest")  # below the package and the templates, in an 
 
 
 class Work(NamedTuple):
-    """The first step that has something to do, None if there is none, and why; the files that were edited by hand."""
+    """The first step that has something to do, None if there is none, and why; the files that were edited by hand.
+
+    A run that `only_tidies` removes new texts beside files that have no edit any more, which needs no backup.
+    """
 
     first: str | None
     reasons: list[str]
     edited: list[str]
     notes: tuple[str, ...]
+    only_tidies: bool = False
 
 
 _Reason = tuple[str, str]  # the step that is concerned, and why
@@ -73,6 +78,8 @@ def find_work(
             reasons.append((step_of_file(main), f"{main} follows from the secrets that services mount"))
         if state.basis.get(EDITS_MARK, "") != context.targets.edits_mark:
             reasons.append((step_of_file(main), f"{main} follows from files that were edited by hand"))
+    outdated = list(_outdated_proposals(volume, state, edited)) if state.is_complete() else []
+    only_tidies, reasons = bool(outdated and not reasons), reasons + outdated
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
     values = context.resolution.values
     changed = [*_note_new_engine(state, values), *_note_fixed_volumes(state, values, [reason for _, reason in reasons])]
@@ -83,7 +90,7 @@ def find_work(
             "from before, it opens only with its own: restore the backup from before the move instead (--history)"
         )
     notes = (*context.targets.tls.notes, *list_notes(values), *changed)
-    return Work(first, [reason for _, reason in reasons if reason], edited, notes)
+    return Work(first, [reason for _, reason in reasons if reason], edited, notes, only_tidies)
 
 
 def _note_new_engine(state: DeploymentState, values: Values) -> Iterator[str]:
@@ -161,6 +168,15 @@ def _compare_files(volume: Volume, state: DeploymentState, context: Context) -> 
     if tls.reason:
         reasons.append((step_of_file(CERTIFICATE), tls.reason))
     return reasons, edited
+
+
+def _outdated_proposals(volume: Volume, state: DeploymentState, edited: list[str]) -> Iterator[_Reason]:
+    """Find the new texts that an earlier run put beside files which are as avatar-setup wrote them, or are again."""
+    paths = [path for path in state.files if path not in edited]
+    existing = volume.status_each(path + PROPOSAL_SUFFIX for path in paths)
+    for path in paths if existing else ():
+        if read_proposal(volume, state, path, volume.read(path)) is not None:
+            yield step_of_file(path), f"{path}{PROPOSAL_SUFFIX} is no longer needed: {path} has the generated text"
 
 
 def moved_defaults(before: Mapping[str, Given], resolution: Resolution) -> Iterator[str]:

@@ -57,12 +57,16 @@ class Conflict(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What happens to a file, what is to be published for it, and its present bytes."""
+    """What happens to a file, what is to be published for it, and its present bytes.
+
+    `outdated` is the path of an earlier new text beside it, which goes because the file has no edit any more.
+    """
 
     file: File
     action: Action
     publish: tuple[File, ...] = ()
     on_disk: bytes | None = None
+    outdated: str = ""
 
 
 def reconcile_file(
@@ -73,18 +77,26 @@ def reconcile_file(
     `choose` returns KEEP, REPLACE or FAIL for a conflict.
     """
     on_disk = volume.read(file.path)
+    new = file._replace(data=file.data + split_additions(file.path, on_disk or b"")[1])
+    action = Action.CHANGED
     if on_disk is None:
-        return Change(file, Action.NEW, (file,))
-    new = file._replace(data=file.data + split_additions(file.path, on_disk)[1])
-    if on_disk == new.data:
+        action = Action.NEW
+    elif on_disk == new.data:
+        action = Action.UNCHANGED
+    elif state is None or state.knows(file.path, on_disk) or _unmarked(on_disk) == _unmarked(file.data):
+        pass
+    elif state.exists and on_disk == volume.read(written_path(file.path)):
+        pass  # of a TARGET that this deployment had before
+    elif state.files.get(file.path) == digest(file.data):  # edited by hand, and our text is still the same
         return Change(file, Action.UNCHANGED, on_disk=on_disk)
-    if state is None or state.knows(file.path, on_disk) or _unmarked(on_disk) == _unmarked(file.data):
-        return Change(file, Action.CHANGED, (new,), on_disk)
-    if state.exists and on_disk == volume.read(written_path(file.path)):  # of a TARGET that this deployment had before
-        return Change(file, Action.CHANGED, (new,), on_disk)
-    if state.files.get(file.path) == digest(file.data):  # edited by hand, and our text is still the same
-        return Change(file, Action.UNCHANGED, on_disk=on_disk)
-    return _reconcile_edited(volume, state, new, on_disk, choose)._replace(file=file)
+    else:
+        change = _reconcile_edited(volume, state, new, on_disk, choose)._replace(file=file)
+        if change.action is not Action.REPLACED:
+            return change
+        action = change.action
+    publish = () if action is Action.UNCHANGED else (new,)
+    has_proposal = state is not None and read_proposal(volume, state, file.path, on_disk) is not None
+    return Change(file, action, publish, on_disk, file.path + PROPOSAL_SUFFIX if has_proposal else "")
 
 
 def _unmarked(data: bytes) -> bytes:
@@ -106,8 +118,6 @@ def _reconcile_edited(
         return Change(new, Action.MERGED, tuple(publish), on_disk)
     foreign = new.path not in state.files and new.path not in state.announced
     action = _CHOSEN[choose(Conflict(new.path, why, foreign))]
-    if action is Action.REPLACED:
-        return Change(new, action, (new,), on_disk)
     needed = action is Action.KEPT and volume.read(beside.path) != beside.data
     return Change(new, action, (beside,) if needed else (), on_disk)
 

@@ -73,15 +73,19 @@ class Run:
 
 
 class Done(NamedTuple):
-    """The paths that were written; of edited files those that were merged, or kept with the new text beside them."""
+    """The paths that were written; of edited files those that were merged, or kept with the new text beside them.
+
+    `removed` are earlier new texts whose file has no edit any more.
+    """
 
     written: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
     def plus(self, other: Done) -> Done:
         """Return what both have done."""
-        return Done(self.written + other.written, self.kept + other.kept, self.merged + other.merged)
+        return Done(*map(tuple.__add__, self, other))
 
 
 def resolve_inputs(

@@ -9,7 +9,7 @@ from setup.config.model import Source
 from setup.config.secrets import SECRETS
 from setup.deploy import baseline
 from setup.deploy.planner import EDITS_MARK, SECRETS_MARK
-from setup.deploy.reconcile import Action, read_proposal
+from setup.deploy.reconcile import Action
 from setup.deploy.session import Done
 from setup.deploy.steps import Context, Outcome, step_of_setting
 from setup.errors import SetupError
@@ -22,7 +22,7 @@ from setup.step_names import FINALIZE
 from setup.tls.plan import MARK
 from setup.typed import TYPE_CHECKING
 from setup.volume import backups
-from setup.volume.layout import HISTORY, LABEL_KEY, MAIN_FILES, PROPOSAL_SUFFIX, STATE, File, file_at, secret_path
+from setup.volume.layout import HISTORY, LABEL_KEY, MAIN_FILES, STATE, File, file_at, secret_path
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -69,23 +69,24 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
     """Make an outcome true; a crash at any point repeats it."""
     changes = session.reconcile(outcome.files)
     files: list[File] = []
+    stale: list[str] = []
     replaces = False
     for change in changes:
         replaces = replaces or change.action is Action.REPLACED
         files += change.publish
-    if session.was_complete or replaces:
+        stale += filter(None, [change.outdated])
+    if (session.was_complete and not session.work.only_tidies) or replaces:
         save_backup(session, session.options.reason)
     keys = [file_at(LABEL_KEY, session.label_key(), once=True)]
     missing = keys if step == FINALIZE and not session.volume.read(LABEL_KEY) else []
     staged = _stage(session, [*missing, *files], outcome.secrets)
     texts = session.volume.stage(_texts(session, step, outcome) if session.use_state else ())
-    stale = _list_stale(session, changes)
     planned = session.context_now().planned
     counts = secrets_plan.count_published(
         planned, outcome.secrets, session.state.secrets, session.state.announced_secrets
     )
     session.state.begin(step, outcome.files, counts)
-    if staged or texts:  # otherwise all of it is on the volume already
+    if staged or texts or stale:  # otherwise all of it is on the volume already
         session.save_state()
         for path in stale:  # before its file is new: afterwards nothing would tell that it is stale
             session.volume.remove(path)
@@ -100,23 +101,9 @@ def commit(session: Session, step: str, outcome: Outcome) -> None:
         session.save_state()  # otherwise the next step's announcement saves it: a crash in between repeats a step
     written = [*_paths(files), *map(secret_path, names_of(outcome.secrets))]
     kept, merged = _paths_with(changes, Action.KEPT), _paths_with(changes, Action.MERGED)
-    session.done = session.done.plus(Done(tuple(written), kept, merged))
+    session.done = session.done.plus(Done(tuple(written), kept, merged, tuple(stale)))
     if outcome.secrets or not outcome.done:
         session.forget_context()
-
-
-def _list_stale(session: Session, changes: Iterable[Change]) -> list[str]:
-    """List the texts that an earlier run put beside a file that is written now, except those that somebody edited.
-
-    A merge does not count: it leaves the edit that was in conflict.
-    """
-    stale = []
-    for change in changes if session.use_state else ():
-        path = change.file.path
-        is_ours = change.action is not Action.MERGED and path in _paths(change.publish)
-        if is_ours and read_proposal(session.volume, session.state, path, change.on_disk) is not None:
-            stale.append(path + PROPOSAL_SUFFIX)
-    return stale
 
 
 def save_backup(session: Session, reason: backups.Reason) -> None:

@@ -247,6 +247,31 @@ def test_merged_kept_and_replaced_files_are_told_as_such(out: Path) -> None:
     assert stamps(out) == before
 
 
+@pytest.mark.parametrize("on_conflict", ["keep", "replace"])
+def test_it_names_each_new_text_that_a_run_writes_or_removes(out: Path, on_conflict: str) -> None:
+    env, nginx = out / ".env", out / "nginx/nginx.conf"
+    env.write_text(env.read_text().replace("AVATAR_DOMAIN=avatar", "AVATAR_DOMAIN=mine"))
+    nginx.write_text(nginx.read_text() + "# mine\n")
+    ran(out, settings=OTHER, code=4)
+    shutil.copy(out / ".env.new", env)
+    settings, flags = OTHER | {"PUBLIC_URL": "third.example.com"}, ("--on-conflict", on_conflict)
+    code = 4 if on_conflict == "keep" else 0
+    shown = ran(out, "--diff", *flags, settings=settings, code=code or 3).stdout
+    rows = looked(out, *flags, settings=settings, code=code or 3)["files"]
+    before = present(out)
+    done = ran(out, *flags, settings=settings, code=code)
+    after = present(out)
+    removed = before.keys() - after.keys()
+    written = {path for path in after if after[path] != before.get(path) and not path.startswith(".deployment-")}
+    assert {row["path"] for row in rows if row["change"] == "removed"} == removed
+    assert {row["path"] for row in rows if row["change"] != "removed"} == written
+    assert "  .env.new (removed)\n" in shown
+    assert "note: .env.new was removed: .env has the generated text\n" in done.stderr
+    if on_conflict == "keep":
+        assert removed == {".env.new"}
+        assert "--- nginx/nginx.conf\n+++ nginx/nginx.conf.new\n" in shown
+
+
 # --- no secret shows ----------------------------------------------------------------------------
 
 

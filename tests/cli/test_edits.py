@@ -224,6 +224,45 @@ def test_a_new_text_that_was_kept_beside_a_file_goes_once_the_file_is_replaced(
     assert "Nothing to do" in ran(out, settings={}).stdout
 
 
+@pytest.mark.parametrize("changes", [False, True], ids=["nothing else to do", "a change"])
+def test_a_new_text_goes_once_its_file_has_no_edit_any_more(out: Path, changes: bool) -> None:
+    """Except if it holds an edit of its own; and a run that only tidies up needs no backup."""
+    conflicting(out)
+    ran(out, *OTHER, settings={}, code=4)
+    for path in (".env", NGINX, "docker-compose.yml"):
+        shutil.copy(out / f"{path}.new", out / path)
+    with (out / ".env").open("a") as file:
+        file.write("MINE=1\n")
+    edit(out / "docker-compose.yml.new", "retries: 12", "retries: 14")
+    saved, flags = copies(out), ("--set", "LOG_LEVEL=DEBUG") if changes else ()
+    shown = ran(out, "--diff", *flags, settings={}, code=3).stdout
+    done = ran(out, *flags, settings={})
+    for path in (".env", NGINX):
+        assert f"  {path}.new (removed)\n" in shown
+        assert f"Changed: {path}.new is no longer needed: {path} has the generated text\n" in done.stdout
+        assert f"note: {path}.new was removed: {path} has the generated text\n" in done.stderr
+        assert not (out / f"{path}.new").exists()
+    assert "retries: 14" in (out / "docker-compose.yml.new").read_text()
+    assert (out / ".env").read_text().endswith("MINE=1\n")
+    assert (copies(out) != saved) == changes
+    assert nothing_to_do(out) == ""
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_new_text_goes_once_the_setting_and_the_edit_are_both_undone(out: Path, undo: bool) -> None:
+    original = (out / NGINX).read_bytes()
+    (out / NGINX).write_bytes(original + b"# mine\n")
+    ran(out, *OTHER, settings={}, code=4)
+    if undo:
+        (out / NGINX).write_bytes(original)
+    back = ("--set", "PUBLIC_URL=avatar.example.com")
+    rows = json.loads(ran(out, *back, "--diff", "--json", settings={}, code=3 if undo else 4).stdout)["files"]
+    rows = [(row["path"], row["change"]) for row in rows if row["path"].startswith("nginx/")]
+    assert rows == [(f"{NGINX}.new", "removed" if undo else "kept")]
+    ran(out, *back, settings={}, code=0 if undo else 4)
+    assert (out / f"{NGINX}.new").exists() is not undo
+
+
 @pytest.mark.parametrize("on_conflict", ["replace", "keep"])
 def test_lines_of_the_operator_in_a_new_text_are_never_lost(out: Path, on_conflict: str) -> None:
     """Below the mark, what avatar-setup knows of a file does not tell an edit."""
