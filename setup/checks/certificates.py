@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from setup.checks.volume import read_regular
-from setup.config.derived import certificate_is_given, certificate_is_made, certificate_names
+from setup.config.derived import COMPOSE_ENGINE, certificate_is_given, certificate_is_made, certificate_names
 from setup.config.engines import start_commands
 from setup.config.values import Values
 from setup.errors import InputError
-from setup.findings import RENEW, RUN, Finding, Level
-from setup.tls.plan import was_inspected
+from setup.findings import RENEW, RUN, RUN_AFTER, Finding, Level
+from setup.state_manager import DeploymentState
+from setup.tls.plan import MARK, was_inspected
 from setup.tls.provided import find_open, read_provided
 from setup.tls.trust_store import read_private_authority, read_public_roots, read_trusted
 from setup.typed import TYPE_CHECKING
@@ -25,11 +26,14 @@ _REMEDIES = {
 }
 
 
-def check_certificates(volume: Volume, values: Values, now: datetime, mark: str | None = None) -> Iterator[Finding]:
+def check_certificates(
+    volume: Volume, state: DeploymentState, values: Values, now: datetime, *, quick: bool
+) -> Iterator[Finding]:
     """Check the certificate of this TLS mode, and the trusted authorities.
 
-    With the `mark` that the state remembers, what a run has inspected is not inspected again.
+    If it must be `quick`, what a run has inspected, by the mark that the state remembers, is not inspected again.
     """
+    mark = state.basis.get(MARK, "") if quick else ""
     authority, known = b"", bool(mark and was_inspected(volume, values, mark, now))
     if certificate_is_given(values):
         yield from _check_provided(volume, values, now, known)
@@ -38,7 +42,7 @@ def check_certificates(volume: Volume, values: Values, now: datetime, mark: str 
         if not known:
             yield from _check_own(volume, certificate_names(values), authority, now)
     if authority or values["TLS_CA_PATH"]:
-        yield from _check_trust(volume, values, authority.strip(), now if mark is None else None)
+        yield from _check_trust(volume, state, values, authority.strip(), None if quick else now)
 
 
 def _check_provided(volume: Volume, values: Values, now: datetime, known: bool) -> Iterator[Finding]:
@@ -80,9 +84,12 @@ def _read_roots(volume: Volume, values: Values) -> bytes:
         return read_public_roots()
 
 
-def _check_trust(volume: Volume, values: Values, authority: bytes, date: datetime | None) -> Iterator[Finding]:
+def _check_trust(
+    volume: Volume, state: DeploymentState, values: Values, authority: bytes, date: datetime | None
+) -> Iterator[Finding]:
     """Check that the bundle of the API services holds the private authorities; with the time, inspect these too."""
-    bundle = read_regular(volume, CA_BUNDLE) or b""
+    on_disk = read_regular(volume, CA_BUNDLE)
+    bundle = on_disk or b""
     try:
         private = read_private_authority(volume, values, bundle)
     except InputError as error:
@@ -91,8 +98,13 @@ def _check_trust(volume: Volume, values: Values, authority: bytes, date: datetim
     if authority in bundle and private in bundle:
         yield Finding("authorities", Level.OK, f"{CA_BUNDLE} contains the private CA")
     else:
-        todo = f"run avatar-setup, then {' && '.join(start_commands(values, ''))}"
-        yield Finding("authorities", Level.FAIL, f"{CA_BUNDLE} lacks the private CA", todo, RUN)
+        kept = on_disk is not None and not state.knows(CA_BUNDLE, bundle)
+        away = f"move it away (mv {CA_BUNDLE} {CA_BUNDLE}.old), " if kept else ""
+        # No label tells of the edit.
+        recreate = " --force-recreate" if kept and values["TARGET"] == COMPOSE_ENGINE else ""
+        todo = f"{away}run avatar-setup, then {' && '.join(start_commands(values, ''))}{recreate}"
+        text = f"{CA_BUNDLE}{' was edited by hand, and' * kept} lacks the private CA"
+        yield Finding("authorities", Level.FAIL, text, todo, RUN_AFTER if kept else RUN)
     if private and date:
         from setup.tls.certificates import inspect_authorities
 

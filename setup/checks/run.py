@@ -19,7 +19,6 @@ from setup.findings import Finding, Level
 from setup.formats import dotenv
 from setup.secrets import guards
 from setup.secrets.store import read_filled
-from setup.tls.plan import MARK
 from setup.typed import TYPE_CHECKING
 from setup.volume.layout import ENV, secret_path
 
@@ -131,7 +130,7 @@ def _find(session: Session, now: datetime, quick: bool = False, known: Known | N
     values = resolution.values
     yield from check_secrets(values, filled, unreadable, state.secrets)
     yield from _check_generated(session, values, filled, quick)
-    yield from check_certificates(volume, values, now, state.basis.get(MARK, "") if quick else None)
+    yield from check_certificates(volume, state, values, now, quick=quick)
     for note in list_notes(values):
         yield Finding("doubtful-setting", Level.WARN, note)
     yield from _check_postgres(values)

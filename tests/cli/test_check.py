@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -263,6 +264,20 @@ def test_an_unusable_ca_is_reported_beside_the_other_findings(what: str, mode: s
     assert text.startswith("TLS_CA_PATH=./tls/")
     assert words in text
     assert [one[1] for one in found] == before
+
+
+@pytest.mark.parametrize("flags", [("--check",), ()])
+@pytest.mark.parametrize("data", [pki.root().pem, b""], ids=["other", "empty"])
+def test_a_bundle_that_every_run_keeps_is_moved_away_first(flags: tuple[str, ...], data: bytes, out: Path) -> None:
+    """A run alone changes nothing, because the file was edited."""
+    write("tls/ca-bundle.crt", data)(out)
+    done = run(out, *flags, settings={})
+    words = " ".join(done.stdout.split())
+    move = "mv tls/ca-bundle.crt tls/ca-bundle.crt.old"
+    assert f"move it away ({move}), run avatar-setup, then docker compose up -d --force-recreate" in words
+    subprocess.run(["sh", "-ec", move], cwd=out, check=True)
+    ran(out, settings={})
+    assert findings(out, code=0)
 
 
 def test_a_pending_secret_is_a_failure_until_it_has_a_value(tmp_path: Path) -> None:
