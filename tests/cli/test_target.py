@@ -11,7 +11,7 @@ import pytest
 
 from setup.config.engines import ENGINES
 from setup.volume.layout import BLUEPRINT, CA_BUNDLE, CERTIFICATE, COMPOSE, MAIN_FILES
-from tests.support import foreign_trees
+from tests.support import foreign_trees, pki
 from tests.support.documents import read_yaml
 from tests.support.runs import (
     LAST_GOOD,
@@ -440,6 +440,34 @@ def test_adopting_without_a_state_keeps_what_only_the_files_of_the_engine_say(
     assert {key for key in before if before[key] != after.get(key)} <= unknown, done.stdout
     assert set(after) <= set(before)
     assert ("add --set TLS_MODE=self-signed" in done.stdout) == bool(unknown)
+
+
+GIVEN_MODES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "flag": (("--set", "TLS_MODE=self-signed"), {}),
+    "environment": ((), {"TLS_MODE": "provided"}),
+    "configuration file": (("--config", "{config}"), {}),
+    "another certificate": ((), {}),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN_MODES)
+@pytest.mark.parametrize("engine", ["compose", "kubernetes"])
+def test_an_adoption_does_not_ask_who_made_a_certificate_if_that_is_known(
+    empty: Path, tmp_path: Path, engine: str, given: str
+) -> None:
+    out = deployed(tmp_path / "out", settings={**SETTINGS, "TARGET": engine})
+    lose_state(out)
+    config = tmp_path / "config.yaml"
+    config.write_text("TLS_MODE: self-signed\n")
+    flags, settings = GIVEN_MODES[given]
+    if given == "another certificate":
+        other = pki.issue(pki.HOST, names=(pki.HOST,))
+        (out / CERTIFICATE).write_bytes(other.pem)
+        (out / "tls/private/server.decrypted.key").write_bytes(other.private())
+    flags = tuple(flag.format(config=config) for flag in flags)
+    done = ran(empty, "--adopt", str(out), "--yes", *flags, settings=settings)
+    assert "What changes" in done.stdout
+    assert "made the certificate in use" not in done.stdout
 
 
 def test_an_adoption_reads_a_cluster_in_its_own_units(empty: Path, tmp_path: Path) -> None:

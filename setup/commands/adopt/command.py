@@ -8,7 +8,7 @@ import posixpath
 from setup import console
 from setup.commands import diff
 from setup.commands.adopt import plan, running
-from setup.commands.adopt.interpret import Interpretation, interpret
+from setup.commands.adopt.interpret import Entry, Interpretation, interpret
 from setup.commands.adopt.modernize import Ours, modernize
 from setup.commands.adopt.source import Tree, is_at, read_more, read_tree, require_finished
 from setup.config.model import Given, Source
@@ -28,7 +28,16 @@ from setup.state_manager import DeploymentState
 from setup.tls import plan as tls_plan
 from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume import backups
-from setup.volume.layout import AUTHORITY, AUTHORITY_KEY, CA_BUNDLE, SECRETS_FOLDER, STATE, File, secret_path
+from setup.volume.layout import (
+    AUTHORITY,
+    AUTHORITY_KEY,
+    CA_BUNDLE,
+    CERTIFICATE,
+    SECRETS_FOLDER,
+    STATE,
+    File,
+    secret_path,
+)
 from setup.volume.volume import Volume
 from setup.wizard import confirm
 
@@ -79,9 +88,6 @@ def _read_source(path: str, output_dir: str) -> Adoptable:
     in_place = is_at(path, output_dir)
     if not in_place:  # in place, the run continues from any state
         require_finished(tree)
-    if not tree.states and any(file.path == AUTHORITY_KEY for file in files):
-        note = f"{AUTHORITY_KEY}: if its CA made the certificate in use, add --set TLS_MODE=self-signed: only the lost"
-        content = content._replace(notes=(*content.notes, f"{note} state said so, and otherwise it is one of yours"))
     content = content._replace(problems=(*content.problems, *problems))
     return Adoptable(
         tree, content, tuple(file._replace(mode=modes.get(file.path, file.mode)) for file in files), in_place
@@ -97,6 +103,24 @@ def _without_lost_authority(content: Interpretation, present: set[str], tree: Tr
     settings = {key: other for key, other in content.settings.items() if key != "TLS_CA_PATH"}
     note = f"{path}, the private CA, is missing in {tree.path}: put it in place, and give it as TLS_CA_PATH=./{path}"
     return content._replace(settings=settings, notes=(*content.notes, note))
+
+
+def _note_authority(source: Adoptable) -> tuple[str, ...]:
+    """Say that a CA of avatar-setup may have made the certificate that counts as the operator's: only a state knows."""
+    mode = source.content.settings.get("TLS_MODE", Entry("provided", ""))
+    path = source.content.settings.get("NGINX_SSL_CERTIFICATE_PATH", Entry(CERTIFICATE, "")).text
+    texts = {file.path: file.data for file in source.files}
+    if source.tree.states or mode.text != "provided" or AUTHORITY_KEY not in texts:
+        return ()
+    from setup.tls.certificates import load_first
+    from setup.tls.chains import is_issued_by
+
+    with contextlib.suppress(KeyError, ValueError):  # if it cannot be told, the operator may know
+        made = load_first(texts[posixpath.normpath(path)])
+        if not is_issued_by(made, load_first(texts[AUTHORITY])):
+            return ()
+    note = f"{AUTHORITY_KEY}: if its CA made the certificate in use, add --set TLS_MODE=self-signed: only the lost"
+    return (f"{note} state said so, and otherwise it is one of yours",)
 
 
 def _with_normal_paths(content: Interpretation) -> Interpretation:
@@ -200,12 +224,15 @@ def _prepare(
     """
     inputs = configurator.gather(options)
     source = _modernized(source, inputs)
+    settings = set().union(*inputs.layers[2:])
+    if "TLS_MODE" not in settings:
+        notes = (*source.content.notes, *_note_authority(source))
+        source = source._replace(content=source.content._replace(notes=notes))
     if source.in_place:
         options = options._replace(on_conflict=OnConflict.REPLACE, adopts=True)
     state = DeploymentState.load(volume, options.adopts)
     volume.coming = {file.path: file.data for file in source.files}
     given, _ = secrets_plan.parse_given(inputs.secrets)
-    settings = set().union(*inputs.layers[2:])
     on_disk, exact = read_secrets(volume), _exact_secrets(source.content, given)
     texts = secrets_plan.known_texts(on_disk, given | exact)
 
