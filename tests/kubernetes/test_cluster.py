@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from setup.volume.layout import BLUEPRINT
 from tests.support.cluster import Cluster, namespace
 from tests.support.engine import until
 
@@ -52,6 +53,22 @@ def test_a_second_apply_changes_nothing(cluster: Cluster) -> None:
     assert cluster.kubectl("diff", "-k", cluster.directory) == ""
     cluster.apply()
     assert cluster.generations() == generations
+
+
+def test_an_edited_blueprint_runs_its_job_again_and_no_other(cluster: Cluster) -> None:
+    """A Job cannot be changed: one of the same name would be refused."""
+    before, pods = jobs(cluster), cluster.pods("authentik-server")
+    with (cluster.directory / BLUEPRINT).open("a") as file:
+        file.write("# mine\n")
+    cluster.configure()
+    cluster.apply()
+    cluster.wait()
+    assert {name.rpartition("-")[0] for name in jobs(cluster) - before} == {"authentik-blueprint"}
+    assert cluster.pods("authentik-server") == pods
+
+
+def jobs(cluster: Cluster) -> set[str]:
+    return {job["metadata"]["name"] for job in cluster.objects("jobs")}
 
 
 def test_a_rotation_under_load_fails_no_request(visited: Cluster) -> None:
