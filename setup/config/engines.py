@@ -14,7 +14,17 @@ from setup.config.derived import (
 from setup.config.hosts import netloc
 from setup.config.values import Values
 from setup.typed import Any, NamedTuple
-from setup.volume.layout import COMPOSE, KUBERNETES_NGINX, KUSTOMIZATION, NGINX, STACK, SWARM_FILES
+from setup.volume.layout import (
+    AUTHENTIK,
+    CA_BUNDLE,
+    COMPOSE,
+    KUBERNETES_NGINX,
+    KUSTOMIZATION,
+    NGINX,
+    STACK,
+    SWARM_FILES,
+    TLS_FOLDER,
+)
 
 
 class Engine(NamedTuple):
@@ -204,6 +214,16 @@ def reload_of(v: Values) -> str:
 def logs_of(v: Values, service: str) -> str:
     """Return what shows the logs of a service."""
     return command(v, engine_of(v).logs, service)
+
+
+def names_content(target: str, path: str) -> bool:
+    """Tell whether this file's content names something for the engine, so that a run follows an edit of it.
+
+    On Kubernetes only what Jobs mount: kustomize names the rest itself.
+    """
+    if target == KUBERNETES:
+        return path.startswith(f"{AUTHENTIK}/") or path == CA_BUNDLE
+    return target == SWARM and path.startswith((NGINX, f"{AUTHENTIK}/", f"{TLS_FOLDER}/"))
 
 
 def nginx_configuration(v: Values) -> str:

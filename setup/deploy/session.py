@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from setup.config import advice, derived, releases
 from setup.config.config_file import config_file, holds_secrets
-from setup.config.engines import nginx_configuration
+from setup.config.engines import names_content, nginx_configuration
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, missing_text, resolve
 from setup.config.settings import SETTINGS
@@ -246,7 +246,7 @@ class Session:
         if not self.state.is_complete():
             return True
         for path in {nginx_configuration(values), CA_BUNDLE, *self.state.files}:
-            data = self.volume.read(path) if os.path.dirname(path) else None
+            data = self.volume.read(path) if names_content(values["TARGET"], path) else None
             if data is not None and not self.state.knows(path, data):
                 return True
         return False

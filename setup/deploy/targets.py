@@ -9,7 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from setup.config import derived
-from setup.config.engines import logs_of, nginx_configuration, nginx_facts, start_commands
+from setup.config.engines import logs_of, names_content, nginx_configuration, nginx_facts, start_commands
 from setup.config.secrets import SECRETS
 from setup.config.settings import GROUPS, SETTINGS
 from setup.config.types import show
@@ -81,6 +81,12 @@ class Parts(NamedTuple):
 def is_ours(main: bytes) -> bool:
     """Tell whether avatar-setup wrote the file with which a deployment is started."""
     return _OUR_LABEL in main or main.startswith(OURS)
+
+
+def mark_edits(key: bytes, kept: Mapping[str, bytes]) -> str:
+    """Return a fingerprint of edited files, "" if there are none."""
+    parts = itertools.chain.from_iterable((path.encode(), kept[path]) for path in sorted(kept))
+    return fingerprint(key, parts)[:16] if kept else ""
 
 
 class Targets:
@@ -188,9 +194,8 @@ class Targets:
 
     @property
     def naming(self) -> list[File]:
-        """Return the files whose content names something for the engine: in a cluster, those that Jobs mount."""
-        others = dict(self._file_mounts()["nginx"]) if derived.on_kubernetes(self._values) else {}
-        return [file for file in (*self.nginx, *self.authentik) if file.path not in others]
+        """Return the files whose content names something for the engine."""
+        return [file for file in (*self.nginx, *self.authentik) if names_content(self._values["TARGET"], file.path)]
 
     def _mounts(self) -> dict[str, tuple[Mount, ...]]:
         """Return for each service the files that it mounts as they will be, a given certificate included."""
@@ -309,8 +314,7 @@ class Targets:
     @property
     def edits_mark(self) -> str:
         """Return a fingerprint of the edited files that services mount: names of Swarm and Kubernetes follow it."""
-        parts = itertools.chain.from_iterable((path.encode(), data) for path, data in self._kept.items())
-        return fingerprint(self._key, parts)[:16] if self._kept else ""
+        return mark_edits(self._key, self._kept)
 
     def _secrets_mark(self, names: Iterable[str]) -> str:
         """Return a fingerprint of these secrets as they are mounted: if it changes, Compose recreates the service."""

@@ -234,14 +234,37 @@ def test_a_stack_names_a_bundle_of_somebody_else_that_stays(out: Path) -> None:
     assert "Nothing to do" in ran(out, settings={}).stdout
 
 
-def test_a_check_says_that_a_run_gives_an_edited_file_a_name(out: Path) -> None:
-    for target in ("compose", "swarm"):
-        ran(out, "--set", f"TARGET={target}", settings={})
-        with (out / "nginx/nginx.conf").open("a") as file:
-            file.write("# mine\n")
+@pytest.mark.parametrize(
+    ("target", "path", "is_named"),
+    [
+        ("compose", "nginx/nginx.conf", False),
+        ("swarm", "nginx/nginx.conf", True),
+        ("swarm", "stack.yml", False),
+        ("kubernetes", "kubernetes/nginx.conf", False),
+        ("kubernetes", "kubernetes/network.yaml", False),
+        ("kubernetes", "authentik/octopize-avatar-blueprint.yaml", True),
+    ],
+)
+def test_a_check_asks_for_a_run_as_long_as_an_edited_file_has_no_name(
+    out: Path, target: str, path: str, is_named: bool
+) -> None:
+    def advice() -> str | None:
         checked = json.loads(ran(out, "--check", "--json", settings={}).stdout)["findings"]
-        (edited,) = [row for row in checked if row["name"] == "file-edited"]
-        assert ("run avatar-setup" in edited["todo"]) == (target == "swarm")
+        return next((row["todo"] for row in checked if row["name"] == "file-edited"), None)
+
+    if target != "compose":
+        ran(out, "--set", f"TARGET={target}", settings={})
+    original = (out / path).read_bytes()
+    (out / path).write_bytes(original + b"# mine\n")
+    told = advice()
+    assert told and ("run avatar-setup" in told) == is_named
+    assert ("Nothing to do" in ran(out, settings={}).stdout) != is_named
+    told = advice()
+    assert told and "run avatar-setup" not in told
+    (out / path).write_bytes(original)
+    assert advice() == ("run avatar-setup, then deploy" if is_named else None)
+    assert ("Nothing to do" in ran(out, settings={}).stdout) != is_named
+    assert advice() is None
 
 
 @pytest.mark.parametrize("engine", OTHERS)
