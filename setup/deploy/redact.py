@@ -14,6 +14,7 @@ from setup.config.secrets import SECRETS
 from setup.config.settings import SETTINGS
 from setup.formats.quoting import quote_env, quote_template
 from setup.formats.wrapping import unwrap
+from setup.formats.yaml_file import load_yaml
 from setup.state_manager import split_additions
 from setup.typed import TYPE_CHECKING, NamedTuple
 from setup.volume.layout import CONFIG, ENV, KEYS_FOLDER, KUBERNETES_ENV, SWARM_FILES, TLS_FOLDER, written_path
@@ -84,8 +85,7 @@ class Redactor:
                 with contextlib.suppress(ValueError):  # a text that a file cannot carry is in none
                     self._unquoted[name, config_file.spelled(text)] = text
                     self._unquoted[name, quote_env(unwrap(text))] = text
-                    escaped = quote_template(unwrap(text).replace("$", "$$"))
-                    self._unquoted |= {(name, escaped): text, (name, config_file.spelled(escaped)): text}
+                    self._unquoted[name, quote_template(unwrap(text).replace("$", "$$"))] = text
 
     def secret(self, name: str, text: str | None) -> str:
         """Return what is shown in place of a secret's text."""
@@ -120,4 +120,5 @@ class Redactor:
         if not assignment or assignment[2] in SETTINGS:
             return line
         name = names.get(assignment[2], assignment[2])
-        return assignment[1] + self.secret(name, self._unquoted.get((name, assignment[3]), assignment[3]))
+        text = str(load_yaml(assignment[3].encode())) if path in SWARM_FILES else assignment[3]
+        return assignment[1] + self.secret(name, self._unquoted.get((name, text), text))

@@ -184,7 +184,7 @@ def test_a_secret_that_a_stack_holds_is_never_shown(prefix, suffix):
     assert holding == {STACK_JOBS, STACK}
 
 
-@pytest.mark.parametrize("text", ["", "a{{b", "$a", "plain"])
+@pytest.mark.parametrize("text", ["", "a{{b", "$a", "plain", "Zoë €", "\U0001f511 \u2028", "null", "'"])
 def test_a_secret_in_a_stack_is_shown_as_its_own_fingerprint(text):
     texts = {KEYED_BY: "a key", "authentik_bootstrap_password": text}
     redactor = Redactor(texts, texts)
