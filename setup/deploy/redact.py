@@ -120,5 +120,5 @@ class Redactor:
         if not assignment or assignment[2] in SETTINGS:
             return line
         name = names.get(assignment[2], assignment[2])
-        text = str(load_yaml(assignment[3].encode())) if path in SWARM_FILES else assignment[3]
+        text = str(load_yaml(assignment[3].encode()) or "") if path in SWARM_FILES else assignment[3]
         return assignment[1] + self.secret(name, self._unquoted.get((name, text), text))
