@@ -56,7 +56,7 @@ def describe(session: Session, context: Context, reasons: list[str], report: lis
     answer = diff.answer(reasons, changed, secrets=secrets, files=diff.files(changes, redactor, ours))
     if report:
         answer = answer._replace(lines=[*report, "", *answer.lines], data={**answer.data, "report": report})
-    return with_decision(answer, would_keep(changes))
+    return with_decision(answer, would_keep(changes, context.resolution.values["TARGET"]))
 
 
 def _new_marks(session: Session, context: Context) -> list[str]:

@@ -23,6 +23,7 @@ from setup.config.engines import (
     command,
     engine_of,
     image_commands,
+    names_content,
     node_labels,
     prune_commands,
     start_commands,
@@ -315,21 +316,26 @@ def after_rotation(session: Session, values: Values, names: list[str]) -> list[s
 
 def kept(session: Session) -> DecisionNeeded | None:
     """Return what is left to decide after the run: edited files whose new text is only beside them."""
-    return _explain_kept(session.done.kept, "was left unchanged; its new text is in {new}", "Everything else is done")
+    target = session.context_now().resolution.values["TARGET"]
+    fate = "was left unchanged; its new text is in {new}"
+    return _explain_kept(session.done.kept, target, fate, "Everything else is done")
 
 
-def would_keep(changes: Iterable[Change]) -> DecisionNeeded | None:
+def would_keep(changes: Iterable[Change], target: str) -> DecisionNeeded | None:
     """Return what a run with these changes would leave to decide."""
     paths = [change.file.path for change in changes if change.action is Action.KEPT]
-    return _explain_kept(paths, "would be left unchanged, with its new text in {new}", "A run would exit with 4, too")
+    fate = "would be left unchanged, with its new text in {new}"
+    return _explain_kept(paths, target, fate, "A run would exit with 4, too")
 
 
-def _explain_kept(paths: Iterable[str], fate: str, rest: str) -> DecisionNeeded | None:
+def _explain_kept(paths: Iterable[str], target: str, fate: str, rest: str) -> DecisionNeeded | None:
     problems = []
     for path in paths:
         new = f"{path}{PROPOSAL_SUFFIX}"
         text = f"{path} holds changes of yours and {fate.format(new=new)}"
-        problems.append(f"{text}: carry over what you need, then remove it (rm {new}). {rest}")
+        last = f"remove it (rm {new})"
+        last += ", and run avatar-setup again: new content needs a new name" if names_content(target, path) else ""
+        problems.append(f"{text}: carry over what you need, then {last}. {rest}")
     return DecisionNeeded(*problems) if problems else None
 
 

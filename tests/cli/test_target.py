@@ -210,6 +210,22 @@ def test_an_edited_file_gets_a_new_name_because_the_engine_takes_no_other_conten
     assert {name: files(out)[name] for name in before} == before
 
 
+@pytest.mark.parametrize("engine, path", [*EDITS, ("compose", BLUEPRINT)])
+def test_the_new_text_of_a_kept_file_needs_a_run_where_its_content_has_a_name(
+    out: Path, engine: str, path: str
+) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    with (out / path).open("a") as file:
+        file.write("# mine\n")
+    change = ("--set", "PUBLIC_URL=other.example.com", "--on-conflict", "keep")
+    shown = ran(out, "--diff", *change, settings={}, code=4).stderr
+    done = ran(out, *change, settings={}, code=4).stderr
+    for told in (shown, done):
+        assert ("run avatar-setup again" in told) == (engine != "compose")
+    (out / f"{path}.new").replace(out / path)
+    assert ("Nothing to do" in ran(out, settings={}).stdout) == (engine == "compose")
+
+
 @pytest.mark.parametrize("word, is_kept", [("keep", True), ("replace", False)])
 def test_a_stack_names_what_is_there_after_a_conflict(out: Path, word: str, is_kept: bool) -> None:
     def name() -> str:

@@ -1,5 +1,7 @@
 """Random sequences of commands: a deployment is looked at, changed, rotated, restored, edited, adopted and killed.
 
+Half of the seeds live with Compose, a quarter each with Swarm and Kubernetes.
+
 python -m tests.torture.sequences SEED [STEPS]     lives one sequence again, and prints each command
 """
 
@@ -16,10 +18,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from setup.config.engines import names_content
 from setup.config.secrets import SECRETS
-from setup.volume.layout import CERTIFICATE, PROPOSAL_SUFFIX, RESTORE_MARK
+from setup.volume.layout import BLUEPRINT, CERTIFICATE, PROPOSAL_SUFFIX, RESTORE_MARK
 from tests.support import foreign_trees
 from tests.support.containers import Containers
+from tests.support.deploys import Deploys
 from tests.support.runs import (
     DATED,
     LAST_GOOD,
@@ -86,6 +90,15 @@ DECIDE = "Everything else is done"  # what a run says that leaves files edited b
 CALLS = {"renameat": 25, "linkat": 12, "fsync": 60, "unlinkat": 12}
 
 
+ENGINES = ("compose", "swarm", "compose", "kubernetes")  # by the seed
+# What is edited by hand, by engine.
+EDITED = {
+    "compose": (".env", ".env", "nginx/nginx.conf", "docker-compose.yml", "a secret"),
+    "swarm": (".env", BLUEPRINT, "nginx/nginx.conf", "stack.yml", "a secret"),
+    "kubernetes": (".env", BLUEPRINT, "kubernetes/nginx.conf", "kubernetes/workloads.yaml", "a secret"),
+}
+
+
 class Step(NamedTuple):
     """A command that changes the deployment, and the secrets that it may change."""
 
@@ -102,9 +115,12 @@ class Life:
         self.dice = random.Random(seed)
         self.folder, self.shows = folder, shows
         settings = GIVEN if self.dice.random() < 0.5 else {**REQUIRED, "SMTP_PASSWORD": "of the mail server"}
+        self.engine = ENGINES[seed % len(ENGINES)]
+        if self.engine != "compose":  # a cluster takes no deploy before there is a certificate
+            settings = {**settings, "TARGET": self.engine, "TLS_MODE": "self-signed"}
         self.out = deployed(folder / "out", settings=settings)
         foreign_trees.by_hand(folder / "foreign")
-        self.containers = Containers(self.out)
+        self.containers = self._containers()
         self.containers.up()
         self.kept: dict[str, Mapping[str, object]] = {}  # backup -> the deployment that it holds
         self.pending: set[str] = set()  # backups of before a run had noticed a secret that was edited by hand
@@ -113,6 +129,9 @@ class Life:
         self.edits: set[str] = set()
         self.problems: list[str] = []
         self.runs = 0
+
+    def _containers(self) -> Containers | Deploys:
+        return Containers(self.out) if self.engine == "compose" else Deploys(self.out)
 
     # --- one step -------------------------------------------------------------------------------
 
@@ -151,7 +170,7 @@ class Life:
         chosen = self.dice.choice(extra)
         if chosen[0:1] == ("--unset",) and "LOG_LEVEL" in keys:
             chosen = ()
-        self.change(Step((*flags, *chosen), REQUIRED if chosen == ("--reset",) else {}))
+        self.change(Step((*flags, *chosen), {**REQUIRED, "TARGET": self.engine} if chosen == ("--reset",) else {}))
 
     def give(self) -> None:
         name = self.dice.choice(REPLACEABLE)
@@ -185,7 +204,8 @@ class Life:
             self.wrong("the adoption wrote into its source", ("--adopt",))
         if secrets(place) != kept:
             self.wrong("the adoption changed a secret", ("--adopt",))
-        self.out, self.containers = place, Containers(place)
+        self.out = place
+        self.containers = self._containers()
         self.containers.up()
         self.kept.clear()
         self.edits.clear()
@@ -193,7 +213,7 @@ class Life:
 
     def edit(self) -> None:
         """Edit a file by hand, as an operator does who then recreates the containers; sometimes run after it."""
-        path = self.dice.choice((".env", ".env", "nginx/nginx.conf", "docker-compose.yml", "a secret"))
+        path = self.dice.choice(EDITED[self.engine])
         if path == "a secret":
             (self.out / ".secrets/organization_name").write_text(f"edited {self.dice.randrange(10**9)}")
             self.has_edited_secret = True
@@ -237,10 +257,13 @@ class Life:
             self.wrong(f"{what}it ended with {done.returncode}, wrote {changed}: {done.stderr}", step.flags)
 
     def _decide(self) -> None:
-        """Take the new text of each file that was edited by hand and kept, as the message says."""
+        """Take the new text of each file that was edited by hand and kept, and run again, as the message says."""
         for path in present(self.out):
             if path.endswith(PROPOSAL_SUFFIX):
-                (self.out / path).replace(self.out / path.removesuffix(PROPOSAL_SUFFIX))
+                named = path.removesuffix(PROPOSAL_SUFFIX)
+                (self.out / path).replace(self.out / named)
+                if names_content(self.engine, named):
+                    self._run((), {})
 
     def _as_previewed(
         self, step: Step, preview: subprocess.CompletedProcess[str], before: Mapping[str, object]
