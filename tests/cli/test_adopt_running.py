@@ -174,6 +174,36 @@ def test_what_cannot_be_carried_over_is_named(tmp_path: Path) -> None:
         assert words in report, words
 
 
+@pytest.mark.parametrize("spelling", ["list", "mapping"])
+def test_what_the_compose_file_gives_to_containers_counts(spelling: str, tmp_path: Path) -> None:
+    source, out = by_hand(tmp_path), tmp_path / "out"
+    given = {
+        "LOG_LEVEL": "DEBUG",
+        "SMTP_HOST": "mail.internal",
+        "SMTP_PASSWORD": "of$$compose",
+        "ENV_NAME": "${ENV_NAME}",
+        "DATASET_EXPIRATION_DAYS": "${NONE:-14d}",
+        "DASK_SCHEDULER": "another:8786",
+        "EXTRA_OF_OURS": "yes",
+    }
+    document = read_yaml((source / "docker-compose.yml").read_text())
+    as_list = [f"{key}={text}" for key, text in given.items()]
+    document["services"]["api"]["environment"] = given if spelling == "mapping" else as_list
+    (source / "docker-compose.yml").write_text(yaml.safe_dump(document))
+    edited(source, ".env", "SMTP_PASSWORD='mail\\'s $password #1'\n", "")
+    edited(source, ".env", "SMTP_HOST=mail.example.com\n", "")
+    report = adopted(source)
+    wanted = {"LOG_LEVEL": "DEBUG", "SMTP_HOST": "mail.internal", "DATASET_EXPIRATION_DAYS": "14d"}
+    assert {key: env_of(out)[key] for key in wanted} == wanted
+    assert (out / ".secrets/smtp_password").read_text() == "of$compose"
+    assert "LOG_LEVEL: .env has WARNING, docker-compose.yml has DEBUG; what runs counts" in report
+    assert "ENV_NAME: " not in report
+    assert "of$compose" not in report
+    unknown = report.partition("Not understood, and left in place:")[2].partition("\n\n")[0]
+    assert unknown.split() == ["'EXTRA_OF_OURS'", "'MAX_ALLOWED_LINES'", "caddy"]
+    assert "Nothing to do" in ran(out, "--adopt", str(source), "--yes", settings={}).stdout
+
+
 @pytest.mark.parametrize("configured", [True, False])
 def test_the_certificate_that_nginx_mounts_counts(configured: bool, tmp_path: Path) -> None:
     source, out = by_hand(tmp_path), tmp_path / "out"
@@ -223,6 +253,7 @@ def test_in_place_the_files_that_compose_would_still_read_are_named(tmp_path: Pa
 EDITS = {
     "POSTGRES_IMAGE": ('image: "${POSTGRES_IMAGE}"', "image: postgres:16-alpine", "postgres:16-alpine"),
     "DB_VOLUME": ('name: "${DB_VOLUME}"', "name: kept_data", "kept_data"),
+    "LOG_LEVEL": ('LOG_LEVEL: "${LOG_LEVEL}"', "LOG_LEVEL: DEBUG", "DEBUG"),
     "AVATAR_AUTHENTIK_VERSION": ("/server:${AVATAR_AUTHENTIK_VERSION}", "/server:2026.5.1", "2026.5.1"),
 }
 

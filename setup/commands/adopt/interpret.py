@@ -224,7 +224,7 @@ class _Found(NamedTuple):
 
 def _find_running(settings: Mapping[str, Entry], now: running.Running, before: running.Running, where: str) -> _Found:
     """Find what the compose file says otherwise than the other files, and than avatar-setup wrote it."""
-    texts = {key: text for key, text in now.settings.items() if text != before.settings.get(key)}
+    texts = {key: text for key, text in now.settings.items() if key in SETTINGS and text != before.settings.get(key)}
     texts.pop("NGINX_TLS_ENABLED", None)
     found = _Found({}, {}, [])
     if now.ports is not None and now.ports != before.ports:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from setup.config.rules import SERVICES
+from setup.config.settings import SETTINGS
 from setup.formats import compose_file
 from setup.formats.yaml_file import Malformed
 from setup.typed import TYPE_CHECKING, NamedTuple
@@ -68,11 +69,13 @@ _KNOWN = (
 )
 # Why a service is gone.
 _GONE = {"pdfgenerator": ": the API writes PDF reports itself since release 3"}
+# What the API gets in its environment besides settings and secrets.
+_GIVEN = {"DASK_SCHEDULER", "SECRETS_DIR", "STORAGE_ENDPOINT_HOST", "SSL_CERT_FILE"}
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # nosec: only compared
 
 
 class Running(NamedTuple):
-    """Settings that the compose files come to; a reason for each that they leave open; notes; nginx's ports."""
+    """What the compose files come to: settings, and what else the API gets; why some are open; notes; nginx's ports."""
 
     settings: Mapping[str, str]
     unsure: Mapping[str, str]
@@ -97,6 +100,7 @@ def read_running(files: Sequence[bytes], nginx: bytes, env: Env, *, overriding: 
     unsure: dict[str, str] = {}
     services, notes = composition.services, []
     if services:
+        settings |= _find_environment(services, env) if overriding else {}
         notes += [*_find_images(services, settings, unsure), *_find_volumes(composition, env, settings, unsure)]
         notes += [*_find_uncarried(services), *_find_gone(services, has_orphans=overriding)]
         notes += _find_others(composition) if overriding else ()
@@ -107,6 +111,17 @@ def read_running(files: Sequence[bytes], nginx: bytes, env: Env, *, overriding: 
         settings["NGINX_TLS_ENABLED"] = "true" if tls else "false"
     known = "nginx" in services and "ports" not in services["nginx"].unsure
     return Running(settings, unsure, tuple(notes), services["nginx"].ports if known else None)
+
+
+def _find_environment(services: Mapping[str, Service], env: Env) -> dict[str, str]:
+    """Return what the compose file gives to containers itself, under its name in `.env`."""
+    given: dict[str, str] = {}
+    for service in ("api", "authentik_server", "authentik_worker"):
+        for key, text in services[service].environment.items() if service in services else ():
+            is_known = key in SETTINGS or (service == "api" and key not in _GIVEN)
+            if is_known and text.strip() and text != env.values.get(key):
+                given.setdefault(key, text)
+    return given
 
 
 def _find_images(services: Mapping[str, Service], settings: dict[str, str], unsure: dict[str, str]) -> Iterator[str]:
@@ -134,7 +149,7 @@ def _find_volumes(
 ) -> Iterator[str]:
     """Find the Docker volume of each service with data; leave open what has none, or a part of one."""
     services = composition.services
-    host = env.values.get("DB_HOST", "") or "db"
+    host = settings.get("DB_HOST") or env.values.get("DB_HOST", "") or "db"
     if host != "db" and host in services:
         unsure["DB_HOST"] = f"the database is the service {host}, and this stack calls its own db"
     for service, target, key in _DATA:
