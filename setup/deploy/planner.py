@@ -1,4 +1,4 @@
-"""Find the first step that has something to do, and why, from the state and the volume; render nothing."""
+"""Find the first step that has something to do, and why, from the state and the volume; render only to name a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from setup.formats.quoting import quote_env
 from setup.secrets import guards
 from setup.secrets.plan import Origin
 from setup.state_manager import DeploymentState, split_additions
-from setup.step_names import STEP_NAMES
+from setup.step_names import FINALIZE, STEP_NAMES
 from setup.typed import NamedTuple
 from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES, PROPOSAL_SUFFIX
 from setup.volume.volume import Volume
@@ -73,11 +73,10 @@ def find_work(
     if state.is_complete() and not reasons:
         for key in _stale_keys(volume, state, context):
             reasons.append((step_of_file(ENV), f"{key} follows from a secret"))
-        main = engine_of(context.resolution.values).main
         if state.basis.get(SECRETS_MARK) != context.targets.mark:
-            reasons.append((step_of_file(main), f"{main} follows from the secrets that services mount"))
+            reasons.append((FINALIZE, _what_follows(state, context, "the secrets that services mount")))
         if state.basis.get(EDITS_MARK, "") != context.targets.edits_mark:
-            reasons.append((step_of_file(main), f"{main} follows from files that were edited by hand"))
+            reasons.append((FINALIZE, _what_follows(state, context, "files that were edited by hand")))
     outdated = list(_outdated_proposals(volume, state, edited)) if state.is_complete() else []
     only_tidies, reasons = bool(outdated and not reasons), reasons + outdated
     first = min((step for step, _ in reasons), key=STEP_NAMES.index, default=None)
@@ -142,6 +141,15 @@ def _stale_keys(volume: Volume, state: DeploymentState, context: Context) -> lis
         if key in present and present[key] != quote_env(text):
             stale.append(key)
     return stale
+
+
+def _what_follows(state: DeploymentState, context: Context, cause: str) -> str:
+    """Name the files of the engine that change with a cause; in a cluster it may be the cause alone."""
+    names = []
+    for file in context.targets.engine_files:
+        if state.files.get(file.path) != digest(file.data):
+            names.append(file.path)
+    return f"{', '.join(names)} {'follow' if names[1:] else 'follows'} from {cause}" if names else f"{cause} changed"
 
 
 def _compare_files(volume: Volume, state: DeploymentState, context: Context) -> tuple[list[_Reason], list[str]]:

@@ -193,11 +193,12 @@ def test_an_edited_file_gets_a_new_name_because_the_engine_takes_no_other_conten
     before, text = files(out), (out / path).read_bytes()
     (out / path).write_bytes(text + b"\n# mine\n")
     shown = ran(out, "--diff", settings={}, code=3).stdout
-    main = ENGINES[engine].main
-    assert f"{main} follows from files that were edited by hand" in shown
-    assert f"{main} follows from files that were edited by hand" in ran(out, settings={}).stdout
+    said = ran(out, settings={}).stdout
     edited = files(out)
     named = {name for name, entry in edited.items() if entry != before.get(name)} - {path}
+    follows = ", ".join(sorted(named)) + (" follow" if len(named) > 1 else " follows")
+    assert f"Because {follows} from files that were edited by hand" in shown
+    assert f"Changed: {follows} from files that were edited by hand" in said
     assert named and named <= {"stack.yml", "stack.jobs.yml", "kubernetes/jobs.yaml"}
     assert all(f"{name} (changes)" in shown for name in named)
     assert "Nothing to do" in ran(out, "--diff", settings={}).stdout
@@ -281,6 +282,27 @@ def test_a_check_asks_for_a_run_as_long_as_an_edited_file_has_no_name(
     assert advice() == ("run avatar-setup, then deploy" if is_named else None)
     assert ("Nothing to do" in ran(out, settings={}).stdout) != is_named
     assert advice() is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "secret", "names"),
+    [
+        ("swarm", "db_admin_password", ["stack.state.yml", "stack.jobs.yml"]),
+        ("swarm", "db_password", ["stack.jobs.yml", "stack.yml"]),
+        ("kubernetes", "db_password", ["kubernetes/jobs.yaml"]),
+        ("kubernetes", "seaweedfs_admin_password", []),  # kustomize alone follows its content
+    ],
+)
+def test_the_reason_names_the_files_that_follow_from_a_secret(
+    out: Path, engine: str, secret: str, names: list[str]
+) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    (out / ".secrets" / secret).write_text("changed by hand")
+    shown = json.loads(ran(out, "--diff", "--json", settings={}, code=3).stdout)
+    assert [row["path"] for row in shown["files"]] == names
+    follows = f"{', '.join(names)} {'follow' if names[1:] else 'follows'} from the secrets that services mount"
+    assert shown["reasons"] == [follows if names else "the secrets that services mount changed"]
+    assert f"Changed: {shown['reasons'][0]}\n" in ran(out, settings={}).stdout
 
 
 @pytest.mark.parametrize("engine", OTHERS)
