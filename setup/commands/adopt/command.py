@@ -205,12 +205,9 @@ def _continue(configurator: DeploymentConfigurator, volume: Volume, source: Adop
 def _follow(configurator: DeploymentConfigurator, source: Adoptable, options: RunOptions) -> dict[str, str]:
     """Return the settings by which a compose file that was edited by hand runs, with notes; raise InputError."""
     given: set[str] = set().union(*configurator.gather(options).layers[2:])
-    problems = []
-    for key, reason in source.content.unsure.items():
-        if key in running.KEYS and key not in given:
-            problems.append(plan.describe_unsure(key, reason))
-    if problems:
-        raise InputError(*problems)
+    unsure = {key: why for key, why in source.content.unsure.items() if key in running.KEYS - given}
+    if unsure:
+        raise InputError(*plan.describe_unsure(unsure))
     console.warn(f"note: {note}" for note in source.content.notes)
     return {key: entry.text for key, entry in source.content.runs.items() if key not in given}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 
-from setup.commands.adopt.source import COMPOSE_NAMES
+from setup.commands.adopt.source import COMPOSE_NAMES, OVERRIDES
 from setup.config.derived import COMPOSE_ENGINE
 from setup.config.engines import ENGINES, engine_of
 from setup.config.model import Given
@@ -84,9 +84,7 @@ def find_problems(
 ) -> Iterator[str]:
     """Yield what prevents an adoption; `settings` and `secrets` are those that the operator gives beside it."""
     yield from source.problems
-    for key, reason in source.unsure.items():
-        if key not in settings and key not in secrets:
-            yield describe_unsure(key, reason)
+    yield from describe_unsure({key: why for key, why in source.unsure.items() if key not in (*settings, *secrets)})
     for name, entry in source.secrets.items():
         if name in secrets and SECRETS[name].bound and not secrets_plan.is_same(secrets[name].text, entry.text):
             yield f"{name.upper()} is given, but {place} has another value ({entry.where}): leave one of them out"
@@ -94,11 +92,16 @@ def find_problems(
             yield f"{secret_path(name)} has another value than {place}: use an empty output directory"
 
 
-def describe_unsure(key: str, reason: str) -> str:
-    """Say why a setting or secret is left open, and how to give it."""
-    name = key.upper()
-    how = f"{name} or {name}_FILE" if key in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
-    return f"{key} cannot be determined: {reason}. Give it as {how}"
+def describe_unsure(unsure: Mapping[str, str]) -> Iterator[str]:
+    """Say why settings and secrets are left open, those for the same reason together, and how to give them."""
+    together: dict[str, list[str]] = {}
+    for key, reason in unsure.items():
+        together.setdefault(reason if key in SETTINGS else key, []).append(key)
+    for keys in together.values():
+        name = "KEY" if len(keys) > 1 else keys[0].upper()
+        how = f"{name} or {name}_FILE" if keys[0] in SECRETS else f"environment variable {name}, or --set {name}=VALUE"
+        it = "each" if len(keys) > 1 else "it"
+        yield f"{', '.join(keys)} cannot be determined: {unsure[keys[0]]}. Give {it} as {how}"
 
 
 def find_missing(values: Values, secrets: Iterable[str], place: str) -> Iterator[str]:
@@ -200,6 +203,8 @@ def describe_next(place: str, in_place: bool, source: Interpretation, compose: I
     for name in others:
         if name in COMPOSE_NAMES:
             lines.append(f"  mv {name} {name}.old     # Compose would read it instead of {COMPOSE}")
-        else:
+        elif name in OVERRIDES:
             lines.append(f"{name} still overrides {COMPOSE}: remove from it what is a setting now, such as ports.")
+        else:
+            lines.append(f"{name} is not read any more: copy from it what is still needed, then remove it (rm {name}).")
     return lines

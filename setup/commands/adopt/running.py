@@ -71,6 +71,11 @@ _KNOWN = (
 _GONE = {"pdfgenerator": ": the API writes PDF reports itself since release 3"}
 # What the API gets in its environment besides settings and secrets.
 _GIVEN = {"DASK_SCHEDULER", "SECRETS_DIR", "STORAGE_ENDPOINT_HOST", "SSL_CERT_FILE"}
+# Relative paths stay relative, and the file holds the values of env_file: secrets.
+_RESOLVE = (
+    "(umask 077 && docker compose config --no-path-resolution > resolved.yml) && "
+    "printf '\\nCOMPOSE_FILE=resolved.yml\\n' >> .env"
+)
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # nosec: only compared
 
 
@@ -94,7 +99,7 @@ def read_running(files: Sequence[bytes], nginx: bytes, env: Env, *, overriding: 
         why, keys = f"it was not understood ({error})", (*VOLUMES, *_KEEPS_DATA.values())
         if not overriding:
             return Running({}, dict.fromkeys(keys, why), ())
-        whole = f"{why}. To read it whole: docker compose config > resolved.yml, and adopt that"
+        whole = f"{why}. To adopt what it comes to instead of answering, type in its directory: {_RESOLVE}"
         return Running({}, dict.fromkeys(keys, whole), (f"{COMPOSE} was not understood ({error})",))
     settings: dict[str, str] = {}
     unsure: dict[str, str] = {}
