@@ -7,12 +7,10 @@ import os
 import stat
 from datetime import UTC, datetime, timedelta
 
-from setup.config.engines import names_content
 from setup.config.secrets import SECRETS
 from setup.config.values import Values
 from setup.deploy.ending import pending_finding
-from setup.deploy.planner import EDITS_MARK
-from setup.deploy.targets import mark_edits
+from setup.deploy.planner import needs_new_names
 from setup.environment import shell_word
 from setup.errors import VolumeError
 from setup.findings import CONTINUE, HISTORY, RUN, RUN_AFTER, Finding, Level, restore
@@ -26,7 +24,6 @@ from setup.volume import backups
 from setup.volume.layout import (
     AUTHORITY_KEY,
     KEYS_FOLDER,
-    LABEL_KEY,
     MAIN_FILES,
     SECRETS_FOLDER,
     STATE,
@@ -92,13 +89,13 @@ def _check_release(state: DeploymentState, basis: Mapping[str, str]) -> Iterator
 def _check_files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     odd: list[str] = []
     missing: list[str] = []
-    edited: dict[str, bytes] = {}
+    edited: list[str] = []
     for path in state.files:
         data = read_regular(volume, path)
         if data is None:
             (odd if _is_odd(volume, path) else missing).append(path)
         elif not state.knows(path, data):
-            edited[path] = data
+            edited.append(path)
     if state.files and not (odd or missing or edited):
         yield Finding("files", Level.OK, f"{len(state.files)} generated files are unmodified")
     if odd:
@@ -109,7 +106,7 @@ def _check_files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
         yield Finding("file-missing", Level.FAIL, f"missing: {AUTHORITY_KEY}", _FROM_BACKUP)
     if missing:
         yield Finding("file-missing", Level.FAIL, f"missing: {', '.join(missing)}", _RUN_AGAIN, RUN)
-    needs_run = _needs_new_names(volume, state, edited)
+    needs_run = not odd and needs_new_names(volume, state)
     if edited:
         todo = "nothing, if you meant the change: a run keeps it, or stops before it overwrites it"
         if needs_run:
@@ -118,15 +115,6 @@ def _check_files(volume: Volume, state: DeploymentState) -> Iterator[Finding]:
     elif needs_run:
         text = "an edit by hand is undone, and the engine has its name for the edited content"
         yield Finding("file-edited", Level.WARN, text, "run avatar-setup, then deploy")
-
-
-def _needs_new_names(volume: Volume, state: DeploymentState, edited: Mapping[str, bytes]) -> bool:
-    """Tell whether the last run has seen other edits of the files whose content names something for the engine."""
-    target, named = state.answers.get("TARGET"), {}
-    for path, data in edited.items():
-        if target and names_content(target.text, path):
-            named[path] = data
-    return state.is_complete() and state.basis.get(EDITS_MARK, "") != mark_edits(volume.read(LABEL_KEY) or b"", named)
 
 
 def _is_odd(volume: Volume, path: str) -> bool:

@@ -17,6 +17,7 @@ from setup.config.model import Secret
 from setup.config.secrets import SECRETS
 from setup.console import Answer, indent
 from setup.deploy import baseline, diff, ending, transaction
+from setup.deploy.planner import needs_new_names
 from setup.deploy.redact import Lines, Redactor, lines_of
 from setup.errors import DecisionNeeded, VolumeError
 from setup.formats.digests import digest
@@ -371,4 +372,7 @@ def _next_commands(configurator: DeploymentConfigurator, volume: Volume, plan: R
     texts = read_filled(session.volume)
     values = session.resolve(texts).values
     commands = rotation.list_commands_before(plan.secrets, values, texts, sudo)
-    return indent([*commands, *start_commands(values, sudo)])
+    lines = indent([*commands, *start_commands(values, sudo)])
+    if needs_new_names(volume, session.state):  # the backup was saved before a run had seen the edits
+        lines[:0] = [f"  {place.command}", "  (first: it gives each edited file its name for the engine)"]
+    return lines

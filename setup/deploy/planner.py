@@ -9,7 +9,7 @@ from functools import cache
 from setup.config.advice import list_notes
 from setup.config.config_file import holds_secrets
 from setup.config.derived import on_kubernetes
-from setup.config.engines import engine_of
+from setup.config.engines import engine_of, names_content
 from setup.config.model import Given, Source
 from setup.config.resolver import Resolution, canonical, changes
 from setup.config.settings import SETTINGS
@@ -17,6 +17,7 @@ from setup.config.types import show
 from setup.config.values import Values
 from setup.deploy.reconcile import read_proposal
 from setup.deploy.steps import Context, prompt_user_secrets, step_of_file, step_of_secret, step_of_setting
+from setup.deploy.targets import mark_edits
 from setup.formats.digests import digest
 from setup.formats.quoting import quote_env
 from setup.secrets import guards
@@ -24,7 +25,7 @@ from setup.secrets.plan import Origin
 from setup.state_manager import DeploymentState, split_additions
 from setup.step_names import FINALIZE, STEP_NAMES
 from setup.typed import NamedTuple
-from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, MAIN_FILES, PROPOSAL_SUFFIX
+from setup.volume.layout import CA_BUNDLE, CERTIFICATE, CONFIG, ENV, LABEL_KEY, MAIN_FILES, PROPOSAL_SUFFIX
 from setup.volume.volume import Volume
 
 SECRETS_MARK = "secrets"  # in the state's basis: a fingerprint of all secrets
@@ -34,6 +35,16 @@ _FIXED = frozenset({
     "KUBERNETES_STORAGE_CLASS", "KUBERNETES_DATABASE_SIZE", "KUBERNETES_BLOCKS_SIZE", "KUBERNETES_METADATA_SIZE",
 })  # fmt: skip
 BAKED = ("__pycache__", "digest")  # below the package and the templates, in an image
+
+
+def needs_new_names(volume: Volume, state: DeploymentState) -> bool:
+    """Tell whether the last run has seen other edits of the files whose content names something for the engine."""
+    target, edited = state.answers.get("TARGET"), {}
+    for path in state.files:
+        data = volume.read(path) if target and names_content(target.text, path) else None
+        if data is not None and not state.knows(path, data):
+            edited[path] = data
+    return state.is_complete() and state.basis.get(EDITS_MARK, "") != mark_edits(volume.read(LABEL_KEY) or b"", edited)
 
 
 class Work(NamedTuple):

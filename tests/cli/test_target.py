@@ -350,6 +350,27 @@ def test_a_restore_brings_back_the_engine_of_that_time(out: Path, engine: str) -
     assert ENGINES[engine].main in main_files(out)
 
 
+@pytest.mark.parametrize("engine, path", EDITS)
+def test_a_restore_of_an_edit_that_no_run_had_seen_asks_for_one(out: Path, engine: str, path: str) -> None:
+    ran(out, "--set", f"TARGET={engine}", settings={})
+    named = out / ("kubernetes/jobs.yaml" if engine == "kubernetes" else "stack.yml")
+    before = named.read_bytes()
+    with (out / path).open("a") as file:
+        file.write("# mine\n")
+    ran(out, "--set", "LOG_LEVEL=DEBUG", settings={})
+    (newest, *_) = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"]
+    for _ in range(2):  # the second finds nothing to restore, and says it again
+        done = ran(out, "--restore", newest["id"], "--yes", settings={}).stdout
+        assert "it gives each edited file its name for the engine" in done
+        assert last_lines(done, len(start_of(engine))) == start_of(engine)
+    assert named.read_bytes() == before
+    ran(out, settings={})
+    assert named.read_bytes() != before
+    ran(out, "--set", "LOG_LEVEL=ERROR", settings={})
+    (newest, *_) = json.loads(ran(out, "--history", "--json", settings={}).stdout)["copies"]
+    assert "its name for the engine" not in ran(out, "--restore", newest["id"], "--yes", settings={}).stdout
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 def test_a_restore_of_another_engine_never_recreates_containers_of_compose(out: Path, engine: str) -> None:
     """The compose file of before lies beside the others, and its labels have not changed with nginx's configuration."""

@@ -125,6 +125,7 @@ class Life:
         self.kept: dict[str, Mapping[str, object]] = {}  # backup -> the deployment that it holds
         self.pending: set[str] = set()  # backups of before a run had noticed a secret that was edited by hand
         self.has_edited_secret = False
+        self.needs_run = False  # a restore said so
         self.texts: set[str] = set()
         self.edits: set[str] = set()
         self.problems: list[str] = []
@@ -246,6 +247,7 @@ class Life:
         if done.returncode in (0, -9) or DECIDE in done.stderr:
             if not killed:
                 self._as_previewed(step, preview, before)
+            self.needs_run = "its name for the engine" in done.stdout
             if "--force-recreate" in done.stdout:
                 self.containers.up(force=True)
             self._decide()
@@ -303,7 +305,8 @@ class Life:
         wrong |= {path for path in now.keys() - then.keys() if not path.startswith((".secrets/", "tls"))}
         if wrong:
             self.wrong(f"the restore did not bring back {', '.join(sorted(wrong))}", step.flags)
-        if step.restores in self.pending or any(now[path][1] for path in filled) or (self.out / CERTIFICATE).exists():
+        is_filled = any(now[path][1] for path in filled) or (self.out / CERTIFICATE).exists()
+        if is_filled or self.needs_run or step.restores in self.pending:
             self._run((), {})  # it takes into account what somebody filled in, or a certificate that stayed
             self._decide()
 
