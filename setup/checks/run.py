@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from setup import console
@@ -20,7 +21,7 @@ from setup.formats import dotenv
 from setup.secrets import guards
 from setup.secrets.store import read_filled
 from setup.typed import TYPE_CHECKING
-from setup.volume.layout import ENV, secret_path
+from setup.volume.layout import COMPOSE, COMPOSE_NAMES, ENV, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ _PRIVILEGES = Finding(
     "Swarm does not pass it on to containers, and whether Docker on each node sets it cannot be seen from here",
     'add this line to /etc/docker/daemon.json on every node, then restart Docker there:\n"no-new-privileges": true',
 )
+_OTHER_FILES = rb"^\s*(?:export\s+)?COMPOSE_FILE\s*="
 _COLOURS = {Level.OK: Colour.GREEN, Level.WARN: Colour.YELLOW, Level.FAIL: Colour.RED}
 
 
@@ -173,6 +175,10 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str],
     def existing(paths: Iterable[str]) -> set[str]:
         return {*lost, *volume.status_each(paths)}  # a lost secret is reported as such
 
+    if derived.on_compose(values) and not re.search(_OTHER_FILES, data[ENV] or b"", re.MULTILINE):
+        for name in volume.status_each(COMPOSE_NAMES[:2]):
+            todo = f"mv {name} {name}.old"
+            yield Finding("compose-name", Level.FAIL, f"{name}: Compose reads it instead of {COMPOSE}", todo)
     edited = [path for path, each in present.items() if not state.knows(path, each)]
     env, nginx = present.pop(ENV), present.pop(nginx_path)
     files = Generated(env, present, nginx, env_is_edited=ENV in edited)

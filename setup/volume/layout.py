@@ -23,6 +23,7 @@ class File(NamedTuple):
 
 # What the operator starts and what the stack mounts.
 COMPOSE = "docker-compose.yml"
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", COMPOSE, "docker-compose.yaml")  # Compose reads the first of them
 ENV = ".env"
 STACK_STATE = "stack.state.yml"  # of Docker Swarm, in the order in which they are deployed
 STACK_JOBS = "stack.jobs.yml"

@@ -218,6 +218,7 @@ DONE: Mapping[str, tuple[Callable[[Path], object], list[tuple[str, str]], list[s
     "a mount of the operator's": (edit("docker-compose.yml", '"./nginx/nginx.conf"', '"./nginx/mine.conf"'), [EDITED, ("fail", "mount-missing")], []),
     "another key": (lambda out: shutil.copy(out / "tls/private/avatar-ca.key", out / "tls/private/server.decrypted.key"), [EDITED, ("fail", "certificate-key")], []),
     "another authority's bundle": (write("tls/ca-bundle.crt", pki.root().pem), [EDITED, ("fail", "authorities")], []),
+    "another compose file": (write("compose.yaml", b"services: {}"), [("fail", "compose-name")], ["Compose reads it instead of docker-compose.yml"]),
     "a clock that is behind": (from_tomorrow, [("fail", "clock")], ["system clock is behind", "timedatectl"]),
     "another release": (edit(STATE, "  program: ", "  program: 00"), [("warn", "release")], ["another release"]),
 }  # fmt: skip

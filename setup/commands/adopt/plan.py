@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 
-from setup.commands.adopt.source import COMPOSE_NAMES, OVERRIDES
+from setup.commands.adopt.source import OVERRIDES
 from setup.config.derived import COMPOSE_ENGINE
 from setup.config.engines import ENGINES, engine_of
 from setup.config.model import Given
@@ -18,7 +18,7 @@ from setup.console import indent
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
 from setup.typed import TYPE_CHECKING, NamedTuple
-from setup.volume.layout import COMPOSE, ENV, secret_path
+from setup.volume.layout import COMPOSE, COMPOSE_NAMES, ENV, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -201,10 +201,8 @@ def describe_next(place: str, in_place: bool, source: Interpretation, compose: I
         return lines + [f"{name} was read, and stays there: copy from it what is still needed." for name in others[-1:]]
     lines.append("A backup of the previous files was saved (--history lists it).")
     for name in others:
-        if name in COMPOSE_NAMES:
-            lines.append(f"  mv {name} {name}.old     # Compose would read it instead of {COMPOSE}")
-        elif name in OVERRIDES:
+        if name in OVERRIDES:
             lines.append(f"{name} still overrides {COMPOSE}: remove from it what is a setting now, such as ports.")
-        else:
+        elif name not in COMPOSE_NAMES[:2]:  # for which a check has the command
             lines.append(f"{name} is not read any more: copy from it what is still needed, then remove it (rm {name}).")
     return lines

@@ -20,6 +20,7 @@ from setup.volume import lock
 from setup.volume.layout import (
     AUTHENTIK,
     COMPOSE,
+    COMPOSE_NAMES,
     ENV,
     HISTORY,
     KUBERNETES,
@@ -46,8 +47,7 @@ from setup.volume.layout import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-# The compose files that Compose looks for, and those that override it: of each, the first counts.
-COMPOSE_NAMES = ("compose.yaml", "compose.yml", COMPOSE, "docker-compose.yaml")
+# The files that override a compose file, of which the first counts.
 OVERRIDES = tuple(f"{name}.override.{ending}" for name in ("compose", "docker-compose") for ending in ("yml", "yaml"))
 _VERSIONS, _GENERATED = ".deployment_states", "generated_files"  # of the public deployment tool since its release 2.7
 # What a deployment usually has, and the report need not mention.
