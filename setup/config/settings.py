@@ -72,7 +72,7 @@ _ROWS = (
       "How Authentik connects to an external database: require encrypts; verify-ca and verify-full also check its certificate "
       "against TLS_CA_PATH. The API is not known to read such a setting.",
       kinds.choice("disable", "require", "verify-ca", "verify-full"), "disable", when=derived.external_database, asked=True),
-    S("DB_VOLUME", INSTALLATION, "Database volume", "The Docker volume of the database.",
+    S("DB_VOLUME", INSTALLATION, "Database volume", "The Docker volume of the database; on Kubernetes a folder in its volume. Another one is empty.",
       kinds.NAME, "avatar_postgres_data"),
     S("SEAWEEDFS_VOLUME", INSTALLATION, "Storage volume", "The Docker volume of the object storage.",
       kinds.NAME, "avatar_seaweedfs_data"),

@@ -31,6 +31,7 @@ from setup.formats.digests import fingerprint
 from setup.formats.yaml_file import dump_yaml
 from setup.typed import Any
 from setup.volume.layout import (
+    CA_BUNDLE,
     KUBERNETES_ENV,
     KUBERNETES_JOBS,
     KUBERNETES_NETWORK,
@@ -49,6 +50,7 @@ _HEAD = b"""\
 _APPS = "apps/v1"
 _FIRST_START = 1800  # seconds until a Deployment counts as failed: Authentik first makes all its tables
 _LONGEST_LINE = 60_000  # bytes
+_LARGEST_NOTE = 250 << 10  # bytes of an object: `kubectl apply` keeps it in an annotation, and 256 KiB is all of those
 _LARGEST_BODY = "4096m"  # of an upload, as nginx takes it
 
 
@@ -131,6 +133,10 @@ def _all_sources(content: Content) -> Iterable[Source]:
     for row in content.rows:
         for source in sources_of(content, row):
             sources[source.name] = source
+            size = len(source.content) + source.content.count(b"\n")  # as JSON
+            if source.path == CA_BUNDLE and size > _LARGEST_NOTE:
+                reason = f"its {size >> 10} KiB are more than `kubectl apply` can note, which is {_LARGEST_NOTE >> 10}"
+                raise CannotCarry(f"{CA_BUNDLE}: {reason}: leave only your own CAs in the file of TLS_CA_PATH")
     return sources.values()
 
 

@@ -271,8 +271,8 @@ def _mounts(content: Content, row: Service) -> Iterator[dict[str, Any]]:
         yield {"name": source.name, "mountPath": source.target, "subPath": source.key, "readOnly": True}
     for volume in row.volumes:
         mount = {"name": name_of(volume.key), "mountPath": volume.target}
-        # PostgreSQL takes no folder that has a lost+found.
-        yield mount | {"subPath": "pgdata"} if row.name == "db" else mount
+        # PostgreSQL takes no folder that has a lost+found. Another DB_VOLUME is another, empty one, as with Docker.
+        yield mount | {"subPath": content.env["DB_VOLUME"]} if row.name == "db" else mount
     for name, target in _scratch(row):
         yield {"name": name, "mountPath": target}
     if row.shm_size:
@@ -360,4 +360,6 @@ def _wait_for_effect(content: Content, row: Service, first: Service) -> Iterator
 def _waiting(what: str, image: str, text: str) -> dict[str, Any]:
     context = _confined() | {"readOnlyRootFilesystem": True}
     waiting: dict[str, Any] = {"name": name_of(f"wait-for-{what}"), "image": image}
-    return waiting | {"command": [*_SHELL], "args": [escape(text)], "securityContext": context}
+    # Of each container, these too, a namespace with a quota wants to know what it requests.
+    waiting |= {"command": [*_SHELL], "args": [escape(text)], "resources": {"requests": {**_LEAST}}}
+    return waiting | {"securityContext": context}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import read_yaml
-from tests.support.runs import OPERATORS, REQUIRED, paths, ran, stamps
+from tests.support.pki import root
+from tests.support.runs import OPERATORS, REQUIRED, paths, ran, stamps, tree
 
 SETTINGS = REQUIRED | OPERATORS | {"TARGET": "kubernetes"}
 
@@ -54,3 +55,15 @@ def test_a_volume_that_exists_keeps_its_size(out: Path) -> None:
     done = ran(out, settings=SETTINGS | {"KUBERNETES_DATABASE_SIZE": "40Gi", "LOG_LEVEL": "DEBUG"})
     assert "KUBERNETES_DATABASE_SIZE: volumes that exist keep theirs" in done.stderr
     assert "LOG_LEVEL: volumes" not in done.stderr
+
+
+def test_authorities_that_kubectl_could_not_apply_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "ca.crt").write_bytes(root().pem * 100)
+    settings = SETTINGS | {"TLS_CA_PATH": "./tls/ca.crt"}
+    before = tree(tmp_path)
+    done = ran(tmp_path, settings=settings, code=1)
+    assert "tls/ca-bundle.crt: its " in done.stderr
+    assert "leave only your own CAs in the file of TLS_CA_PATH" in done.stderr
+    assert tree(tmp_path) == before
+    ran(tmp_path, settings=settings | {"TARGET": "swarm"})

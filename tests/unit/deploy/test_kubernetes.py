@@ -263,6 +263,26 @@ def test_what_keeps_data_is_single_and_its_volume_outlives_it():
     assert set(made.of_kind("PersistentVolumeClaim")) == {"authentik-data"}
 
 
+def test_another_database_volume_is_another_folder():
+    def folder(**settings: str) -> str:
+        (mount,) = (each for each in mounts(changed(**settings)) if each["name"] == "postgres-data")
+        return mount["subPath"]
+
+    def mounts(made: Objects) -> list[dict[str, Any]]:
+        return made.pods["db"]["spec"]["containers"][0]["volumeMounts"]
+
+    assert folder() == "avatar_postgres_data"
+    assert folder(DB_VOLUME="avatar_postgres_17") == "avatar_postgres_17"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_quota_learns_what_each_container_requests(name):
+    for pod in read(base(name)).pods.values():
+        for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]):
+            known = container["resources"].get("requests", {}).keys() | container["resources"].get("limits", {}).keys()
+            assert known == {"cpu", "memory"}, container["name"]
+
+
 def test_pods_that_share_a_volume_share_a_node_and_follow_their_server():
     pods = changed().pods
     server = pods["authentik-server"]["metadata"]["labels"].items()
