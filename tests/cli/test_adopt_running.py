@@ -239,6 +239,16 @@ def test_compose_file_in_env_names_the_files(tmp_path: Path) -> None:
     assert env_of(out)["POSTGRES_IMAGE"] == "postgres:16-alpine"
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_an_old_project_of_another_name_is_stopped_by_name(in_place: bool, tmp_path: Path) -> None:
+    """`docker compose down` with the new file would leave it, and two databases would use one volume."""
+    source = by_hand(tmp_path)
+    edited(source, "docker-compose.yml", "name: octopize-avatar\n", "")
+    words = ran(source if in_place else tmp_path / "out", "--adopt", str(source), "--yes", settings={}).stdout
+    assert "the project has the NAME of its folder (see docker compose ls), and this stack octopize-avatar" in words
+    assert "docker compose -p NAME down --remove-orphans" in words
+
+
 @pytest.mark.docker
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_compose_file_that_extends_another_is_adopted_as_the_message_says(in_place: bool, tmp_path: Path) -> None:

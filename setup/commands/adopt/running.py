@@ -252,9 +252,12 @@ def _find_others(composition: Composition) -> Iterator[str]:
                 f"an overriding file gives {service or 'the stack'} {', '.join(fields)}, which no setting can say: "
                 "keep it in compose.override.yaml if it is still needed"
             )
-    if composition.project not in ("", _PROJECT):
-        names = f"the project is called {composition.project}, and this stack {_PROJECT}"
-        yield f"{names}: stop the old one first, otherwise its containers stay"
+    if composition.project != _PROJECT:
+        name = composition.project or "NAME"
+        which = f"is called {name}" if composition.project else "has the NAME of its folder (see docker compose ls)"
+        names = f"the project {which}, and this stack {_PROJECT}"
+        stop = f"docker compose -p {name} down --remove-orphans"
+        yield f"{names}: stop the old one first, or both use one database: {stop}"
 
 
 def _find_gone(services: Mapping[str, Service], *, has_orphans: bool) -> Iterator[str]:
