@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _TAKEN = {"image", "ports", "volumes"}  # the fields of a service that settings can say, or that are named one by one
 _SECTIONS = {"name", "version", "services", "volumes"}
+# What a first file has because of the place where it runs, and others are replaced by this stack's.
+_LOCAL = {
+    *("cap_add", "cpuset", "devices", "dns", "dns_opt", "dns_search", "extra_hosts", "labels", "mem_reservation"),
+    *("memswap_limit", "network_mode", "privileged", "profiles", "runtime", "sysctls", "ulimits"),
+}
 
 
 class Port(NamedTuple):
@@ -58,7 +63,7 @@ class DataVolume(NamedTuple):
 class Composition(NamedTuple):
     """The services and volumes that files come to together, and the name of the project, "" for that of the folder.
 
-    `others` are the fields that overriding files have besides, by service; "" for the file itself.
+    `others` are the fields that the files have besides, by service; "" for an overriding file itself.
     """
 
     services: Mapping[str, Service]
@@ -75,9 +80,10 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
     name = ""
     for number, data in enumerate(files):
         document = plain(load_yaml(data, aliases=True))
-        for key, entry in ({"": document} | plain(value(document, "services"))).items() if number else ():
-            fields = dict.fromkeys(map(str, plain(entry).keys() - (_TAKEN if key else _SECTIONS)))
-            others[key] = others.get(key, {}) | fields
+        for key, entry in ({"": document} | plain(value(document, "services"))).items():
+            known = _TAKEN if key else _SECTIONS
+            fields = plain(entry).keys() - known if number else _local_fields(plain(entry))
+            others[key] = others.get(key, {}) | dict.fromkeys(map(str, fields))
         if value(document, "include"):
             raise Malformed("it uses include")
         name = _text(value(document, "name"), env) or name
@@ -95,6 +101,13 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
         project,
         {key: sorted(fields) for key, fields in others.items() if fields},
     )
+
+
+def _local_fields(service: dict[str, Any]) -> set[str]:
+    """Return the fields of a service that nobody but its operator can know."""
+    fields = service.keys() & _LOCAL
+    ours = [label.startswith("avatar-setup.") for label in map(str, _entries(service.get("labels")))]
+    return fields - {"labels"} if all(ours) else fields
 
 
 def value(mapping: Any, key: str) -> Any:

@@ -239,6 +239,21 @@ def test_compose_file_in_env_names_the_files(tmp_path: Path) -> None:
     assert env_of(out)["POSTGRES_IMAGE"] == "postgres:16-alpine"
 
 
+def test_what_a_service_has_because_of_its_place_is_named(tmp_path: Path) -> None:
+    source = by_hand(tmp_path)
+    own = "extra_hosts: ['ldap:10.0.0.3']\n    dns: [10.0.0.2]\n    labels: [traefik.enable=true]\n    restart: always"
+    edited(source, "docker-compose.yml", "  api:\n", f"  api:\n    {own}\n")
+    edited(
+        source,
+        "docker-compose.yml",
+        "  db:\n",
+        "  db:\n    labels: {avatar-setup.files: x}\n    ulimits: {nofile: 9}\n",
+    )
+    report = adopted(source)
+    assert "the compose file gives api dns, extra_hosts, labels, which no setting can say: keep it in" in report
+    assert "the compose file gives db ulimits, which no setting can say" in report
+
+
 @pytest.mark.parametrize("in_place", [True, False])
 def test_an_old_project_of_another_name_is_stopped_by_name(in_place: bool, tmp_path: Path) -> None:
     """`docker compose down` with the new file would leave it, and two databases would use one volume."""
@@ -386,9 +401,9 @@ def test_what_an_override_changes_beside_the_settings_is_named(ours: bool, tmp_p
     )
     report = adopted(source)
     for words in (
-        "an overriding file gives db command, networks, which no setting can say: keep it in compose.override.yaml",
-        "an overriding file gives api environment, which no setting can say",
-        "an overriding file gives the stack configs, networks, which no setting can say",
+        "the compose file gives db command, networks, which no setting can say: keep it in compose.override.yaml",
+        "the compose file gives api environment, which no setting can say",
+        "the compose file gives the stack configs, networks, which no setting can say",
         "the project is called old, and this stack octopize-avatar: stop the old one first",
     ):
         assert words in report, words

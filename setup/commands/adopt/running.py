@@ -245,11 +245,11 @@ def _find_uncarried(services: Mapping[str, Service]) -> Iterator[str]:
 
 
 def _find_others(composition: Composition) -> Iterator[str]:
-    """Name what overriding files change beside the settings, and another name of the project."""
+    """Name what the files have beside the settings, and another name of the project."""
     for service, fields in composition.others.items():
         if not service or service in SERVICES:
             yield (
-                f"an overriding file gives {service or 'the stack'} {', '.join(fields)}, which no setting can say: "
+                f"the compose file gives {service or 'the stack'} {', '.join(fields)}, which no setting can say: "
                 "keep it in compose.override.yaml if it is still needed"
             )
     if composition.project != _PROJECT:
