@@ -16,7 +16,7 @@ from setup.formats.dotenv import parse
 from tests.support import foreign_trees
 from tests.support.documents import read_yaml
 from tests.support.foreign_trees import edited
-from tests.support.runs import REQUIRED, STATE, deployed, ran, run, stamps, tree
+from tests.support.runs import OPERATORS, REQUIRED, STATE, deployed, ran, run, stamps, tree
 
 PORTS = 'ports: ["443:443"]'
 OVERRIDE = "docker-compose.override.yml"
@@ -320,6 +320,25 @@ def test_an_edited_compose_file_of_ours_counts(key: str, in_place: bool, tmp_pat
     assert "Nothing to do" in ran(out, "--adopt", str(source), "--yes", settings={}).stdout
     assert "Nothing to do" in ran(out, settings={}).stdout
     assert stamps(out) == before
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("before", ["2", "1"])
+def test_an_edited_size_of_ours_counts(before: str, in_place: bool, tmp_path: Path) -> None:
+    source = deployed(tmp_path / "source", settings={**REQUIRED, **OPERATORS, "REPLICAS_WEB": before})
+    if before == "2":
+        edited(source, "docker-compose.yml", "replicas: 2", "replicas: 5")
+    else:
+        platform = "    platform: linux/amd64\n"
+        old = f'avatar-web:${{AVATAR_WEB_VERSION}}"\n{platform}'
+        edited(source, "docker-compose.yml", old, f"{old}    deploy:\n      replicas: 5\n")
+    out = source if in_place else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    ran(out, "--adopt", str(source), "--yes", settings={})
+    assert "replicas: 5" in (out / "docker-compose.yml").read_text()
+    assert 'REPLICAS_WEB: "5"' in ran(out, "--export", "-", settings={}).stdout
+    assert "Nothing to do" in ran(out, "--adopt", str(source), "--yes", settings={}).stdout
+    assert "edited by hand" not in ran(out, settings={}).stderr
 
 
 def test_an_edited_port_of_ours_counts(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from setup.volume.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
 # Older names, and names that others replace or that have no meaning any more.
 _OLDER = {"IS_TELEMETRY_ENABLED": "TELEMETRY_ENABLED"}
@@ -92,7 +92,7 @@ def interpret(tree: source.Tree) -> Interpretation:
     target = engine.entries.get("TARGET") or COMPOSE_ENGINE
     names = tree.compose if target == COMPOSE_ENGINE else ()  # or it is a leftover
     known = dotenv.Env(dict(env.entries), dict(env.unsure))
-    sized, uncarried = ({}, []) if tree.has_own_state else sizes.read_sizes(tree.files, target, names, known)
+    sized, uncarried = _read_objects(tree, target, known)
     nginx = KUBERNETES_NGINX if target == KUBERNETES else NGINX
     if engine.where == STACK:  # what the state would have said, such as the volumes
         names = _STACKS
@@ -101,7 +101,7 @@ def interpret(tree: source.Tree) -> Interpretation:
     compose = _Reading(" and ".join(names) or nginx, now.settings)
     entries, unsure = _collect(state, engine, env, compose)
     settings, changed = _interpret_settings(entries)
-    settings = {key: Entry(*pair) for key, pair in sized.items()} | settings
+    settings = sized | settings
     mounted = {key: text for key, text in now.settings.items() if key not in settings or not _is_lost(tree, key, text)}
     runs = _find_running(settings, now._replace(settings=mounted), before, compose.where)
     changed += runs.notes
@@ -197,9 +197,22 @@ def _read_env(tree: source.Tree) -> _Reading:
     return _Reading(ENV, env.values, env.unsure)
 
 
-def _read_running(tree: source.Tree, names: Iterable[str], nginx: str, env: dotenv.Env) -> running.Running:
+def _read_objects(tree: source.Tree, target: str, env: dotenv.Env) -> tuple[dict[str, Entry], list[str]]:
+    """Return what only the files of a cluster or a stack have, which a state or a compose file outranks, and notes."""
+    if tree.has_own_state or target == COMPOSE_ENGINE:
+        return {}, []
+    sized, notes = sizes.read_sizes(tree.files, target, (), env)
+    return {key: Entry(*pair) for key, pair in sized.items()}, notes
+
+
+def _read_running(tree: source.Tree, names: Sequence[str], nginx: str, env: dotenv.Env) -> running.Running:
     files = [tree.files[name] for name in names if name in tree.files]
-    return running.read_running(files, tree.files.get(nginx, b""), env, overriding=names != _STACKS)
+    now = running.read_running(files, tree.files.get(nginx, b""), env, overriding=names != _STACKS)
+    if names == _STACKS:
+        return now
+    sized, notes = sizes.read_sizes(tree.files, COMPOSE_ENGINE, names, env)
+    settings = {key: text for key, (text, _) in sized.items()}
+    return now._replace(settings={**now.settings, **settings}, notes=(*now.notes, *notes))
 
 
 def _read_written(tree: source.Tree) -> running.Running:
@@ -236,7 +249,7 @@ def _find_running(settings: Mapping[str, Entry], now: running.Running, before: r
         found.notes.extend(notes)
     for key, text in texts.items():
         entry = settings.get(key, Entry("", ""))
-        is_only_there = entry.where == where and key in before.settings  # edited, and no other file has this setting
+        is_only_there = entry.where == where and bool(before.settings)  # edited, and no other file has this setting
         if _normal(text) == _normal(entry.text) and not is_only_there:
             continue
         found.entries[key] = Entry(text, where)
