@@ -18,14 +18,15 @@ from setup.config.secrets import SECRETS
 from setup.console import Answer, indent
 from setup.deploy import baseline, diff, ending, transaction
 from setup.deploy.planner import needs_new_names
+from setup.deploy.reconcile import read_proposal
 from setup.deploy.redact import Lines, Redactor, lines_of
 from setup.errors import DecisionNeeded, VolumeError
 from setup.formats.digests import digest
 from setup.formats.yaml_file import Malformed
 from setup.secrets import rotation
 from setup.secrets.store import read_filled, read_secrets
-from setup.state_file import parse
-from setup.state_manager import digest_of_ours, split_additions
+from setup.state_file import Sections, parse
+from setup.state_manager import DeploymentState, digest_of_ours, split_additions
 from setup.typed import TYPE_CHECKING, Any, NamedTuple
 from setup.volume import backups
 from setup.volume.backups import Kind, Reason
@@ -41,6 +42,7 @@ from setup.volume.layout import (
     LAST_GOOD,
     MAIN_FILES,
     NGINX,
+    PROPOSAL_SUFFIX,
     RESTORE_MARK,
     SECRETS_FOLDER,
     STATE,
@@ -53,6 +55,8 @@ from setup.volume.layout import (
 from setup.volume.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from setup.commands.history import Tree
     from setup.configure import DeploymentConfigurator
     from setup.deploy.options import RunOptions
@@ -105,7 +109,7 @@ def restore(configurator: DeploymentConfigurator, backup_id: str, options: RunOp
             plan = plan_restore(volume, backup, _read_present(volume, backup))  # another run may have changed files
             _require_consent(plan, options.confirmed)
             interrupted = backups.interrupted(volume)  # then that run has saved the state from before it
-            saved = _saved_by_restore(volume) if interrupted else _back_up(volume, backup, options.keep)
+            saved = _saved_by_restore(volume) if interrupted else _back_up(volume, backup, plan, options.keep)
             total = _plan_since(volume, backup, plan, saved)
             _apply(volume, plan, backup)
         return _answer(configurator, volume, backup, total, saved)
@@ -119,20 +123,32 @@ def plan_restore(volume: Volume, backup: Backup, on_disk: Tree) -> RestorePlan:
 
     A secret that was filled in since stays filled in, and only files that this program wrote are removed.
     """
-    write = []
+    write, earlier = [], {}
     for file in backups.contents(volume, backup):
         if file.path == STATE:
-            _require_readable(backup, file.data)
+            earlier = _read_state(backup, file.data).files
         is_filled_in = is_secret(file.path) and not file.data and file.path in on_disk
         if on_disk.get(file.path) != file and not is_filled_in:
             write.append(file)
     stay = {*backup.paths, *([LAST_GOOD] if STATE in backup.paths else [])}
     hashes = _known_hashes(volume)
-    remove = []
+    remove = _list_outdated(volume, earlier)
     for path in sorted(on_disk.keys() - stay, key=lambda path: (path == STATE, path)):
         if _is_removable(path, on_disk, hashes):
             remove.append(path)
     return RestorePlan(tuple(write), tuple(remove))
+
+
+def _list_outdated(volume: Volume, earlier: Mapping[str, str]) -> list[str]:
+    """List the unedited new texts beside files whose generated text was another at the time of these hashes."""
+    outdated = []
+    with contextlib.suppress(VolumeError):  # a state that cannot be used tells nothing
+        state = DeploymentState.load(volume)
+        for path in state.files:
+            is_other = state.files[path] != earlier.get(path)
+            if is_other and read_proposal(volume, state, path, volume.read(path)) is not None:
+                outdated.append(path + PROPOSAL_SUFFIX)
+    return outdated
 
 
 def _read_present(volume: Volume, backup: Backup) -> Tree:
@@ -183,9 +199,9 @@ def _is_self_signed(on_disk: Tree) -> bool:
     return False
 
 
-def _require_readable(backup: Backup, state: bytes) -> None:
+def _read_state(backup: Backup, state: bytes) -> Sections:
     try:
-        parse(state)
+        return parse(state)
     except Malformed as error:
         path = f"{HISTORY}/{backup.id}/{STATE}"
         raise VolumeError(f"{path} cannot be restored by this release: {error}") from None
@@ -204,9 +220,9 @@ def _require_consent(plan: RestorePlan, yes: bool) -> None:
 # --- the change ---------------------------------------------------------------------------------
 
 
-def _back_up(volume: Volume, backup: Backup, last: int) -> Backup:
+def _back_up(volume: Volume, backup: Backup, plan: RestorePlan, last: int) -> Backup:
     """Save a backup of the present state; keep the one to be restored, and those that an interrupted run needs."""
-    paths = set(filter(is_shown, (*backup.paths, *backup.absent, *files_of_state(volume))))
+    paths = set(filter(is_shown, (*backup.paths, *backup.absent, *files_of_state(volume), *plan.remove)))
     needed = [backup.id, *transaction.list_needed_backups(volume)]
     reason = Reason(Kind.RESTORE, source=backup.id)
     return backups.find(volume, backups.save(volume, baseline.everything(volume, paths), reason, last, needed))

@@ -263,6 +263,23 @@ def test_a_new_text_goes_once_the_setting_and_the_edit_are_both_undone(out: Path
     assert (out / f"{NGINX}.new").exists() is not undo
 
 
+def test_a_restore_removes_the_new_text_of_other_settings_and_its_undo_brings_it_back(out: Path) -> None:
+    """Except if it holds an edit of its own."""
+    conflicting(out)
+    ran(out, *OTHER, settings={}, code=4)
+    edit(out / "docker-compose.yml.new", "retries: 12", "retries: 14")
+    [copy], before = copies(out), tree(out)
+    shown = ran(out, "--restore", copy.name, "--diff", settings={}, code=3).stdout
+    done = ran(out, "--restore", copy.name, settings={})
+    for path in (".env", NGINX):
+        assert f"  {path}.new (removed)\n" in shown and f"  {path}.new (removed)\n" in done.stdout
+        assert not (out / f"{path}.new").exists()
+        assert f"note: {path} was edited by hand and is left unchanged\n" in nothing_to_do(out)
+    assert "retries: 14" in (out / "docker-compose.yml.new").read_text()
+    ran(out, "--restore", copies(out)[-1].name, settings={})
+    assert all(tree(out)[f"{path}.new"] == before[f"{path}.new"] for path in (".env", NGINX))
+
+
 @pytest.mark.parametrize("on_conflict", ["replace", "keep"])
 def test_lines_of_the_operator_in_a_new_text_are_never_lost(out: Path, on_conflict: str) -> None:
     """Below the mark, what avatar-setup knows of a file does not tell an edit."""
