@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from setup.checks.volume import read_regular
 from setup.client import Server, Untrusted
 from setup.config import derived
-from setup.config.engines import logs_of, reload_of, start_commands, status_of
+from setup.config.engines import address_of, logs_of, reload_of, start_commands, status_of
 from setup.errors import NetworkError
 from setup.findings import Finding, Level
 from setup.tls.provided import read_provided
@@ -53,7 +53,9 @@ def check_network(volume: Volume, values: Values) -> Iterator[Finding]:
         addresses = server.resolve()
         if not addresses:
             text = f"{server.host} does not resolve here"
-            yield Finding("public-name", Level.FAIL, text, "create a DNS record for it")
+            shown = address_of(values)
+            todo = f"create a DNS record for it{', with the address that this shows: ' * bool(shown)}{shown}"
+            yield Finding("public-name", Level.FAIL, text, todo)
             return
         yield Finding("public-name", Level.OK, f"{server.host} resolves to {', '.join(addresses)}")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from setup.config import derived
 from setup.config.derived import COMPOSE_ENGINE, KUBERNETES, SWARM
-from setup.config.engines import list_labels
+from setup.config.engines import address_of, image_commands, list_labels
 from setup.console import Answer
 from setup.environment import shell_word
 from setup.errors import InputError
@@ -35,11 +35,13 @@ is_at_least() { # VERSION MAJOR MINOR
 patient() { # COMMAND...: for at most half a minute, if this host can tell
     if command -v timeout >/dev/null 2>&1; then timeout 30 "$@" </dev/null; else "$@" </dev/null; fi
 }
-check_name() { # HOST
+check_name() { # HOST [COMMAND]: which shows its address once the stack runs
     if ! command -v getent >/dev/null 2>&1; then
         skip "name: whether $1 resolves cannot be seen on this system"
     elif found=$(patient getent ahosts "$1"); then
         ok "name: $1 resolves to $(first "$found" | awk '{ print $1 }')"
+    elif [ -n "${2:-}" ]; then
+        warn "name: $1 does not resolve yet: create a DNS record with the address that this shows: $2"
     else
         fail "name: $1 does not resolve on this host" 'create a DNS record for it, or add it to /etc/hosts'
     fi
@@ -160,11 +162,26 @@ check_nodes() {
         *) fail "nodes: none is amd64, as the Avatar images need: $found" 'add an amd64 node' ;;
     esac
 }
-check_storage() { # CLASS
-    if patient kubectl get storageclass "$1" >/dev/null 2>&1; then
-        ok "storage: the class $1 exists"
+check_storage() { # CLASS, "" for the default one
+    mark='.metadata.annotations.storageclass\.kubernetes\.io/is-default-class'
+    mark="jsonpath={range .items[*]}{.metadata.name}={$mark} {end}"
+    if ! found=$(patient kubectl get storageclass -o "$mark" 2>/dev/null); then
+        skip 'storage: you may not list the classes'
+        return
+    fi
+    choose='kubectl get storageclass; --set KUBERNETES_STORAGE_CLASS=NAME'
+    case "$1 $found" in
+        ' '*=true*) ok 'storage: there is a default class' ;;
+        ' '*) fail 'storage: there is no default class' "$choose" ;;
+        *" $1="*) ok "storage: the class $1 exists" ;;
+        *) fail "storage: there is no class $1" "$choose" ;;
+    esac
+}
+check_secret() { # NAMESPACE NAME
+    if patient kubectl -n "$1" get secret "$2" >/dev/null 2>&1; then
+        ok "registry: the Secret $2 exists"
     else
-        fail "storage: there is no class $1" 'kubectl get storageclass; --set KUBERNETES_STORAGE_CLASS=NAME'
+        fail "registry: there is no Secret $2 in the namespace $1, or you may not see it" 'see --check'
     fi
 }
 """
@@ -197,13 +214,17 @@ def host_check(configurator: DeploymentConfigurator) -> Answer:
 def _calls(values: Values) -> list[str]:
     host = str(values["PUBLIC_URL"].host)
     lines = _cluster_calls(values) if derived.on_kubernetes(values) else _docker_calls(values)
-    return lines if derived.is_address(host) else [*lines, f"check_name {shell_word(host)}"]
+    shown = address_of(values)
+    name = f"check_name {shell_word(host)} {shell_word(shown) if shown else ''}".rstrip()
+    return lines if derived.is_address(host) else [*lines, name]
 
 
 def _cluster_calls(values: Values) -> list[str]:
-    lines = [f"if check_cluster {values['KUBERNETES_NAMESPACE']}; then", "    check_nodes"]
-    if values["KUBERNETES_STORAGE_CLASS"]:
-        lines.append(f"    check_storage {values['KUBERNETES_STORAGE_CLASS']}")
+    namespace, secret = values["KUBERNETES_NAMESPACE"], values["KUBERNETES_IMAGE_PULL_SECRET"]
+    lines = [f"if check_cluster {namespace}; then", "    check_nodes"]
+    lines.append(f"    check_storage {shell_word(values['KUBERNETES_STORAGE_CLASS'])}")
+    if len(image_commands(values)) > 1:  # more than the namespace
+        lines.append(f"    check_secret {namespace} {secret}")
     return [*lines, "fi"]
 
 

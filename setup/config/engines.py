@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from setup.config.derived import (
     COMPOSE_ENGINE,
+    IMAGE_ARCHIVE,
     KUBERNETES,
     SWARM,
     bundled_database,
+    is_address,
+    is_airgapped,
     keeps_uploads,
     on_kubernetes,
     on_swarm,
+    registry_of,
 )
 from setup.config.hosts import netloc
+from setup.config.model import Source
 from setup.config.values import Values
 from setup.typed import Any, NamedTuple
 from setup.volume.layout import (
@@ -36,7 +41,7 @@ class Engine(NamedTuple):
     ends when what was started runs, if `start` ends before; `prune` then removes secrets and files of earlier deploys.
     `stop` stops everything and keeps the data. `older` names the volume of an earlier database, if `keeper` has it.
     `upgrade` comes before `start` when the release of the API changes, if the engine does not wait for the one-shot
-    that changes the database.
+    that changes the database. `address` shows where the public name must lead, if that is known only after the start.
     """
 
     files: tuple[str, ...]
@@ -53,15 +58,12 @@ class Engine(NamedTuple):
     wait: tuple[str, ...] = ()
     prune: tuple[str, ...] = ()
     upgrade: tuple[str, ...] = ()
+    address: str = ""
 
     @property
     def main(self) -> str:
         """Return the file that shows that there is a deployment of this engine."""
         return self.files[-1]
-
-    def images(self, is_loaded: bool) -> tuple[str, ...]:
-        """Return what makes the images known to the engine."""
-        return self.load if is_loaded else self.login
 
 
 def _deploy(file: str) -> str:
@@ -136,6 +138,7 @@ ENGINES = {
             "--prune-allowlist=core/v1/ConfigMap --prune-allowlist=batch/v1/Job "
             "--prune-allowlist=networking.k8s.io/v1/Ingress --prune-allowlist=policy/v1/PodDisruptionBudget",
         ),
+        address=f"{_KUBECTL} get service,ingress",
         upgrade=(
             "kubectl apply -k . -l 'app.kubernetes.io/name notin (api,dask-scheduler,dask-worker)'",
             f"{_KUBECTL} wait --for=condition=complete --timeout=30m job -l app.kubernetes.io/name=init-db",
@@ -157,10 +160,15 @@ def command(v: Values, text: str, service: str = "", sudo: str = "", **names: st
     return text.format(service=service, sudo=sudo, **names)
 
 
-def image_commands(v: Values, is_loaded: bool) -> tuple[str, ...]:
+def image_commands(v: Values, sudo: str = "") -> list[str]:
     """Return what makes the images known to the engine; without a pull secret, a cluster pulls without signing in."""
-    commands = engine_of(v).images(is_loaded)
-    return (_NAMESPACE,) if on_kubernetes(v) and not v["KUBERNETES_IMAGE_PULL_SECRET"] else commands
+    engine, registry = engine_of(v), v.resolved("AVATAR_REGISTRY")
+    is_loaded = is_airgapped(v) and registry.source is Source.DEFAULT and not v["REGISTRY_MIRROR"]
+    commands = engine.load if is_loaded else engine.login
+    if on_kubernetes(v) and not v["KUBERNETES_IMAGE_PULL_SECRET"]:
+        commands = (_NAMESPACE,)
+    names = {"registry": registry_of(f"{v['AVATAR_REGISTRY']}/"), "archive": IMAGE_ARCHIVE}
+    return [command(v, text, sudo=sudo, **names) for text in commands]
 
 
 def list_labels(v: Values) -> list[str]:
@@ -175,11 +183,11 @@ def list_labels(v: Values) -> list[str]:
     return labels
 
 
-def node_labels(v: Values) -> list[str]:
+def node_labels(v: Values, sudo: str) -> list[str]:
     """Return what tells a swarm which of its nodes keep data."""
     commands = []
     for label in list_labels(v):
-        commands.append(f"{{sudo}}docker node update --label-add {label}=true NODE    # a name of docker node ls")
+        commands.append(f"{sudo}docker node update --label-add {label}=true NODE    # a name of docker node ls")
     return commands
 
 
@@ -204,6 +212,11 @@ def prune_commands(v: Values, sudo: str) -> list[str]:
 def status_of(v: Values) -> str:
     """Return what shows which services run."""
     return command(v, engine_of(v).status)
+
+
+def address_of(v: Values) -> str:
+    """Return what shows the address for the DNS record of the public host, "" if that is known before the start."""
+    return "" if is_address(v["PUBLIC_URL"].host) else command(v, engine_of(v).address)
 
 
 def reload_of(v: Values) -> str:

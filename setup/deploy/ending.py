@@ -12,14 +12,12 @@ from setup import console
 from setup.config.derived import (
     APPLIES_WITH,
     FIRST_ACCOUNT,
-    IMAGE_ARCHIVE,
     base_url,
     bundled_database,
     certificate_is_made,
-    is_airgapped,
-    registry_of,
 )
 from setup.config.engines import (
+    address_of,
     command,
     engine_of,
     image_commands,
@@ -247,9 +245,11 @@ def _start_lines(place: Place, values: Values, is_upgrade: bool = False) -> list
 def sign_in_lines(place: Place, values: Values) -> list[str]:
     """Say how the first person signs in; the account's address is where Authentik sends its mail."""
     key, address = SECRETS["authentik_bootstrap_password"].shown[0], values["AUTHENTIK_BOOTSTRAP_EMAIL"]
+    shown = address_of(values)
     return [
         "",
         "To sign in, once the stack runs:",
+        *([f"  {shown}    # the address for the DNS record of {values['PUBLIC_URL'].host}"] if shown else ()),
         f"  {values['SSO_PROVIDER_URL']}/if/admin/",
         *console.paragraph(f"as {FIRST_ACCOUNT} ({address}), with its first password, which this shows:", "  "),
         f"  {place.sudo}grep ^{key}= {shell_word(place.path(ENV))}",
@@ -260,12 +260,8 @@ def sign_in_lines(place: Place, values: Values) -> list[str]:
 
 
 def _before_first_start(place: Place, values: Values) -> list[str]:
-    is_loaded = is_airgapped(values) and values.resolved("AVATAR_REGISTRY").source is Source.DEFAULT
-    names = {"registry": registry_of(values["AVATAR_REGISTRY"] + "/"), "archive": IMAGE_ARCHIVE}
-    commands = image_commands(values, is_loaded and not values["REGISTRY_MIRROR"])
     lines = ["", "Only before the first start, on the host:"]
-    for text in (*commands, *node_labels(values)):
-        lines.append("  " + command(values, text, sudo=place.sudo, **names).rstrip())
+    lines += console.indent([*image_commands(values, place.sudo), *node_labels(values, place.sudo)])
     if bundled_database(values):
         engine = engine_of(values)
         lines.append("  " + command(values, engine.older, sudo=place.sudo, volume=values["DB_VOLUME"]))

@@ -159,18 +159,20 @@ case "$*" in
     'get namespace avatar') [ "$NAMESPACE" = avatar ] ;;
     '-n avatar auth can-i create statefulsets.apps') [ "$MAY" = yes ] ;;
     'get nodes -o '*) echo "$NODES" ;;
-    'get storageclass fast') [ "$CLASS" = fast ] ;;
+    '-n avatar get secret registry') [ "$SECRET" = registry ] ;;
+    'get storageclass -o '*) [ -n "$CLASSES" ] && echo "$CLASSES" ;;
     *) echo "unexpected: $*" >&2; exit 9 ;;
 esac
 """
-CLUSTER = {"SERVER": "v1.36", "NAMESPACE": "avatar", "MAY": "yes", "NODES": "arm64 amd64", "CLASS": "fast"}
+CLUSTER = {"SERVER": "v1.36", "NAMESPACE": "avatar", "MAY": "yes", "NODES": "arm64 amd64", "SECRET": "registry"}
+CLUSTER["CLASSES"] = "slow= fast= faster=true"
 
 
 @pytest.mark.parametrize(
     ("instead", "code", "words"),
     [
         ({}, 0, "ok    cluster: it answers, and you may use the namespace avatar\nok    nodes: some are amd64"),
-        ({}, 0, "ok    storage: the class fast exists\nok    name: localhost resolves to"),
+        ({}, 0, "ok    registry: the Secret registry exists\nok    name: localhost resolves to"),
         ({"SERVER": ""}, 1, "fail  cluster: it does not answer: The connection was refused\n      do: kubectl config"),
         (
             {"NAMESPACE": "x"},
@@ -180,7 +182,17 @@ CLUSTER = {"SERVER": "v1.36", "NAMESPACE": "avatar", "MAY": "yes", "NODES": "arm
         ({"MAY": "no"}, 1, "fail  cluster: you may not create objects in the namespace avatar"),
         ({"NODES": "arm64 arm64"}, 1, "fail  nodes: none is amd64"),
         ({"NODES": ""}, 0, "skip  nodes: you may not list them"),
-        ({"CLASS": "slow"}, 1, "fail  storage: there is no class fast\n      do: kubectl get storageclass; --set"),
+        (
+            {"CLASSES": "faster=true"},
+            1,
+            "fail  storage: there is no class fast\n      do: kubectl get storageclass; --set",
+        ),
+        ({"CLASSES": ""}, 0, "skip  storage: you may not list the classes"),
+        (
+            {"SECRET": ""},
+            1,
+            "fail  registry: there is no Secret registry in the namespace avatar, or you may not see it",
+        ),
     ],
 )
 def test_a_cluster_is_checked_with_kubectl_alone(
@@ -193,6 +205,27 @@ def test_a_cluster_is_checked_with_kubectl_alone(
     assert done.returncode == code, done.stdout
     assert done.stderr == ""
     assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("classes", "code", "words"),
+    [
+        ("slow= fast=true", 0, "ok    storage: there is a default class"),
+        ("slow= fast=false", 1, "fail  storage: there is no default class\n      do: kubectl get storageclass; --set"),
+    ],
+)
+def test_a_cluster_needs_a_default_class_and_later_a_record(
+    tmp_path: Path, tools: Path, classes: str, code: int, words: str
+) -> None:
+    settings = {"TARGET": "kubernetes", "PUBLIC_URL": "avatar.invalid"}
+    (tools / "kubectl").write_text(KUBECTL)
+    (tools / "kubectl").chmod(0o755)
+    out = deployed(tmp_path / "out", settings=REQUIRED | settings)
+    done = checked(script(out), tools, **CLUSTER | {"CLASSES": classes})
+    assert done.returncode == code, done.stdout
+    assert words in done.stdout
+    record = "warn  name: avatar.invalid does not resolve yet: create a DNS record with the address that this shows"
+    assert f"{record}: kubectl -n avatar get service,ingress" in done.stdout
 
 
 def test_without_kubectl_it_says_what_to_install(tmp_path: Path, tools: Path) -> None:
