@@ -20,8 +20,8 @@ _TAKEN = {"image", "ports", "volumes"}  # the fields of a service that settings 
 _SECTIONS = {"name", "version", "services", "volumes"}
 # What a first file has because of the place where it runs, and others are replaced by this stack's.
 _LOCAL = {
-    *("cap_add", "cpuset", "devices", "dns", "dns_opt", "dns_search", "extra_hosts", "labels", "mem_reservation"),
-    *("memswap_limit", "network_mode", "privileged", "profiles", "runtime", "sysctls", "ulimits"),
+    *("cap_add", "cpuset", "devices", "dns", "dns_opt", "dns_search", "env_file", "extra_hosts", "labels"),
+    *("mem_reservation", "memswap_limit", "network_mode", "privileged", "profiles", "runtime", "sysctls", "ulimits"),
 }
 
 
@@ -106,8 +106,13 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
 def _local_fields(service: dict[str, Any]) -> set[str]:
     """Return the fields of a service that nobody but its operator can know."""
     fields = service.keys() & _LOCAL
-    ours = [label.startswith("avatar-setup.") for label in map(str, _entries(service.get("labels")))]
-    return fields - {"labels"} if all(ours) else fields
+    if all(str(label).startswith("avatar-setup.") for label in _entries(service.get("labels"))):
+        fields -= {"labels"}
+    files = service.get("env_file")
+    for file in files if isinstance(files, list) else [files]:
+        if not re.fullmatch(r"(\./)?[.]env", value(file, "path") or str(file)):
+            return fields
+    return fields - {"env_file"}  # Compose's own
 
 
 def value(mapping: Any, key: str) -> Any:

@@ -243,6 +243,7 @@ def test_what_a_service_has_because_of_its_place_is_named(tmp_path: Path) -> Non
     source = by_hand(tmp_path)
     own = "extra_hosts: ['ldap:10.0.0.3']\n    dns: [10.0.0.2]\n    labels: [traefik.enable=true]\n    restart: always"
     edited(source, "docker-compose.yml", "  api:\n", f"  api:\n    {own}\n")
+    edited(source, "docker-compose.yml", "  web: {", "  web: {env_file: [.env, ./api.env], ")
     edited(
         source,
         "docker-compose.yml",
@@ -250,8 +251,9 @@ def test_what_a_service_has_because_of_its_place_is_named(tmp_path: Path) -> Non
         "  db:\n    labels: {avatar-setup.files: x}\n    ulimits: {nofile: 9}\n",
     )
     report = adopted(source)
-    assert "the compose file gives api dns, extra_hosts, labels, which no setting can say: keep it in" in report
-    assert "the compose file gives db ulimits, which no setting can say" in report
+    assert "the compose file gives api dns, extra_hosts, labels, which this stack does not: keep it in" in report
+    assert "the compose file gives web env_file, which this stack does not" in report
+    assert "the compose file gives db ulimits, which this stack does not" in report
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -420,9 +422,9 @@ def test_what_an_override_changes_beside_the_settings_is_named(ours: bool, tmp_p
     )
     report = adopted(source)
     for words in (
-        "the compose file gives db command, networks, which no setting can say: keep it in compose.override.yaml",
-        "the compose file gives api environment, which no setting can say",
-        "the compose file gives the stack configs, networks, which no setting can say",
+        "the compose file gives db command, networks, which this stack does not: keep it in compose.override.yaml",
+        "the compose file gives api environment, which this stack does not",
+        "the compose file gives the stack configs, networks, which this stack does not",
         "the project is called old, and this stack octopize-avatar: stop the old one first",
     ):
         assert words in report, words

@@ -249,7 +249,7 @@ def _find_others(composition: Composition) -> Iterator[str]:
     for service, fields in composition.others.items():
         if not service or service in SERVICES:
             yield (
-                f"the compose file gives {service or 'the stack'} {', '.join(fields)}, which no setting can say: "
+                f"the compose file gives {service or 'the stack'} {', '.join(fields)}, which this stack does not: "
                 "keep it in compose.override.yaml if it is still needed"
             )
     if composition.project != _PROJECT:
