@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 _TAKEN = {"image", "ports", "volumes"}  # the fields of a service that settings can say, or that are named one by one
 _SECTIONS = {"name", "version", "services", "volumes"}
-# What a first file has because of the place where it runs, and others are replaced by this stack's.
+# The fields of a first file that its operator added for their host; the others are those of the stack itself.
 _LOCAL = {
     *("cap_add", "cpuset", "devices", "dns", "dns_opt", "dns_search", "env_file", "extra_hosts", "labels"),
     *("mem_reservation", "memswap_limit", "network_mode", "privileged", "profiles", "runtime", "sysctls", "ulimits"),
 }
+_TUNED = {"db": {"command", "entrypoint", "shm_size"}, "nginx": {"command", "entrypoint"}}  # of these, also
 
 
 class Port(NamedTuple):
@@ -82,7 +83,7 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
         document = plain(load_yaml(data, aliases=True))
         for key, entry in ({"": document} | plain(value(document, "services"))).items():
             known = _TAKEN if key else _SECTIONS
-            fields = plain(entry).keys() - known if number else _local_fields(plain(entry))
+            fields = plain(entry).keys() - known if number else _local_fields(key, plain(entry))
             others[key] = others.get(key, {}) | dict.fromkeys(map(str, fields))
         if value(document, "include"):
             raise Malformed("it uses include")
@@ -103,9 +104,9 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
     )
 
 
-def _local_fields(service: dict[str, Any]) -> set[str]:
-    """Return the fields of a service that nobody but its operator can know."""
-    fields = service.keys() & _LOCAL
+def _local_fields(name: str, service: dict[str, Any]) -> set[str]:
+    """Return the fields of a service that its operator added."""
+    fields = service.keys() & (_LOCAL | _TUNED.get(name, set()))
     if all(str(label).startswith("avatar-setup.") for label in _entries(service.get("labels"))):
         fields -= {"labels"}
     files = service.get("env_file")

@@ -244,16 +244,12 @@ def test_what_a_service_has_because_of_its_place_is_named(tmp_path: Path) -> Non
     own = "extra_hosts: ['ldap:10.0.0.3']\n    dns: [10.0.0.2]\n    labels: [traefik.enable=true]\n    restart: always"
     edited(source, "docker-compose.yml", "  api:\n", f"  api:\n    {own}\n")
     edited(source, "docker-compose.yml", "  web: {", "  web: {env_file: [.env, ./api.env], ")
-    edited(
-        source,
-        "docker-compose.yml",
-        "  db:\n",
-        "  db:\n    labels: {avatar-setup.files: x}\n    ulimits: {nofile: 9}\n",
-    )
+    tuned = "labels: {avatar-setup.files: x}\n    ulimits: {nofile: 9}\n    command: postgres -c max_connections=300"
+    edited(source, "docker-compose.yml", "  db:\n", f"  db:\n    {tuned}\n")
     report = adopted(source)
     assert "the compose file gives api dns, extra_hosts, labels, which this stack does not: keep it in" in report
     assert "the compose file gives web env_file, which this stack does not" in report
-    assert "the compose file gives db ulimits, which this stack does not" in report
+    assert "the compose file gives db command, ulimits, which this stack does not" in report
 
 
 @pytest.mark.parametrize("in_place", [True, False])

@@ -110,7 +110,7 @@ def _find_unsized(objects: dict[str, Any], name: str) -> Iterator[str]:
 def _is_valid(key: str, text: str) -> bool:
     """Tell whether a setting takes a text; a number such as 010 means 8 to Compose."""
     try:
-        return bool(text) and not re.match(r"0\d", text) and SETTINGS[key].kind.parse(text) is not None
+        return bool(text) and not re.fullmatch(r"0\d[\d.]*", text) and SETTINGS[key].kind.parse(text) is not None
     except ValueError:
         return False
 
