@@ -194,7 +194,8 @@ def _outdated_proposals(volume: Volume, state: DeploymentState, edited: list[str
     paths = [path for path in state.files if path not in edited]
     existing = volume.status_each(path + PROPOSAL_SUFFIX for path in paths)
     for path in paths if existing else ():
-        if read_proposal(volume, state, path, volume.read(path)) is not None:
+        data = volume.read(path)
+        if data is not None and read_proposal(volume, state, path, data) is not None:
             yield step_of_file(path), f"{path}{PROPOSAL_SUFFIX} is no longer needed: {path} has the generated text"
 
 

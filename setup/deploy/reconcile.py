@@ -128,7 +128,7 @@ def read_proposal(volume: Volume, state: DeploymentState, path: str, on_disk: by
         beside = volume.read(path + PROPOSAL_SUFFIX)
     except VolumeError:  # no file, so not ours
         return None
-    if beside is None or not state.knows(path, beside):
+    if beside is None or not (state.knows(path, beside) or beside == volume.read(written_path(path))):
         return None
     additions = split_additions(path, beside)[1]
     return beside if additions in split_additions(path, on_disk or b"")[1] else None

@@ -280,6 +280,18 @@ def test_a_restore_removes_the_new_text_of_other_settings_and_its_undo_brings_it
     assert all(tree(out)[f"{path}.new"] == before[f"{path}.new"] for path in (".env", NGINX))
 
 
+@pytest.mark.parametrize("on_conflict, code", [("keep", 4), ("replace", 0)])
+def test_a_new_text_is_known_after_another_engine_was_in_use(out: Path, on_conflict: str, code: int) -> None:
+    with (out / "docker-compose.yml").open("a") as file:
+        file.write("# mine\n")
+    ran(out, *OTHER, settings={}, code=4)
+    ran(out, "--set", "TARGET=swarm", settings={})
+    back = ("--set", "TARGET=compose", "--set", "PUBLIC_URL=third.example.com", "--on-conflict", on_conflict)
+    ran(out, *back, settings={}, code=code)
+    beside = out / "docker-compose.yml.new"
+    assert "third.example.com" in beside.read_text() if code else not beside.exists()
+
+
 @pytest.mark.parametrize("on_conflict", ["replace", "keep"])
 def test_lines_of_the_operator_in_a_new_text_are_never_lost(out: Path, on_conflict: str) -> None:
     """Below the mark, what avatar-setup knows of a file does not tell an edit."""
