@@ -124,7 +124,7 @@ def _read_tree(path: str) -> Tree:
     files, failed = _read(path, {name: os.path.join(base, name) for name in known})
     compose, missing = _compose_files(below, files.get(ENV, b""))
     composed, failed_compose = _read(path, {name: os.path.join(base, name) for name in compose})
-    folder = _secrets_folder(os.path.join(path, base), files.get(ENV, b""))
+    folder = _secrets_folder(os.path.join(path, base), files.get(ENV, b""), b"\n".join(composed.values()))
     links = _foreign_links(path, os.path.join(base, folder)) if folder in below else []
     secrets, failed_secrets = _read_secrets(path, os.path.join(base, folder)) if folder in below else ({}, {})
     tree = Tree(
@@ -134,7 +134,7 @@ def _read_tree(path: str) -> Tree:
         states,
         unreadable | failed | missing | failed_compose | failed_secrets,
         last_good,
-        (*sorted(set(names) - _USUAL), *links),
+        (*sorted(set(names) - _USUAL - {folder}), *links),
         tuple(compose),
     )
     if not tree.states and not tree.unreadable and ENV not in below and folder not in below:
@@ -252,13 +252,15 @@ def _compose_files(names: list[str], env: bytes) -> tuple[list[str], dict[str, s
     return [name for name in given if name in names], {name: why for name in given if name not in names}
 
 
-def _secrets_folder(base: str, env: bytes) -> str:
-    """Return the folder that holds the secrets: older compose files take SECRETS_DIR, with a path of the host."""
+def _secrets_folder(base: str, env: bytes, compose: bytes) -> str:
+    """Return the folder of the secrets: that of SECRETS_DIR, with a path of the host, or that of the compose file."""
     try:
         given = dotenv.parse(env).values.get("SECRETS_DIR", "")
     except Malformed:  # `interpret` reports that
         given = ""
-    name = os.path.basename(os.path.normpath(given)) if given else SECRETS_FOLDER
+    match = re.search(rb"\bfile:\s*[\"']?(?:\./)?([\w.-]+)/db_password\b", compose)
+    named = match[1].decode() if match else SECRETS_FOLDER
+    name = os.path.basename(os.path.normpath(given)) if given else named
     return name if os.path.isdir(os.path.join(base, name)) else SECRETS_FOLDER
 
 

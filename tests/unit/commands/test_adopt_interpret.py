@@ -194,6 +194,15 @@ def test_secrets_elsewhere(tmp_path: Path) -> None:
     assert interpreted(at).secrets["db_password"].text == SECRETS["db_password"]
 
 
+def test_the_compose_file_names_the_folder_of_the_secrets(tmp_path: Path) -> None:
+    at = foreign_trees.by_hand(tmp_path)
+    (at / ".secrets").rename(at / "secrets")
+    named = 'secrets:\n  db_password:\n    file: "./secrets/db_password"\nvolumes:\n'
+    edited(at, "docker-compose.yml", "\nvolumes:\n", f"\n{named}")
+    assert interpreted(at).secrets["db_password"].text == SECRETS["db_password"]
+    assert read_tree(str(at)).others == ("caddy",)
+
+
 def test_a_deployment_of_ours_is_understood_too(tmp_path: Path) -> None:
     out = deployed(
         tmp_path / "out",
