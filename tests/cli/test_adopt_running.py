@@ -253,6 +253,15 @@ def test_what_a_service_has_because_of_its_place_is_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("in_place", [True, False])
+def test_a_folder_of_secrets_that_nothing_reads_any_more_is_named(in_place: bool, tmp_path: Path) -> None:
+    source = by_hand(tmp_path)
+    (source / ".secrets").rename(source / "keys")
+    edited(source, ".env", "# by hand", "SECRETS_DIR=/srv/avatar/keys")
+    words = ran(source if in_place else tmp_path / "out", "--adopt", str(source), "--yes", settings={}).stdout
+    assert (".secrets/ has the secrets of keys/. Once the new stack runs: rm -r keys" in words) == in_place
+
+
+@pytest.mark.parametrize("in_place", [True, False])
 def test_an_old_project_of_another_name_is_stopped_by_name(in_place: bool, tmp_path: Path) -> None:
     """`docker compose down` with the new file would leave it, and two databases would use one volume."""
     source = by_hand(tmp_path)

@@ -185,7 +185,7 @@ def adopt(configurator: DeploymentConfigurator, source: Adoptable, options: RunO
     data = configurator.result | {"report": report}
     lines = []
     if not options.quiet:
-        lines = plan.describe_next(source.path, source.in_place, source.content, source.tree.compose)
+        lines = plan.describe_next(source.tree, source.in_place, source.content)
     return ending.with_decision(Answer(lines, data), left)
 
 

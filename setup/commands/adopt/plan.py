@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 
-from setup.commands.adopt.source import OVERRIDES
+from setup.commands.adopt.source import OVERRIDES, Tree
 from setup.config.derived import COMPOSE_ENGINE
 from setup.config.engines import ENGINES, engine_of
 from setup.config.model import Given
@@ -15,10 +15,11 @@ from setup.config.settings import IMAGES, REQUIRED_KEYS, SETTINGS
 from setup.config.types import HOST_PATH, show
 from setup.config.values import Unavailable
 from setup.console import indent
+from setup.environment import shell_word
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
 from setup.typed import TYPE_CHECKING, NamedTuple
-from setup.volume.layout import COMPOSE, COMPOSE_NAMES, ENV, secret_path
+from setup.volume.layout import COMPOSE, COMPOSE_NAMES, ENV, SECRETS_FOLDER, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -187,17 +188,17 @@ def _setting(source: Interpretation, key: str) -> str:
     return source.settings[key].text if key in source.settings else str(SETTINGS[key].default)
 
 
-def describe_next(place: str, in_place: bool, source: Interpretation, compose: Iterable[str]) -> list[str]:
-    """Say what to do besides the usual last message: stop the old stack, and what becomes of its compose files."""
+def describe_next(tree: Tree, in_place: bool, source: Interpretation) -> list[str]:
+    """Say what to do besides the usual last message: stop the old stack, and what becomes of its files."""
     target, namespace = (_setting(source, key) for key in ("TARGET", "KUBERNETES_NAMESPACE"))
     is_compose = target == COMPOSE_ENGINE
     lines = ["", "Stop the old stack before the new one starts. Never use --volumes: the volumes hold all data."]
     if not is_compose:
         lines = ["", *([] if in_place else ["Stop the old stack before the new one starts. Its volumes stay."])]
-    others = [name for name in compose if name != COMPOSE and is_compose]
+    others = [name for name in tree.compose if name != COMPOSE and is_compose]
     if not in_place:
         stop = ENGINES[target].stop.format(namespace=namespace)
-        lines.append(f"  {stop}     # in its own directory, here {place}, which is unchanged")
+        lines.append(f"  {stop}     # in its own directory, here {tree.path}, which is unchanged")
         return lines + [f"{name} was read, and stays there: copy from it what is still needed." for name in others[-1:]]
     lines.append("A backup of the previous files was saved (--history lists it).")
     for name in others:
@@ -205,4 +206,7 @@ def describe_next(place: str, in_place: bool, source: Interpretation, compose: I
             lines.append(f"{name} still overrides {COMPOSE}: remove from it what is a setting now, such as ports.")
         elif name not in COMPOSE_NAMES[:2]:  # for which a check has the command
             lines.append(f"{name} is not read any more: copy from it what is still needed, then remove it (rm {name}).")
+    if tree.secrets != SECRETS_FOLDER and not tree.base:
+        remove = f"rm -r {shell_word(tree.secrets)}"
+        lines.append(f"{SECRETS_FOLDER}/ has the secrets of {tree.secrets}/. Once the new stack runs: {remove}")
     return lines

@@ -64,7 +64,7 @@ class Tree(NamedTuple):
 
     `states` are the state files, the latest first. `last_good` is the backup of a state file of avatar-setup, b"" if
     there is none. `unreadable` has the reason for each file that could not be read. `compose` names the compose file,
-    and those that override it.
+    and those that override it, `secrets` the folder of the secrets.
     """
 
     path: str
@@ -75,6 +75,7 @@ class Tree(NamedTuple):
     last_good: bytes
     others: tuple[str, ...]
     compose: tuple[str, ...] = ()
+    secrets: str = SECRETS_FOLDER
 
     @property
     def problems(self) -> list[str]:
@@ -136,6 +137,7 @@ def _read_tree(path: str) -> Tree:
         last_good,
         (*sorted(set(names) - _USUAL - {folder}), *links),
         tuple(compose),
+        folder,
     )
     if not tree.states and not tree.unreadable and ENV not in below and folder not in below:
         raise InputError(
