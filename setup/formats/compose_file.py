@@ -24,6 +24,8 @@ _LOCAL = {
     *("mem_reservation", "memswap_limit", "network_mode", "privileged", "profiles", "runtime", "sysctls", "ulimits"),
 }
 _TUNED = {"db": {"command", "entrypoint", "shm_size"}, "nginx": {"command", "entrypoint"}}  # of these, also
+_SIZES = {"cpus", "deploy", "mem_limit", "scale"}
+SIZED = ("api", "web", "dask-worker")  # of which these are settings
 
 
 class Port(NamedTuple):
@@ -106,7 +108,7 @@ def read(files: Sequence[bytes], env: dotenv.Env) -> Composition:
 
 def _local_fields(name: str, service: dict[str, Any]) -> set[str]:
     """Return the fields of a service that its operator added."""
-    fields = service.keys() & (_LOCAL | _TUNED.get(name, set()))
+    fields = service.keys() & (_LOCAL | _TUNED.get(name, set()) | (set() if name in SIZED else _SIZES))
     if all(str(label).startswith("avatar-setup.") for label in _entries(service.get("labels"))):
         fields -= {"labels"}
     files = service.get("env_file")

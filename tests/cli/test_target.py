@@ -658,22 +658,13 @@ def test_a_size_in_any_spelling_of_compose_is_taken_or_named(
     assert (f"give it as --set {key}=VALUE" in done.stdout) == (text is None)
 
 
-@pytest.mark.parametrize(
-    ("spelling", "words"),
-    [
-        ("mem_limit: 16g", "db has mem_limit: 16g in docker-compose.yml, which no setting can say"),
-        ("deploy: {resources: {limits: {cpus: 4}}}", "db has deploy.resources.limits.cpus: 4 in docker-compose.yml"),
-        ("scale: 2", "db has scale: 2 in docker-compose.yml"),
-        ("scale: 1", ""),
-    ],
-)
-def test_a_size_that_is_not_a_setting_is_named(empty: Path, tmp_path: Path, spelling: str, words: str) -> None:
+@pytest.mark.parametrize("field", ["mem_limit: 16g", "deploy: {resources: {limits: {cpus: 4}}}", "scale: 2"])
+def test_a_size_that_is_not_a_setting_is_named(empty: Path, tmp_path: Path, field: str) -> None:
     source = foreign_trees.by_hand(tmp_path / "source")
     main = source / COMPOSE
-    main.write_text(main.read_text().replace("  db:\n", f"  db:\n    {spelling}\n"))
+    main.write_text(main.read_text().replace("  db:\n", f"  db:\n    {field}\n"))
     done = ran(empty, "--adopt", str(source), "--yes", settings={})
-    assert words in done.stdout
-    assert ("db has " in done.stdout) == bool(words)
+    assert f"the compose file gives db {field.partition(':')[0]}, which this stack does not" in done.stdout
 
 
 @pytest.mark.parametrize("engine", OTHERS)

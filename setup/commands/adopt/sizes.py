@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from setup.config.derived import COMPOSE_ENGINE, KUBERNETES, SWARM
-from setup.config.rules import SERVICES
 from setup.config.settings import SETTINGS
 from setup.formats import dotenv
-from setup.formats.compose_file import expanded, plain, value
+from setup.formats.compose_file import SIZED, expanded, plain, value
 from setup.formats.yaml_file import Malformed, Tagged, load_yaml
 from setup.typed import TYPE_CHECKING, Any
 from setup.volume.layout import KUBERNETES_NETWORK, KUBERNETES_NGINX, KUBERNETES_WORKLOADS, STACK
@@ -39,7 +38,6 @@ _SIZES = {
     "MEMORY": ("mem_limit", "deploy/resources/limits/memory", f"{_POD_LIMITS}/memory"),
     "CPUS": ("cpus", "deploy/resources/limits/cpus", f"{_POD_LIMITS}/cpu"),
 }
-_SIZED = ("api", "web", "dask-worker")
 # The objects that every deployment has, and what is nowhere else.
 _MAIN = (
     (KUBERNETES_WORKLOADS, "Deployment api", "REPLICAS_API, KUBERNETES_STORAGE_CLASS"),
@@ -74,7 +72,6 @@ def read_sizes(
                 settings[key] = (text, name)
             elif text:
                 notes.append(f"{key}: {name} has {written}, which it does not take: give it as --set {key}=VALUE")
-        notes += _find_unsized(objects, name) if target == COMPOSE_ENGINE else ()
         if "Deployment api" in objects:
             settings.setdefault("KUBERNETES_IMAGE_PULL_SECRET", ("", name))
         if target == SWARM and _is_encrypted(objects):
@@ -92,19 +89,6 @@ def _find_lacking(objects: dict[str, Any], fault: str, name: str) -> Iterator[st
         if place == name and thing not in objects:
             what = f"{name} {fault or f'has no {thing}'}, so {keys} and its other settings get their defaults"
             yield f"{what}: give yours as --set KEY=VALUE"
-
-
-def _find_unsized(objects: dict[str, Any], name: str) -> Iterator[str]:
-    """Name the replicas and limits of the services whose sizes no setting can say."""
-    for service in sorted(SERVICES - {*_SIZED}):
-        for word, paths in _SIZES.items():
-            for path in paths[:2]:
-                text = _text_at(objects, f"service {service}/{path}")
-                if _normal(word, text, in_cluster=False) and (word, text) != ("REPLICAS", "1"):
-                    yield (
-                        f"{service} has {path.replace('/', '.')}: {text} in {name}, which no setting can say: add it "
-                        "to compose.override.yaml if it is still needed"
-                    )
 
 
 def _is_valid(key: str, text: str) -> bool:
@@ -135,7 +119,7 @@ def _read_nginx(data: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
 
 def _places(target: str) -> Iterator[tuple[str, str]]:
     """Yield each setting with its places in the files of an engine, the one that counts last."""
-    for row in _SIZED:
+    for row in SIZED:
         for word, (older, in_compose, in_cluster) in _SIZES.items():
             key = f"{word}_{row.upper().replace('-', '_')}"
             if target == COMPOSE_ENGINE:
