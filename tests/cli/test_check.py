@@ -476,14 +476,3 @@ def test_the_documentation_has_an_entry_for_each_finding_and_no_other() -> None:
                 made |= {first.value} if isinstance(first, ast.Constant) else set()
     made |= {CERTIFICATE_FILE, KEY_FILE, PENDING, *(part.name for part in PARTS)}
     assert made == HEADINGS
-
-
-def test_the_readme_shows_lines_of_a_real_check(tmp_path: Path) -> None:
-    out = deployed(
-        tmp_path / "out", settings={key: text for key, text in SETTINGS.items() if key != "ORGANIZATION_NAME"}
-    )
-    lines = ran(out, "--check", settings={}, code=3).stdout.splitlines()
-    shown = (ROOT / "README.md").read_text().partition("avatar-setup --check\n    ok ")[2].partition("\n\n")[0]
-    for line in f"ok {shown}".splitlines():
-        beginning = line.strip().removesuffix("...")
-        assert any(real.startswith(beginning) for real in lines), line
