@@ -530,7 +530,7 @@ def test_environment_of_the_api_services():
         found = environment(name, service)
         certificate_file = found.pop("SSL_CERT_FILE", None)
         expected = of_api(named_targets(name).env_values())
-        assert found == expected, f"{name}, {service}: OF_THE_API says otherwise than its row in setup/config/services.py"
+        assert found == expected, f"{name}, {service}: OF_THE_API says otherwise than its row of services.py"
         bundle = [mount["target"] for mount in stack(name)[service].get("volumes", ())]
         assert bundle == ([certificate_file] if name in PRIVATE_AUTHORITY else []), f"{name}, {service}"
 
