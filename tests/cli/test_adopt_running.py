@@ -279,7 +279,7 @@ def test_a_compose_file_that_extends_another_is_adopted_as_the_message_says(in_p
     edited(source, "docker-compose.yml", "image: postgres:14-alpine", "extends: {file: base.yml, service: base}")
     out = source if in_place else tmp_path / "out"
     refused = ran(out, "--adopt", str(source), "--yes", settings={}, code=1).stderr
-    match = re.search(r"\(umask.* >> \.env", refused)
+    match = re.search(r"\(umask.* >> \.env\)", refused)
     assert match
     subprocess.run(["sh", "-ec", match[0]], cwd=source, check=True)
     assert (source / "resolved.yml").stat().st_mode & 0o777 == 0o600

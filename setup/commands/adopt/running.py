@@ -73,8 +73,8 @@ _GONE = {"pdfgenerator": ": the API writes PDF reports itself since release 3"}
 _GIVEN = {"DASK_SCHEDULER", "SECRETS_DIR", "STORAGE_ENDPOINT_HOST", "SSL_CERT_FILE"}
 # Relative paths stay relative, and the file holds the values of env_file: secrets.
 _RESOLVE = (
-    "(umask 077 && docker compose config --no-path-resolution > resolved.yml) && "
-    "printf '\\nCOMPOSE_FILE=resolved.yml\\n' >> .env"
+    "(umask 077 && docker compose config --no-path-resolution > resolved.yml && "
+    "printf '\\nCOMPOSE_FILE=resolved.yml\\n' >> .env)"
 )
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  # nosec: only compared
 
