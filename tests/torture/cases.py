@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from setup.volume.layout import COMPOSE, ENV, HISTORY, NGINX
+from setup.volume.layout import COMPOSE, ENV, HISTORY, NGINX, PROPOSAL_SUFFIX
 from tests.support import foreign_trees
 from tests.support.runs import OPERATORS, REQUIRED, deployed, every_secret, run
 from tests.torture.injection import QUIET, Case
@@ -62,6 +62,13 @@ def with_kept_edits(out: Path) -> None:
     assert done.returncode == 4, done.stderr
 
 
+def with_taken_texts(out: Path) -> None:
+    """A deployment whose operator took the new texts, and left them beside their files: the next run removes them."""
+    with_kept_edits(out)
+    for path in (COMPOSE, NGINX, ENV):
+        (out / path).write_bytes((out / f"{path}{PROPOSAL_SUFFIX}").read_bytes())
+
+
 def edited_for_swarm(out: Path) -> None:
     """A deployment that moved to Swarm, whose nginx.conf was edited since: the next run gives it a new name."""
     _given(out)
@@ -96,6 +103,7 @@ CHANGE = Case("a run with changed settings", CHANGED, prepared=_given)
 TO_SWARM = Case("a change to Swarm", SWARM, prepared=_given)
 TO_KUBERNETES = Case("a change to Kubernetes", {**GIVEN, "TARGET": "kubernetes"}, prepared=_given)
 REPLACEMENT = Case("a replacement of kept edits", GIVEN, ("--on-conflict", "replace"), with_kept_edits)
+TAKEN = Case("a run after new texts were taken", CHANGED, prepared=with_taken_texts)
 EDITED = Case("a run after an edit for Swarm", SWARM, prepared=edited_for_swarm)
 RESET = Case("a reset", {**GIVEN, "LOG_LEVEL": "DEBUG"}, ("--reset",), _given)
 OWN_CERTIFICATE = Case("a first run with its own certificate", OWN)

@@ -45,6 +45,7 @@ SWEPT: Sequence[tuple[Case, tuple[str, ...]]] = (
     (cases.TO_SWARM, ("KILL", "TERM")),
     (cases.TO_KUBERNETES, ("KILL",)),
     (cases.REPLACEMENT, ("KILL", "TERM")),
+    (cases.TAKEN, ("KILL",)),
     (cases.EDITED, ("KILL",)),
     (cases.RESET, EVERY),
     (cases.OWN_CERTIFICATE, ("KILL",)),
