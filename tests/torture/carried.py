@@ -188,9 +188,7 @@ def _by_the_command(folder: Path, size: Size) -> Tally:
             problems.append(f"it ended with {done.returncode}: {done.stderr}")
         else:
             meant = {key: _value(source, text) for key, text in given.items()}
-            filed = (
-                given if source == "configuration file" else meant
-            )  # another deployment's data may need them exactly
+            filed = {key: given[key] if _is_exact(source, key) else meant[key] for key in given}
             problems += _compared(here / "out", meant, filed)
         if number < size.entered and not done.returncode:
             tried, wrong = _entered(here / "out", meant, filed)
@@ -231,8 +229,12 @@ def _has_extra(source: str, key: str, text: str) -> bool:
     """Whether another tool seems to have added something: quotes in a variable, CR behind what data depends on."""
     if source == "environment":
         return bool(re.fullmatch(r"\ufeff?(?:\".*\"|'.*')(?:\r\n|\n|\r)?", text, re.DOTALL))
-    bound = key.lower() in SECRETS and SECRETS[key.lower()].bound
-    return bool(source == "configuration file" and bound and re.search(r"\r(?:\n|\Z)", text))
+    return _is_exact(source, key) and bool(re.search(r"\r(?:\n|\Z)", text))
+
+
+def _is_exact(source: str, key: str) -> bool:
+    """Whether a value is taken to the byte: data of another deployment may need it so."""
+    return source == "configuration file" and key.lower() in SECRETS and bool(SECRETS[key.lower()].bound)
 
 
 def _is_free_text(text: str) -> bool:
