@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from setup.volume.layout import BLUEPRINT
-from tests.support.cluster import Cluster, namespace
+from tests.support.cluster import PAGE, Cluster, namespace
 from tests.support.engine import until
+from tests.support.page_commands import blocks_of
 
+QUERY = 'psql -U "$(cat /run/secrets/db_admin_user)" -d postgres -c "$0"'
 ROUTES = {"/api/health": "api", "/web": "web", "/sso/-/health/live/": "authentik_server"}
 
 
@@ -110,3 +113,21 @@ def test_every_service_runs_as_often_as_its_setting_says(visited: Cluster) -> No
     counts = {name: len(visited.pods(name)) for name in ("api", "web", "dask-worker", "db")}
     assert counts == {"api": 2, "web": 2, "dask-worker": 3, "db": 1}
     assert set(answers) == {f"{path} 200" for path in ROUTES}
+
+
+def test_a_backup_as_on_the_page_brings_back_what_the_volumes_held(cluster: Cluster, tmp_path: Path) -> None:
+    backup, restore = (block.text for block in blocks_of(PAGE) if "copy.yaml" in block.text)
+    places = [*((f"{pod}-0", "/data/mine") for pod in ("filer", "master", "volume"))]
+    places.append(("deployment/authentik-worker", "/data/mine"))
+    cluster.kubectl("exec", "db-0", "--", "sh", "-c", QUERY, "CREATE TABLE mine AS SELECT 'mine' AS text")
+    for pod, path in places:
+        cluster.kubectl("exec", pod, "--", "sh", "-c", 'echo mine > "$0"', path)
+    cluster.type(backup, tmp_path)
+    cluster.wait()
+    cluster.kubectl("delete", "-k", cluster.directory, "--wait")
+    cluster.kubectl("delete", "pvc", "--all", "--wait")
+    cluster.type(restore, tmp_path)
+    cluster.wait()
+    assert "mine" in cluster.kubectl("exec", "db-0", "--", "sh", "-c", QUERY, "SELECT text FROM mine")
+    for pod, path in places:
+        assert cluster.kubectl("exec", pod, "--", "cat", path) == "mine\n"

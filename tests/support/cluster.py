@@ -22,6 +22,7 @@ from tests.support import kubernetes
 from tests.support.runs import OPERATORS, REQUIRED, ROOT, ran
 
 SIZES = ("KUBERNETES_DATABASE_SIZE", "KUBERNETES_BLOCKS_SIZE", "KUBERNETES_METADATA_SIZE", "KUBERNETES_UPLOADS_SIZE")
+PAGE = ROOT / "docs" / "install" / "kubernetes.md"
 MINE = "app.kubernetes.io/part-of=avatar"
 SECONDS = 900  # images may have to be pulled first
 
@@ -84,10 +85,21 @@ class Cluster:
 
     def prune(self) -> str:
         """Removes what is no longer used, as the page on Kubernetes says."""
-        page = (ROOT / "docs" / "install" / "kubernetes.md").read_text()
-        (command,) = re.findall(r"kubectl (apply -k \. --prune .*?)\n```", page, re.DOTALL)
+        (command,) = re.findall(r"kubectl (apply -k \. --prune .*?)\n```", PAGE.read_text(), re.DOTALL)
         words = shlex.split(command.replace("\\\n", " "))
         return self.kubectl(*(str(self.directory) if word == "." else word for word in words))
+
+    def type(self, script: str, backup: Path) -> None:
+        """Types a block of the page, for this namespace and directory, and another place for the backup."""
+        places = {"/app/avatar": self.directory, "/srv/backup": backup, "-n avatar": f"-n {self.namespace}"}
+        for written, meant in places.items():
+            script = script.replace(written, str(meant))
+        path = f"{Path(kubernetes.kubectl()).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-euxo", "pipefail", "-c", script],
+            env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        assert not done.returncode, f"{done.stdout}\n{done.stderr}"
 
     def wait(self) -> None:
         """Waits until every Job is complete and every pod is ready."""
