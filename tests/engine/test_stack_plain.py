@@ -263,7 +263,7 @@ def test_the_databases_move_to_another_postgresql_as_documented(stack: Stack) ->
     in_database(stack, grants.format(texts["authentik_database_user"], texts["db_user"]), texts["db_name"])
     before, brands = contents(stack), domains(stack)
     page = engine.ROOT / "docs" / "operate" / "upgrade.md"
-    (move,) = [block.text for block in page_commands.blocks_of(page) if "pg_dumpall" in block.text]
+    (move,) = [block.text for block in page_commands.blocks_of(page) if "docker compose exec" in block.text]
     (configure,) = re.findall(r"(?m)^(docker run .* avatar-setup --set POSTGRES_IMAGE=\S+)", move)
     refused = typed(stack, configure)
     assert (refused.returncode, older) == (4, int(stack.settings["POSTGRES_IMAGE"].rpartition(":")[2].split("-")[0]))
