@@ -103,7 +103,7 @@ def _check_trust(
         # No label tells of the edit.
         recreate = " --force-recreate" if kept and values["TARGET"] == COMPOSE_ENGINE else ""
         todo = f"{away}run avatar-setup, then {' && '.join(start_commands(values, ''))}{recreate}"
-        text = f"{CA_BUNDLE}{' was edited by hand, and' * kept} lacks the private CA"
+        text = f"{CA_BUNDLE} {'was edited by hand, and ' if kept else ''}lacks the private CA"
         yield Finding("authorities", Level.FAIL, text, todo, RUN_AFTER if kept else RUN)
     if private and date:
         from setup.tls.certificates import inspect_authorities

@@ -53,8 +53,9 @@ def check_network(volume: Volume, values: Values) -> Iterator[Finding]:
         addresses = server.resolve()
         if not addresses:
             text = f"{server.host} does not resolve here"
-            shown = address_of(values)
-            todo = f"create a DNS record for it{', with the address that this shows: ' * bool(shown)}{shown}"
+            todo = "create a DNS record for it"
+            if shown := address_of(values):
+                todo += f", with the address that this shows: {shown}"
             yield Finding("public-name", Level.FAIL, text, todo)
             return
         yield Finding("public-name", Level.OK, f"{server.host} resolves to {', '.join(addresses)}")

@@ -21,7 +21,7 @@ from setup.formats import dotenv
 from setup.secrets import guards
 from setup.secrets.store import read_filled
 from setup.typed import TYPE_CHECKING
-from setup.volume.layout import COMPOSE, COMPOSE_NAMES, ENV, secret_path
+from setup.volume.layout import COMPOSE, COMPOSE_BEFORE, ENV, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -176,7 +176,7 @@ def _check_generated(session: Session, values: Values, texts: Mapping[str, str],
         return {*lost, *volume.status_each(paths)}  # a lost secret is reported as such
 
     if derived.on_compose(values) and not re.search(_OTHER_FILES, data[ENV] or b"", re.MULTILINE):
-        for name in volume.status_each(COMPOSE_NAMES[:2]):
+        for name in volume.status_each(COMPOSE_BEFORE):
             todo = f"mv {name} {name}.old"
             yield Finding("compose-name", Level.FAIL, f"{name}: Compose reads it instead of {COMPOSE}", todo)
     edited = [path for path, each in present.items() if not state.knows(path, each)]

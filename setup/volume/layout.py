@@ -23,7 +23,8 @@ class File(NamedTuple):
 
 # What the operator starts and what the stack mounts.
 COMPOSE = "docker-compose.yml"
-COMPOSE_NAMES = ("compose.yaml", "compose.yml", COMPOSE, "docker-compose.yaml")  # Compose reads the first of them
+COMPOSE_BEFORE = ("compose.yaml", "compose.yml")  # which Compose reads instead, if one exists
+COMPOSE_NAMES = (*COMPOSE_BEFORE, COMPOSE, "docker-compose.yaml")  # it reads the first of them
 ENV = ".env"
 STACK_STATE = "stack.state.yml"  # of Docker Swarm, in the order in which they are deployed
 STACK_JOBS = "stack.jobs.yml"

@@ -19,7 +19,7 @@ from setup.environment import shell_word
 from setup.formats.yaml_file import key_shown
 from setup.secrets import plan as secrets_plan
 from setup.typed import TYPE_CHECKING, NamedTuple
-from setup.volume.layout import COMPOSE, COMPOSE_NAMES, ENV, SECRETS_FOLDER, secret_path
+from setup.volume.layout import COMPOSE, COMPOSE_BEFORE, ENV, SECRETS_FOLDER, secret_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -204,7 +204,7 @@ def describe_next(tree: Tree, in_place: bool, source: Interpretation) -> list[st
     for name in others:
         if name in OVERRIDES:
             lines.append(f"{name} still overrides {COMPOSE}: remove from it what is a setting now, such as ports.")
-        elif name not in COMPOSE_NAMES[:2]:  # for which a check has the command
+        elif name not in COMPOSE_BEFORE:  # for which a check has the command
             lines.append(f"{name} is not read any more: copy from it what is still needed, then remove it (rm {name}).")
     if tree.secrets != SECRETS_FOLDER and not tree.base:
         remove = f"rm -r {shell_word(tree.secrets)}"
