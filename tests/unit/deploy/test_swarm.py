@@ -194,6 +194,14 @@ def test_a_secret_in_a_stack_is_shown_as_its_own_fingerprint(text):
     assert line == redactor.secret("authentik_bootstrap_password", text)
 
 
+@pytest.mark.parametrize("spelling", ["null", "~", '""'])
+def test_an_empty_value_that_somebody_wrote_into_a_stack_is_shown_as_an_empty_secret(spelling: str) -> None:
+    redactor = Redactor({KEYED_BY: "a key"}, {})
+    data = f"      AUTHENTIK_BOOTSTRAP_PASSWORD: {spelling}\n".encode()
+    (line,) = redactor.lines(STACK, data, lines_of(data)).shown
+    assert line.strip() == f"AUTHENTIK_BOOTSTRAP_PASSWORD: {redactor.secret('authentik_bootstrap_password', '')}"
+
+
 def rendered(secrets: dict[str, str]) -> list[File]:
     """The stacks of the usual deployment with these secrets."""
     settings = {"TARGET": "swarm"}
